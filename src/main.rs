@@ -1,0 +1,3 @@
+//! The `mapkeeper` command.
+
+fn main() {}
