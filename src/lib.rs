@@ -5,5 +5,6 @@
 //! repairs the first broken link. The binary is a thin face over this library; `tests/layering.rs`
 //! holds the direction in which its modules may depend on each other.
 
+pub mod agent;
 pub mod config;
 pub mod error;
