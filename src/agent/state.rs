@@ -55,7 +55,8 @@ impl fmt::Display for Device {
 }
 
 /// One link of the chain, the thing that is judged, repaired and counted.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "kind", content = "name")]
 pub enum Target {
     Credentials,
     /// A mount, by its name in the configuration.
