@@ -8,3 +8,4 @@
 pub mod agent;
 pub mod config;
 pub mod error;
+pub mod probe;

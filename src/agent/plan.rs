@@ -159,7 +159,8 @@ impl Round<'_> {
             (Trigger::ContainerAbsent, Owner::Mapkeeper) => Repair::Create,
             // What ended is started once more as it is; if that does not last, it is made anew.
             (Trigger::ContainerCreated | Trigger::ContainerExited, Owner::Mapkeeper) => {
-                if record.count(Rung::Recreate).is_multiple_of(2) { Repair::Start } else { Repair::Recreate }
+                let last = record.attempts.get(&Rung::Recreate).map(|attempts| attempts.last);
+                if last == Some(Repair::Start) { Repair::Recreate } else { Repair::Start }
             }
             (Trigger::ContainerDead | Trigger::SpecificationChanged, Owner::Mapkeeper) => Repair::Recreate,
             _ => return Course::Rest,

@@ -394,6 +394,8 @@ pub struct Record {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Attempts {
     pub count: u32,
+    /// What was tried last.
+    pub last: Repair,
     /// No further attempt before this.
     pub not_before: Moment,
     /// The pause that led to `not_before`; the next one grows from it.

@@ -61,7 +61,10 @@ impl History {
             Outcome::Failed(failure) => Some(failure.clone()),
         };
         record.last_action = Some(now);
-        record.attempts.insert(rung, Attempts { count, not_before: now.after(delay), delay, failure });
+        record.attempts.insert(
+            rung,
+            Attempts { count, last: action.repair, not_before: now.after(delay), delay, failure },
+        );
     }
 
     /// What is remembered of `target`; nothing yet is an empty record.
