@@ -14,7 +14,7 @@ mod check;
 mod fault;
 mod key;
 mod mount_options;
-mod quantity;
+pub mod quantity;
 mod read;
 mod redact;
 mod show;
@@ -33,7 +33,6 @@ use crate::error::{Advise, Exit};
 pub use fault::{ConfigError, Expected, Fault, Faults, Problem, SyntaxFault};
 pub use key::{KEYS, Key, KeyPath, Step};
 pub use mount_options::{CredentialsChoice, KernelFlags, MountRequest, Remark};
-pub use quantity::{show_duration, show_mode, show_size};
 pub use show::Origins;
 pub use source::{Entries, Layer, Origin, RESERVED_VARIABLES, variable_of};
 

@@ -5,5 +5,10 @@
 //! repairs the first broken link. The binary is a thin face over this library; `tests/layering.rs`
 //! holds the direction in which its modules may depend on each other.
 
+pub mod aws;
+pub mod cli;
 pub mod config;
+pub mod credentials;
 pub mod error;
+pub mod logging;
+pub mod systemd;
