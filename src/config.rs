@@ -1,14 +1,151 @@
 //! Every setting of mapkeeper: its meaning, unit, default and limits.
 //!
 //! The types here are plain data that every other part reads. They are made in one way only, by
-//! [`load`](Config) from layers (defaults, file, environment, flags), so a value that exists has been
-//! checked. Nothing here touches the host beyond reading the configuration file.
+//! [`Loaded::from_layers`] from layers (defaults, file, environment, options), so a value that exists
+//! has been checked. Nothing here touches the host beyond reading the configuration file.
+//!
+//! ```text
+//!  file, environment, -o --> source: Layer --> Entries --> read --> Config
+//!                                                           |         |
+//!                                             check <-- Claims        +--> show (TOML with origins)
+//! ```
+
+mod check;
+mod fault;
+mod key;
+mod mount_options;
+pub mod quantity;
+mod read;
+mod redact;
+mod show;
+mod source;
+mod value;
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+use crate::error::{Advise, Exit};
+
+pub use fault::{ConfigError, Expected, Fault, Faults, Problem, SyntaxFault};
+pub use key::{KEYS, Key, KeyPath, Step};
+pub use mount_options::{CredentialsChoice, KernelFlags, MountRequest, Remark};
+pub use show::Origins;
+pub use source::{Entries, Layer, Origin, RESERVED_VARIABLES, variable_of};
+
+/// The configuration file that is read when none is named.
+pub const DEFAULT_FILE: &str = "/etc/mapkeeper/config.toml";
+
+/// Which configuration file to read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ConfigFile {
+    /// [`DEFAULT_FILE`], if it is there: the environment may hold the whole configuration.
+    Standard,
+    /// This one, and it must be there.
+    Named(PathBuf),
+}
+
+/// A checked configuration and where each of its values was written.
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    pub config: Config,
+    /// What is allowed and yet hardly meant.
+    pub warnings: Vec<Fault>,
+    entries: Entries,
+}
+
+impl Loaded {
+    /// Reads file and environment and checks them together.
+    ///
+    /// # Errors
+    ///
+    /// A named file that is absent, a file that is not TOML, or every fault of the configuration at
+    /// once.
+    pub fn read(
+        file: &ConfigFile,
+        environment: impl IntoIterator<Item = (OsString, OsString)>,
+    ) -> Result<Loaded, ConfigError> {
+        let from_file = match file {
+            ConfigFile::Named(path) => Layer::file(path)?,
+            ConfigFile::Standard => match Layer::file(Path::new(DEFAULT_FILE)) {
+                Err(ConfigError::Absent { .. }) => Layer::default(),
+                read => read?,
+            },
+        };
+        Loaded::from_layers(vec![from_file, Layer::environment(environment)])
+    }
+
+    /// Lays `layers` over the defaults, the last uppermost, and checks the result.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::Faults`] with every fault at once.
+    pub fn from_layers(layers: Vec<Layer>) -> Result<Loaded, ConfigError> {
+        let (entries, mut faults) = Entries::merged(layers);
+        let outcome = read::config(&entries);
+        faults.extend(outcome.faults);
+        faults.extend(check::faults(&entries, &outcome.claims));
+        faults.sort_by_key(|fault| match &fault.origin {
+            Some(Origin::File { line, .. }) => line.unwrap_or(0),
+            _ => usize::MAX,
+        });
+        match outcome.config {
+            Some(config) if faults.is_empty() => {
+                Ok(Loaded { config, warnings: check::warnings(&entries, &outcome.claims), entries })
+            }
+            _ => Err(ConfigError::Faults(Faults(faults))),
+        }
+    }
+
+    /// The effective configuration as TOML, without secrets; every value followed by its origin where
+    /// asked for.
+    pub fn show(&self, origins: Origins) -> String {
+        show::toml(&self.config, &self.entries, origins)
+    }
+
+    /// Where the value at `path` was written.
+    pub fn origin(&self, path: &KeyPath) -> Origin {
+        self.entries.origin(path)
+    }
+}
+
+/// A setting that is accepted and checked, and that this version does not act on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Notice {
+    /// The setting, or the table, as it is written.
+    pub key: String,
+}
+
+impl fmt::Display for Notice {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "`{}` has no effect in this version", self.key)
+    }
+}
+
+/// Why this version cannot serve a mount that is configured correctly.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    #[error("mount {name:?} has `read_only = false`, and this version cannot write")]
+    Writable { name: String },
+    #[error("mount {name:?} has source {source_text:?}, and this version mounts s3:// only")]
+    Source { name: String, source_text: String },
+}
+
+impl Advise for Refusal {
+    fn hint(&self) -> Option<String> {
+        Some(match self {
+            Refusal::Writable { .. } => "set `read_only = true`, or leave it out".to_owned(),
+            Refusal::Source { .. } => "use `source = \"s3://bucket/prefix\"`".to_owned(),
+        })
+    }
+
+    fn exit(&self) -> Exit {
+        Exit::Usage
+    }
+}
 
 /// The whole configuration, checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,6 +164,43 @@ pub struct Config {
     pub ecs: Option<Ecs>,
     /// The listener for load balancers and Prometheus.
     pub health: Option<Health>,
+}
+
+impl Config {
+    /// Everything that is set and that this version does not act on.
+    pub fn notices(&self) -> Vec<Notice> {
+        let mut keys = Vec::new();
+        for (number, mount) in self.mounts.iter().enumerate() {
+            if !mount.read_only {
+                keys.push(format!("mount[{number}].read_only = false"));
+            }
+            if !matches!(mount.source, Source::S3 { .. }) {
+                keys.push(format!("mount[{number}].source = \"{}\"", mount.source));
+            }
+            if mount.disk_cache > 0 {
+                keys.push(format!("mount[{number}].disk_cache"));
+            }
+        }
+        if self.ecs.is_some() {
+            keys.push("ecs".to_owned());
+        }
+        if self.health.is_some() {
+            keys.push("health.listen".to_owned());
+        }
+        keys.into_iter().map(|key| Notice { key }).collect()
+    }
+}
+
+impl Mount {
+    /// Why this version cannot serve this mount; `None` when it can.
+    pub fn refusal(&self) -> Option<Refusal> {
+        let name = self.name.clone();
+        match &self.source {
+            Source::S3 { .. } if self.read_only => None,
+            Source::S3 { .. } => Some(Refusal::Writable { name }),
+            other => Some(Refusal::Source { name, source_text: other.to_string() }),
+        }
+    }
 }
 
 /// Where credentials come from.
@@ -167,6 +341,16 @@ pub enum Selector {
     },
 }
 
+impl Owner {
+    /// The text of the configuration.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Owner::Ecs => "ecs",
+            Owner::Mapkeeper => "mapkeeper",
+        }
+    }
+}
+
 /// A port of the host that leads into a container: `8080:80`, `127.0.0.1:8080:80/udp`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Port {
@@ -187,6 +371,22 @@ pub enum Protocol {
     Udp,
 }
 
+impl fmt::Display for Port {
+    /// The text of the configuration: `127.0.0.1:8080:80/udp`.
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.host_ip {
+            Some(IpAddr::V6(address)) => write!(out, "[{address}]:")?,
+            Some(IpAddr::V4(address)) => write!(out, "{address}:")?,
+            None => {}
+        }
+        write!(out, "{}:{}", self.host, self.container)?;
+        match self.protocol {
+            Protocol::Tcp => Ok(()),
+            Protocol::Udp => out.write_str("/udp"),
+        }
+    }
+}
+
 /// A directory of the host that a container sees: `/source:/target:ro,rslave`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Bind {
@@ -196,6 +396,14 @@ pub struct Bind {
     pub target: String,
     /// `ro`, `rslave`, ...; in the order given.
     pub options: Vec<String>,
+}
+
+impl fmt::Display for Bind {
+    /// The text of the configuration: `/source:/target:ro`.
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{}:{}", self.source.display(), self.target)?;
+        if self.options.is_empty() { Ok(()) } else { write!(out, ":{}", self.options.join(",")) }
+    }
 }
 
 /// How to ask whether a service answers.
@@ -221,6 +429,16 @@ pub enum Expect {
     Http,
 }
 
+impl Expect {
+    /// The text of the configuration.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Expect::Wms => "wms",
+            Expect::Http => "http",
+        }
+    }
+}
+
 /// Membership in an ECS cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ecs {
@@ -236,3 +454,6 @@ pub struct Health {
     /// Address and port of `GET /healthz` and `GET /metrics`.
     pub listen: SocketAddr,
 }
+
+#[cfg(test)]
+mod tests;

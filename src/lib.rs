@@ -6,6 +6,11 @@
 //! holds the direction in which its modules may depend on each other.
 
 pub mod agent;
+pub mod aws;
+pub mod cli;
 pub mod config;
+pub mod credentials;
 pub mod error;
+pub mod logging;
 pub mod probe;
+pub mod systemd;
