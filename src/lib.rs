@@ -5,5 +5,14 @@
 //! repairs the first broken link. The binary is a thin face over this library; `tests/layering.rs`
 //! holds the direction in which its modules may depend on each other.
 
+pub mod agent;
+pub mod aws;
+pub mod cli;
+pub mod config;
+pub mod credentials;
+pub mod error;
 pub mod fs;
+pub mod logging;
 pub mod mountinfo;
+pub mod probe;
+pub mod systemd;

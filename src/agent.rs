@@ -1,0 +1,386 @@
+//! The loop that owns every decision: observe, plan, publish, apply, wait.
+//!
+//! ```text
+//!        +----------------------------- nudge, or next_look has passed --------------------------+
+//!        v                                                                                       |
+//!    [observe] --> [plan] --> [publish] -- action --> [apply] --> look again at once             |
+//!        |                       |                                                               |
+//!        |                       +-------- no action ---------------------------------------> [wait]
+//!        +-- stop order, at any of these --> [shut down] --> last document
+//! ```
+//!
+//! What must hold: all parts are observed concurrently and each under a limit of its own, so one part
+//! that hangs is `Unknown` and holds up nothing else; at most one action a round; while an action runs
+//! the document stays fresh; a stop order ends the loop within [`STOP_LIMIT`] and [`SHUT_DOWN_LIMIT`].
+//!
+//! The loop runs on a single-threaded runtime and is generic over [`Host`], the seam at which tests
+//! put a simulated host under paused time.
+//!
+//! # At the end
+//!
+//! `run` unmounts when it stops, and a container on a mount that is gone would answer every request
+//! with an error inside HTTP 200, which no load balancer notices. So the containers that mapkeeper owns
+//! are stopped first and the mounts are taken away after them. The next start finds the containers
+//! exited and starts them on the proven mount. Containers of ECS are left to ECS, which would replace
+//! a stopped one at once.
+
+pub mod plan;
+pub mod state;
+pub mod status;
+
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use futures::future::join_all;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+
+use self::state::{
+    Action, ContainerSeen, ContainerSettings, ContainerState, CredentialsSeen, Device, DockerSeen, Failure,
+    History, Moment, MountAnswer, MountEntry, MountSeen, Observation, Outcome, Phase, Repair, Seen,
+    ServiceSeen, Session, Settings,
+};
+use self::status::{Board, Clock, Document, RuntimeDir, Writer, milliseconds};
+use crate::error::Chain;
+
+/// Longest wait for one part of an observation.
+pub const LOOK_LIMIT: Duration = Duration::from_secs(6);
+/// Longest wait for an action that is running when the stop order comes.
+pub const STOP_LIMIT: Duration = Duration::from_secs(10);
+/// Longest wait for containers and mounts to be put away.
+pub const SHUT_DOWN_LIMIT: Duration = Duration::from_secs(30);
+/// Time between two looks at the least, however often the host nudges.
+const BREATH: Duration = Duration::from_millis(100);
+/// The document is renewed this often while an action runs.
+const BEAT: Duration = Duration::from_secs(2);
+
+/// A host, live or simulated.
+///
+/// The questions may be asked concurrently and may hang; the loop puts a limit on each and may drop any
+/// of these futures at any time. None may touch a file below a mount of this process.
+pub trait Host {
+    /// Time since boot and wall time.
+    fn clock(&self) -> (Duration, SystemTime);
+    /// A random number.
+    fn random(&self) -> u64;
+
+    fn credentials(&self) -> impl Future<Output = Seen<CredentialsSeen>>;
+    /// What the kernel has at the path of the mount called `mount`.
+    fn mount_entry(&self, mount: &str) -> impl Future<Output = Seen<Option<MountEntry>>>;
+    /// The session that serves it in this process.
+    fn session(&self, mount: &str) -> impl Future<Output = Seen<Option<Session>>>;
+    /// What a child process gets at its path.
+    fn mount_answer(&self, mount: &str) -> impl Future<Output = Seen<MountAnswer>>;
+    fn docker(&self) -> impl Future<Output = Seen<DockerSeen>>;
+    fn container(&self, container: &ContainerSettings) -> impl Future<Output = Seen<ContainerState>>;
+    /// The names of our mounts that this container binds: by configuration and by what Docker shows.
+    fn mounts_bound(&self, container: &ContainerSettings) -> Vec<String>;
+    /// The device that process `pid` of the container sees where it should see `mount`.
+    fn view(
+        &self,
+        container: &ContainerSettings,
+        pid: u32,
+        mount: &str,
+    ) -> impl Future<Output = Seen<Option<Device>>>;
+    fn service(&self, container: &ContainerSettings) -> impl Future<Output = Seen<ServiceSeen>>;
+
+    /// Carries out one action, completely or not at all as far as that is possible.
+    fn apply(&self, action: &Action) -> impl Future<Output = Result<(), Failure>>;
+    /// Waits until something happened that makes a look worthwhile. Cancel-safe.
+    fn nudge(&self) -> impl Future<Output = ()>;
+    /// Puts away what this run made, in order: containers of ours, then mounts.
+    fn shut_down(&self) -> impl Future<Output = ()>;
+}
+
+/// Where the document goes.
+pub struct Publisher {
+    /// The runtime directory, for `status` and `wait`.
+    pub runtime_dir: Option<RuntimeDir>,
+    /// The same document in memory, for whoever runs the agent inside another program.
+    pub watch: watch::Sender<Option<Arc<Document>>>,
+    /// Called with every document: a sign of life for the service manager.
+    pub alive: Box<dyn FnMut(&Document)>,
+}
+
+impl Publisher {
+    /// Publishes into `runtime_dir`, if there is one, and to the receiver that is returned.
+    pub fn new(runtime_dir: Option<RuntimeDir>) -> (Publisher, watch::Receiver<Option<Arc<Document>>>) {
+        let (sender, receiver) = watch::channel(None);
+        (Publisher { runtime_dir, watch: sender, alive: Box::new(|_| {}) }, receiver)
+    }
+}
+
+/// Runs the agent on `host` until `stop` becomes true or its sender is gone.
+///
+/// `writer` is the process in whose name the document is written: [`Writer::this`].
+pub async fn run<H: Host>(
+    host: &H,
+    settings: &Settings,
+    writer: Writer,
+    publisher: Publisher,
+    stop: watch::Receiver<bool>,
+) {
+    let wall = host.clock().1;
+    let mut agent = Agent {
+        host,
+        settings,
+        history: History::default(),
+        board: Board::new(writer, wall),
+        publisher,
+        started: Instant::now(),
+        stop,
+        publish_failed: false,
+    };
+    agent.until_stopped().await;
+    agent.board.ended("stopped in order");
+    if timeout(SHUT_DOWN_LIMIT, host.shut_down()).await.is_err() {
+        tracing::error!(limit_s = SHUT_DOWN_LIMIT.as_secs(), "shutting down did not end in time");
+    }
+    agent.publish(Duration::ZERO);
+}
+
+/// Becomes true at the first SIGTERM or SIGINT.
+///
+/// # Errors
+///
+/// When the handlers cannot be installed.
+pub fn stop_on_signals() -> std::io::Result<watch::Receiver<bool>> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let (sender, receiver) = watch::channel(false);
+    tokio::spawn(async move {
+        // Cancel-safe: both arms only wait for a signal, and nothing else drops them.
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        sender.send_replace(true);
+        // The sender is kept: its end would be a stop order of its own.
+        sender.closed().await;
+    });
+    Ok(receiver)
+}
+
+struct Agent<'a, H> {
+    host: &'a H,
+    settings: &'a Settings,
+    history: History,
+    board: Board,
+    publisher: Publisher,
+    started: Instant,
+    stop: watch::Receiver<bool>,
+    publish_failed: bool,
+}
+
+impl<H: Host> Agent<'_, H> {
+    async fn until_stopped(&mut self) {
+        let mut stop = self.stop.clone();
+        loop {
+            // Cancel-safe: an observation changes nothing and may be dropped; `stopped` only waits.
+            let seen = tokio::select! {
+                biased;
+                () = stopped(&mut stop) => return,
+                seen = observe(self.host, self.settings) => seen,
+            };
+            let now = self.now();
+            let judgement = plan::judge(&seen, self.settings);
+            self.history.note(&seen, &judgement, now, self.settings);
+            let decision = plan::plan(&seen, &self.history, now, self.settings);
+            tracing::debug!(health = ?decision.health, reason = decision.reason, action = ?decision.action, "round");
+            self.board.decided(&decision, self.clock());
+            self.publish(decision.next_look);
+            let pause = match decision.action {
+                Some(action) => {
+                    self.act(&action).await;
+                    Duration::ZERO
+                }
+                None => decision.next_look,
+            };
+            if !self.pause(pause, &mut stop).await {
+                return;
+            }
+        }
+    }
+
+    /// Waits until the next look is due; false when the stop order came.
+    async fn pause(&self, pause: Duration, stop: &mut watch::Receiver<bool>) -> bool {
+        let earliest = Instant::now() + BREATH;
+        // Cancel-safe: every arm only waits; what `nudge` waits for is asked again by the next look.
+        tokio::select! {
+            biased;
+            () = stopped(stop) => return false,
+            () = sleep(pause) => {}
+            () = self.host.nudge() => {}
+        }
+        // Cancel-safe: both arms only wait.
+        tokio::select! {
+            biased;
+            () = stopped(stop) => false,
+            () = sleep_until(earliest) => true,
+        }
+    }
+
+    /// Applies one action under its limit, keeping the document fresh meanwhile.
+    async fn act(&mut self, action: &Action) {
+        let rung = action.repair.rung();
+        let attempt = self.history.record(&action.target).count(rung).saturating_add(1);
+        self.board.acting(action, attempt);
+        self.publish(BEAT);
+        let begun = Instant::now();
+        let outcome = self.apply(action).await;
+        let now = self.now();
+        self.history.tried(action, &outcome, now, self.host.random(), &self.settings.timing);
+        let attempts = self.history.record(&action.target).attempts;
+        let retry = attempts.get(&rung).map_or(Duration::ZERO, |attempts| attempts.not_before.since(now));
+        self.board.acted(action, attempt, &outcome, begun.elapsed(), retry, self.clock());
+        self.publish(BEAT);
+    }
+
+    async fn apply(&mut self, action: &Action) -> Outcome {
+        let host = self.host;
+        let mut stop = self.stop.clone();
+        let mut applied = pin!(host.apply(action));
+        let mut limit = limit(action.repair);
+        let mut deadline = Instant::now() + limit;
+        let mut stopping = false;
+        let mut beat = Instant::now() + BEAT;
+        loop {
+            // Cancel-safe: `applied` is pinned outside and goes on; the other arms only wait.
+            tokio::select! {
+                ended = &mut applied => {
+                    return match ended {
+                        Ok(()) => Outcome::Done,
+                        Err(failure) => Outcome::Failed(failure),
+                    };
+                }
+                () = sleep_until(deadline) => return Outcome::Failed(overdue(limit)),
+                () = stopped(&mut stop), if !stopping => {
+                    stopping = true;
+                    limit = STOP_LIMIT;
+                    deadline = deadline.min(Instant::now() + STOP_LIMIT);
+                }
+                () = sleep_until(beat) => {
+                    beat = Instant::now() + BEAT;
+                    self.publish(BEAT);
+                }
+            }
+        }
+    }
+
+    fn now(&self) -> Moment {
+        Moment(self.started.elapsed())
+    }
+
+    fn clock(&self) -> Clock {
+        let (uptime, wall) = self.host.clock();
+        Clock { now: self.now(), wall, uptime }
+    }
+
+    /// Publishes the document; the next one follows after `pause` and an observation at the latest.
+    fn publish(&mut self, pause: Duration) {
+        let fresh_for = pause + 2 * LOOK_LIMIT + BEAT;
+        let document = self.board.document(self.clock(), fresh_for);
+        if let Some(dir) = &self.publisher.runtime_dir {
+            let published = dir.publish(&document);
+            match &published {
+                Err(error) if !self.publish_failed => {
+                    tracing::error!(error = %Chain(error), "cannot write the status document");
+                }
+                _ => {}
+            }
+            self.publish_failed = published.is_err();
+        }
+        (self.publisher.alive)(&document);
+        self.publisher.watch.send_replace(Some(Arc::new(document)));
+    }
+}
+
+/// Waits for the stop order, or for the end of whoever could give it. Cancel-safe.
+async fn stopped(stop: &mut watch::Receiver<bool>) {
+    // An error says that the sender is gone: nobody could stop us any more.
+    let _ = stop.wait_for(|stop| *stop).await;
+}
+
+/// The longest that a repair may take.
+fn limit(repair: Repair) -> Duration {
+    match repair {
+        Repair::Mount | Repair::Remount => Duration::from_secs(30),
+        Repair::Unpause | Repair::Restart | Repair::Stop | Repair::Start => Duration::from_secs(45),
+        // The image may have to be pulled.
+        Repair::Create | Repair::Recreate => Duration::from_secs(300),
+    }
+}
+
+fn overdue(limit: Duration) -> Failure {
+    Failure {
+        error: format!("it did not end within {} s", limit.as_secs()),
+        hint: None,
+        exit: crate::error::Exit::Degraded.code(),
+    }
+}
+
+/// Looks at every part of the host at the same time, each under [`LOOK_LIMIT`].
+pub async fn observe<H: Host>(host: &H, settings: &Settings) -> Observation {
+    let mounts = join_all(settings.mounts.iter().map(|name| async move {
+        let (entry, session, answer) = futures::join!(
+            limited(host.mount_entry(name)),
+            limited(host.session(name)),
+            limited(host.mount_answer(name)),
+        );
+        (name.clone(), MountSeen { entry, session, answer })
+    }));
+    let containers =
+        join_all(settings.containers.iter().map(|container| async move {
+            (container.name.clone(), observe_container(host, container).await)
+        }));
+    let docker = async {
+        if settings.containers.is_empty() {
+            return Seen::Unknown("no container is configured".to_owned());
+        }
+        limited(host.docker()).await
+    };
+    let (credentials, mounts, docker, containers) =
+        futures::join!(limited(host.credentials()), mounts, docker, containers);
+    Observation {
+        credentials,
+        mounts: mounts.into_iter().collect(),
+        docker,
+        containers: containers.into_iter().collect(),
+    }
+}
+
+async fn observe_container<H: Host>(host: &H, container: &ContainerSettings) -> ContainerSeen {
+    let state = limited(host.container(container)).await;
+    let pid = match &state {
+        Seen::Known(ContainerState::Present(facts)) if facts.phase == Phase::Running => facts.pid,
+        _ => return ContainerSeen { state, views: Default::default(), service: None },
+    };
+    let views = join_all(host.mounts_bound(container).into_iter().map(|mount| async move {
+        let view = match pid {
+            Some(pid) => limited(host.view(container, pid, &mount)).await,
+            None => Seen::Unknown("Docker shows no process of it".to_owned()),
+        };
+        (mount, view)
+    }));
+    let service = async {
+        match container.probed {
+            true => Some(limited(host.service(container)).await),
+            false => None,
+        }
+    };
+    let (views, service) = futures::join!(views, service);
+    ContainerSeen { state, views: views.into_iter().collect(), service }
+}
+
+/// Waits for one answer; none within [`LOOK_LIMIT`] is [`Seen::Unknown`].
+async fn limited<T>(question: impl Future<Output = Seen<T>>) -> Seen<T> {
+    match timeout(LOOK_LIMIT, question).await {
+        Ok(seen) => seen,
+        Err(_) => Seen::Unknown(format!("no answer within {} s", milliseconds(LOOK_LIMIT) / 1000)),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,166 @@
+//! Memory between rounds: what a look and an attempt leave in [`History`].
+//!
+//! ```text
+//! attempt --> count + 1, pause = decorrelated(last pause)      within the budget
+//!         --> count + 1, pause = slow                          once it is spent
+//! well for `forgive_after` without a break --> attempts forgotten
+//! ```
+//!
+//! A container is forgiven only while its service gives no reason for a restart either: repairs made
+//! for the service are counted on the container.
+
+use std::time::Duration;
+
+use super::judge::{Judgement, Verdict};
+use super::restart_may_cure;
+use crate::agent::state::{
+    Action, Attempts, Budget, ContainerState, Failure, History, Life, Moment, Observation, Outcome, Phase,
+    Record, Rung, Seen, Settings, Target, Timing,
+};
+
+impl History {
+    /// Takes note of a look at the host.
+    pub fn note(&mut self, seen: &Observation, judgement: &Judgement, now: Moment, settings: &Settings) {
+        for finding in &judgement.findings {
+            let record = self.targets.entry(finding.target.clone()).or_default();
+            record.note(&finding.verdict, now);
+        }
+        for container in &settings.containers {
+            let service = judgement.verdict(&Target::Service(container.name.clone()));
+            let record = self.targets.entry(Target::Container(container.name.clone())).or_default();
+            if service.is_some_and(|verdict| !forgivable(verdict)) {
+                record.well_since = None;
+            }
+            if let Some(life) = life(seen, &container.name) {
+                record.note_life(life, service, now);
+            }
+        }
+        for record in self.targets.values_mut() {
+            let forgiven =
+                record.well_since.is_some_and(|since| now.since(since) >= settings.timing.forgive_after);
+            if forgiven {
+                record.attempts.clear();
+            }
+        }
+    }
+
+    /// Takes note of an action that ended at `now`. `seed` is a random number that spreads the pause.
+    pub fn tried(&mut self, action: &Action, outcome: &Outcome, now: Moment, seed: u64, timing: &Timing) {
+        let rung = action.repair.rung();
+        let budget = timing.budget(rung);
+        let record = self.targets.entry(action.target.clone()).or_default();
+        let before = record.attempts.get(&rung);
+        let count = before.map_or(0, |attempts| attempts.count).saturating_add(1);
+        let delay = if count >= budget.attempts {
+            budget.slow
+        } else {
+            decorrelated(budget, before.map(|attempts| attempts.delay), seed)
+        };
+        let failure: Option<Failure> = match outcome {
+            Outcome::Done => None,
+            Outcome::Failed(failure) => Some(failure.clone()),
+        };
+        record.last_action = Some(now);
+        record.attempts.insert(
+            rung,
+            Attempts { count, last: action.repair, not_before: now.after(delay), delay, failure },
+        );
+    }
+
+    /// What is remembered of `target`; nothing yet is an empty record.
+    pub fn record(&self, target: &Target) -> Record {
+        self.targets.get(target).cloned().unwrap_or_default()
+    }
+}
+
+impl Record {
+    fn note(&mut self, verdict: &Verdict, now: Moment) {
+        match verdict {
+            Verdict::Good(_) => {
+                self.well_since.get_or_insert(now);
+                self.amiss_since = None;
+                self.faulty_since = None;
+                self.unknown_since = None;
+                self.ever_well = true;
+            }
+            Verdict::Reduced(_) => {
+                self.well_since.get_or_insert(now);
+                self.amiss_since.get_or_insert(now);
+                self.faulty_since = None;
+                self.unknown_since = None;
+                self.ever_well = true;
+            }
+            Verdict::Faulty(_) => {
+                self.well_since = None;
+                self.amiss_since.get_or_insert(now);
+                self.faulty_since.get_or_insert(now);
+                self.unknown_since = None;
+            }
+            Verdict::Blocked(_) => {
+                self.well_since = None;
+                self.amiss_since.get_or_insert(now);
+                self.faulty_since = None;
+                self.unknown_since = None;
+            }
+            Verdict::Unknown(_) => {
+                self.well_since = None;
+                self.unknown_since.get_or_insert(now);
+            }
+        }
+    }
+
+    /// Counts the failed looks at a service within one life of its container.
+    fn note_life(&mut self, name: String, service: Option<&Verdict>, now: Moment) {
+        let fresh = self.life.as_ref().is_none_or(|life| life.name != name);
+        if fresh {
+            self.life = Some(Life { name, first_seen: now, served: false, misses: 0, missing_since: now });
+        }
+        let Some(life) = self.life.as_mut() else { return };
+        match service {
+            Some(Verdict::Faulty(fault)) if restart_may_cure(fault.trigger) => {
+                if life.misses == 0 {
+                    life.missing_since = now;
+                }
+                life.misses = life.misses.saturating_add(1);
+            }
+            // A wrong answer is an answer: the process in the container works.
+            Some(Verdict::Good(_) | Verdict::Reduced(_) | Verdict::Faulty(_)) => {
+                life.served = true;
+                life.misses = 0;
+            }
+            Some(Verdict::Unknown(_) | Verdict::Blocked(_)) | None => {}
+        }
+    }
+
+    /// Attempts on `rung` that have not been forgiven.
+    pub fn count(&self, rung: Rung) -> u32 {
+        self.attempts.get(&rung).map_or(0, |attempts| attempts.count)
+    }
+}
+
+/// Whether a container whose service is judged so may have its attempts forgiven.
+fn forgivable(service: &Verdict) -> bool {
+    match service {
+        Verdict::Good(_) | Verdict::Reduced(_) => true,
+        Verdict::Faulty(fault) => !restart_may_cure(fault.trigger),
+        Verdict::Unknown(_) | Verdict::Blocked(_) => false,
+    }
+}
+
+/// The name of the life that a container is in: its id and start time, while it runs.
+fn life(seen: &Observation, container: &str) -> Option<String> {
+    match &seen.containers.get(container)?.state {
+        Seen::Known(ContainerState::Present(facts)) if facts.phase == Phase::Running => {
+            Some(format!("{} {}", facts.id, facts.started))
+        }
+        _ => None,
+    }
+}
+
+/// A pause between `base` and three times the last one, at most `cap`; `seed` chooses within.
+fn decorrelated(budget: &Budget, last: Option<Duration>, seed: u64) -> Duration {
+    let base = budget.base.min(budget.cap);
+    let top = last.unwrap_or(base).saturating_mul(3).clamp(base, budget.cap);
+    let span_ms = u64::try_from(top.saturating_sub(base).as_millis()).unwrap_or(u64::MAX);
+    base + Duration::from_millis(seed % span_ms.saturating_add(1))
+}

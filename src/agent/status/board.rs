@@ -1,0 +1,268 @@
+//! From decisions to the document: what changed since the last round, as events and log records.
+//!
+//! The loop owns one board. Each detection, action and recovery becomes one event and one log record;
+//! a round in which nothing changes leaves no trace above DEBUG.
+//!
+//! ```text
+//!              Broken, Degraded                  Ok
+//! [good] ---------------------------> [amiss] -------> event Recovered { elapsed }
+//!    |        event Detected             ^
+//!    | Waiting (for an earlier link)     | Broken, Degraded: event Detected
+//!    +------------------------------> [held up] -----> Recovered, if a fault was behind it
+//! ```
+//!
+//! Could-not-look (`Unknown`) begins and ends nothing.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::{Duration, SystemTime};
+
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use super::{
+    Acting, Document, EVENTS, Event, FaultReport, Happening, LinkReport, VERSION, Writer, milliseconds,
+};
+use crate::agent::state::{
+    Action, Decision, Failure, Health, Link, LinkState, Moment, Outcome, Target, Trigger,
+};
+
+/// What the loop says to the world.
+#[derive(Debug)]
+pub struct Board {
+    writer: Writer,
+    started_at: String,
+    health: Health,
+    reason: String,
+    links: Vec<LinkReport>,
+    memory: BTreeMap<Target, Memory>,
+    events: VecDeque<Event>,
+    /// Since when something has been amiss, as long as not every link is good.
+    amiss_since: Option<Moment>,
+    acting: Option<Acting>,
+    last_failure: Option<Failure>,
+    ended: Option<String>,
+}
+
+/// The clocks at one moment.
+#[derive(Debug, Clone, Copy)]
+pub struct Clock {
+    pub now: Moment,
+    pub wall: SystemTime,
+    /// Time since boot.
+    pub uptime: Duration,
+}
+
+#[derive(Debug, Default)]
+struct Memory {
+    state: Option<LinkState>,
+    since: String,
+    /// Since when it has not been good.
+    down_since: Option<Moment>,
+    /// What was last reported as detected and has not recovered.
+    detected: Option<Option<Trigger>>,
+    ever_good: bool,
+}
+
+impl Board {
+    pub fn new(writer: Writer, wall: SystemTime) -> Board {
+        Board {
+            writer,
+            started_at: text(wall),
+            health: Health::Degraded,
+            reason: "the agent is starting".to_owned(),
+            links: Vec::new(),
+            memory: BTreeMap::new(),
+            events: VecDeque::new(),
+            amiss_since: None,
+            acting: None,
+            last_failure: None,
+            ended: None,
+        }
+    }
+
+    /// Takes in what a round came to.
+    pub fn decided(&mut self, decision: &Decision, clock: Clock) {
+        let mut links = Vec::with_capacity(decision.links.len());
+        for link in &decision.links {
+            links.push(self.link(link, clock));
+        }
+        self.links = links;
+        if self.links.iter().all(|link| link.state == LinkState::Ok) {
+            self.all_good(clock);
+        }
+        if decision.health != self.health {
+            log_health(self.health, decision);
+        }
+        self.health = decision.health;
+        self.reason.clone_from(&decision.reason);
+    }
+
+    /// A repair begins.
+    pub fn acting(&mut self, action: &Action, attempt: u32) {
+        tracing::debug!(link = %action.target, action = ?action.repair, attempt, "repair begins");
+        self.acting = Some(Acting {
+            target: action.target.clone(),
+            action: action.repair,
+            trigger: action.trigger,
+            attempt,
+        });
+    }
+
+    /// A repair ended; the next attempt may come after `retry`.
+    pub fn acted(
+        &mut self,
+        action: &Action,
+        attempt: u32,
+        outcome: &Outcome,
+        took: Duration,
+        retry: Duration,
+        clock: Clock,
+    ) {
+        let elapsed_ms = milliseconds(took);
+        let (link, repair, trigger) = (&action.target, action.repair, action.trigger);
+        match outcome {
+            Outcome::Done => {
+                tracing::info!(%link, action = ?repair, ?trigger, attempt, elapsed_ms, "repair done");
+            }
+            Outcome::Failed(failure) => {
+                let (error, retry_s) = (&failure.error, retry.as_secs_f32());
+                tracing::warn!(%link, action = ?repair, ?trigger, attempt, elapsed_ms, retry_s, error, "repair failed");
+                self.last_failure = Some(failure.clone());
+            }
+        }
+        self.acting = None;
+        let outcome = outcome.clone();
+        self.event(
+            Some(link.clone()),
+            Happening::Acted { trigger, action: repair, attempt, outcome, elapsed_ms },
+            clock,
+        );
+    }
+
+    /// The agent stops in order.
+    pub fn ended(&mut self, why: &str) {
+        tracing::info!(why, "the agent stops");
+        self.ended = Some(why.to_owned());
+    }
+
+    /// The document at this moment; the next one is promised within `fresh_for`.
+    pub fn document(&self, clock: Clock, fresh_for: Duration) -> Document {
+        let amiss = |link: &&LinkReport| !matches!(link.state, LinkState::Ok | LinkState::Waiting);
+        let first = self
+            .links
+            .iter()
+            .find(amiss)
+            .or_else(|| self.links.iter().find(|link| link.state == LinkState::Waiting));
+        Document {
+            version: VERSION,
+            writer: self.writer.clone(),
+            started_at: self.started_at.clone(),
+            written_at: text(clock.wall),
+            written_uptime_ms: milliseconds(clock.uptime),
+            fresh_for_ms: milliseconds(fresh_for),
+            health: self.health,
+            reason: self.reason.clone(),
+            links: self.links.clone(),
+            first_fault: first.map(|link| FaultReport {
+                target: link.target.clone(),
+                trigger: link.trigger,
+                cause: link.detail.clone(),
+                hint: link.hint.clone(),
+            }),
+            acting: self.acting.clone(),
+            last_failure: self.last_failure.clone(),
+            events: self.events.iter().cloned().collect(),
+            ended: self.ended.clone(),
+        }
+    }
+
+    fn link(&mut self, link: &Link, clock: Clock) -> LinkReport {
+        let memory = self.memory.entry(link.target.clone()).or_default();
+        if memory.state != Some(link.state) {
+            memory.state = Some(link.state);
+            memory.since = text(clock.wall);
+        }
+        let since = memory.since.clone();
+        let mut happening = None;
+        match link.state {
+            LinkState::Ok => {
+                let down_since = memory.down_since.take();
+                let detected = memory.detected.take().is_some();
+                let came_up = !std::mem::replace(&mut memory.ever_good, true);
+                if let Some(down) = down_since.filter(|_| detected || self.amiss_since.is_some()) {
+                    let elapsed_ms = milliseconds(clock.now.since(down));
+                    tracing::info!(link = %link.target, elapsed_ms, detail = link.detail, "link is good again");
+                    happening = Some(Happening::Recovered { elapsed_ms });
+                } else if came_up {
+                    tracing::info!(link = %link.target, detail = link.detail, "link is good");
+                }
+            }
+            LinkState::Broken | LinkState::Degraded => {
+                memory.down_since.get_or_insert(clock.now);
+                self.amiss_since.get_or_insert(clock.now);
+                if memory.detected != Some(link.trigger) {
+                    memory.detected = Some(link.trigger);
+                    log_detection(link, memory.ever_good);
+                    let seen = link.detail.clone();
+                    happening = Some(Happening::Detected { trigger: link.trigger, seen });
+                }
+            }
+            LinkState::Waiting => {
+                memory.down_since.get_or_insert(clock.now);
+            }
+            LinkState::Unknown => {}
+        }
+        if let Some(happening) = happening {
+            self.event(Some(link.target.clone()), happening, clock);
+        }
+        LinkReport {
+            target: link.target.clone(),
+            state: link.state,
+            trigger: link.trigger,
+            detail: link.detail.clone(),
+            hint: link.hint.clone(),
+            since,
+        }
+    }
+
+    fn all_good(&mut self, clock: Clock) {
+        self.last_failure = None;
+        if let Some(since) = self.amiss_since.take() {
+            let elapsed_ms = milliseconds(clock.now.since(since));
+            self.event(None, Happening::Recovered { elapsed_ms }, clock);
+        }
+    }
+
+    fn event(&mut self, target: Option<Target>, what: Happening, clock: Clock) {
+        self.events.push_back(Event { at: text(clock.wall), target, what });
+        if self.events.len() > EVENTS {
+            self.events.pop_front();
+        }
+    }
+}
+
+/// A link that was never good is being built up: no reason for a warning.
+fn log_detection(link: &Link, ever_good: bool) {
+    let (target, trigger, detail) = (&link.target, link.trigger, &link.detail);
+    if ever_good {
+        tracing::warn!(link = %target, ?trigger, detail, "link is amiss");
+    } else {
+        tracing::info!(link = %target, ?trigger, detail, "link is not there yet");
+    }
+}
+
+fn log_health(before: Health, decision: &Decision) {
+    let (health, reason) = (decision.health, &decision.reason);
+    if health == Health::Failed {
+        tracing::error!(?before, ?health, reason, "a person is needed");
+    } else {
+        tracing::info!(?before, ?health, reason, "health changed");
+    }
+}
+
+/// Wall time as RFC 3339 in UTC, whole milliseconds.
+fn text(wall: SystemTime) -> String {
+    let time = OffsetDateTime::from(wall);
+    let whole = time.replace_millisecond(time.millisecond()).unwrap_or(time);
+    whole.format(&Rfc3339).unwrap_or_else(|_| "unknown".to_owned())
+}

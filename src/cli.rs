@@ -1,0 +1,124 @@
+//! The command line: from words to the part that does the work, and from its error to an exit code.
+//!
+//! ```text
+//!   words --parse--> Cli --run--> a command --> Ok: 0
+//!     |                               +-------> error: `mapkeeper: ...`, `hint: ...`, its own code
+//!     +--> usage: 64      --help, --version: 0
+//! ```
+
+pub mod arguments;
+mod config;
+
+use std::ffi::OsString;
+
+use clap::{Parser, Subcommand};
+
+use crate::error::{self, Advise, Exit};
+use arguments::{CheckArguments, GlobalArguments, ShowArguments};
+
+/// Serves maps out of an S3 bucket on a stock ECS host
+///
+/// mapkeeper mounts the bucket, proves that the mount serves, lets MapServer start on it, and from then on
+/// watches the chain from bucket to WMS answer and repairs the first broken link.
+#[derive(Debug, Parser)]
+#[command(name = "mapkeeper", version, after_help = EXAMPLES, propagate_version = true)]
+pub struct Cli {
+    #[command(flatten)]
+    pub global: GlobalArguments,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Check or show the configuration
+    #[command(subcommand)]
+    Config(ConfigCommand),
+}
+
+/// What to do with the configuration.
+#[derive(Debug, Subcommand)]
+pub enum ConfigCommand {
+    /// Validate the configuration and list every fault at once
+    Check(CheckArguments),
+    /// Print the effective values as TOML, secrets redacted
+    Show(ShowArguments),
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  mapkeeper config check --config ./config.toml
+  mapkeeper config show --origin
+
+Environment:
+  MAPKEEPER_CONFIG       configuration file, as --config
+  MAPKEEPER_RUNTIME_DIR  as --runtime-dir
+  MAPKEEPER_LOG          error, warn, info, debug or trace
+  MAPKEEPER_<KEY>        a setting: MAPKEEPER_REGION, MAPKEEPER_MOUNT__0__FRESHNESS";
+
+/// Reads the command line. Where there is nothing to run (help, version, wrong usage) it has been
+/// printed, and the code to exit with is returned.
+///
+/// # Errors
+///
+/// [`Exit::Success`] after `--help` and `--version`, [`Exit::Usage`] for everything that is wrong.
+pub fn parse<T: Parser>(words: impl IntoIterator<Item = OsString>) -> Result<T, Exit> {
+    T::try_parse_from(words).map_err(|error| {
+        if error.use_stderr() {
+            eprint!("{}", usage_text(&error));
+            Exit::Usage
+        } else {
+            // A reader that has gone away (`--help | head`) is no failure.
+            let _gone = error.print();
+            Exit::Success
+        }
+    })
+}
+
+/// What clap says, in the form in which mapkeeper speaks.
+fn usage_text(error: &clap::Error) -> String {
+    let text = error.render().to_string();
+    let text = text.strip_prefix("error: ").unwrap_or(&text).replace("\n  tip: ", "\nhint: ");
+    format!("mapkeeper: {text}")
+}
+
+/// Runs a command to its end and prints what went wrong.
+pub fn run(cli: &Cli) -> Exit {
+    match &cli.command {
+        Command::Config(ConfigCommand::Check(arguments)) => ended(config::check(arguments)),
+        Command::Config(ConfigCommand::Show(arguments)) => ended(config::show(arguments)),
+    }
+}
+
+/// Prints an error as people meet it, once, and gives its code.
+pub fn ended<E: Advise + 'static>(result: Result<(), E>) -> Exit {
+    match result {
+        Ok(()) => Exit::Success,
+        Err(error) => {
+            eprint!("{}", error::report(&error));
+            error.exit()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+        arguments::HelperArguments::command().debug_assert();
+    }
+
+    #[test]
+    fn a_wrong_word_is_said_in_our_own_form() {
+        let error = Cli::try_parse_from(["mapkeeper", "config", "chek"]).expect_err("no such command");
+        let text = usage_text(&error);
+        assert!(text.starts_with("mapkeeper: unrecognized subcommand 'chek'"), "{text}");
+        assert!(text.contains("\nhint: a similar subcommand exists: 'check'"), "{text}");
+    }
+}

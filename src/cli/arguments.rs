@@ -1,0 +1,232 @@
+//! The words of the command line: one structure a command, with the help that people read.
+//!
+//! The names are a contract (they stand in units, fstab and user data). Nothing is done here.
+
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::{Args, Parser};
+
+use crate::config::{ConfigFile, quantity};
+
+/// What every command takes.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct GlobalArguments {
+    /// Directory of the status file and the lock of the agent
+    #[arg(long, global = true, value_name = "DIR", env = "MAPKEEPER_RUNTIME_DIR", default_value = "/run/mapkeeper")]
+    pub runtime_dir: PathBuf,
+}
+
+/// The configuration file of a command.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Args)]
+pub struct FileArguments {
+    /// Configuration file [default: /etc/mapkeeper/config.toml]
+    #[arg(long, value_name = "FILE", env = "MAPKEEPER_CONFIG")]
+    pub config: Option<PathBuf>,
+}
+
+impl FileArguments {
+    /// The file to read.
+    pub fn file(&self) -> ConfigFile {
+        self.config.clone().map_or(ConfigFile::Standard, ConfigFile::Named)
+    }
+}
+
+/// `mapkeeper run`
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct RunArguments {
+    #[command(flatten)]
+    pub file: FileArguments,
+}
+
+/// `mapkeeper mount`
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+#[command(after_help = MOUNT_HELP)]
+pub struct MountArguments {
+    /// What to mount: s3://bucket[/prefix], or as s3fs has it: bucket, bucket:/path
+    #[arg(value_name = "SOURCE")]
+    pub source: String,
+    /// Where to mount it: an empty directory
+    #[arg(value_name = "DIR")]
+    pub directory: PathBuf,
+    /// Options, separated by commas; may be given more than once, the last one counts
+    #[arg(short = 'o', value_name = "KEY=VALUE,...")]
+    pub options: Vec<String>,
+}
+
+const MOUNT_HELP: &str = "\
+Options:
+  Every key of [[mount]] in the configuration: freshness=1s, memory=128MiB, uid=0,
+  gid=0, file_mode=0644, dir_mode=0755, max_stale=1h, endpoint_url=URL, path_style,
+  region=NAME, profile=NAME, name=NAME, read_only (or ro). A key without a value
+  means true. passwd_file=FILE takes the credentials from a file of s3fs; otherwise
+  the AWS default chain is asked. Options of s3fs and of mount(8) are understood too.
+
+Examples:
+  mapkeeper mount s3://mapserver-bucket/maps /srv/maps -o freshness=5s
+  mapkeeper mount mapserver-bucket /srv/maps -o passwd_file=/etc/passwd-s3fs
+  mapkeeper mount s3://maps /srv/maps -o endpoint_url=http://127.0.0.1:9000,path_style
+
+It stays in the foreground and unmounts on SIGTERM and SIGINT.";
+
+/// `mapkeeper status`
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+#[command(after_help = "Exit status: 0 healthy, 1 degraded or repairing, 2 not running or stale, 64 usage.")]
+pub struct StatusArguments {
+    /// Print the whole status document as JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Show it again whenever it changes, until interrupted
+    #[arg(long)]
+    pub watch: bool,
+}
+
+/// `mapkeeper wait`
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+#[command(after_help = "Exit status: 0 every mount is proven, 21 not in time, 64 usage.\n\n\
+    Example, in a unit that must not start before the maps are there:\n  \
+    ExecStartPre=/usr/bin/mapkeeper wait --timeout 60s")]
+pub struct WaitArguments {
+    /// Longest wait, with a unit: 500ms, 60s, 5m
+    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = duration)]
+    pub timeout: Duration,
+}
+
+/// `mapkeeper config check`
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+#[command(after_help = "Exit status: 0 valid (warnings are allowed), 64 faults; all of them are listed.")]
+pub struct CheckArguments {
+    #[command(flatten)]
+    pub file: FileArguments,
+}
+
+/// `mapkeeper config show`
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+#[command(after_help = "Example:\n  MAPKEEPER_REGION=eu-west-1 mapkeeper config show --origin")]
+pub struct ShowArguments {
+    #[command(flatten)]
+    pub file: FileArguments,
+    /// Say behind each value where it comes from: default, file and line, environment
+    #[arg(long)]
+    pub origin: bool,
+}
+
+/// `mapkeeper demo`
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+#[command(after_help = "Example:\n  mapkeeper demo ./maps\n\n\
+    Drop a mapfile into the directory: the next request serves it. Ctrl-C leaves nothing behind.")]
+pub struct DemoArguments {
+    /// Directory that plays the bucket [default: sample data]
+    #[arg(value_name = "DIR")]
+    pub directory: Option<PathBuf>,
+    /// Fetch one map, verify it, clean up and exit
+    #[arg(long)]
+    pub check: bool,
+    /// Port of this host at which MapServer answers
+    #[arg(long, value_name = "PORT", default_value_t = 8080, value_parser = clap::value_parser!(u16).range(1..))]
+    pub port: u16,
+    /// Image of MapServer
+    #[arg(long, value_name = "IMAGE", default_value = "mapserver:8")]
+    pub image: String,
+    /// File that the fetched map is written to
+    #[arg(long, value_name = "FILE", default_value = "mapkeeper-demo.png")]
+    pub output: PathBuf,
+}
+
+/// `mount.mapkeeper`, as mount(8) calls it.
+#[derive(Debug, Clone, PartialEq, Eq, Parser)]
+#[command(name = "mount.mapkeeper", about = "Mount helper of mount(8): returns when the mount serves")]
+pub struct HelperArguments {
+    #[command(flatten)]
+    pub mount: MountArguments,
+    /// Accept options that are not understood (sloppy)
+    #[arg(short = 's')]
+    pub sloppy: bool,
+    /// Check everything and mount nothing (fake)
+    #[arg(short = 'f')]
+    pub fake: bool,
+    /// Leave /etc/mtab alone; nothing writes it anyway
+    #[arg(short = 'n')]
+    pub no_mtab: bool,
+    /// Say more
+    #[arg(short = 'v')]
+    pub verbose: bool,
+    /// Type of the file system, as mount(8) passes it
+    #[arg(short = 't', value_name = "TYPE")]
+    pub file_system_type: Option<String>,
+}
+
+/// Whether the program was started under the name by which mount(8) knows it.
+pub fn called_as_helper(program: Option<&OsString>) -> bool {
+    program.and_then(|program| Path::new(program).file_name()) == Some(OsStr::new("mount.mapkeeper"))
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    quantity::duration(text).map_err(|expected| expected.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::error::ErrorKind;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Of<T: Args> {
+        #[command(flatten)]
+        arguments: T,
+    }
+
+    fn parse<T: Args>(words: &[&str]) -> Result<T, clap::Error> {
+        let words = std::iter::once("mapkeeper").chain(words.iter().copied());
+        Of::<T>::try_parse_from(words).map(|of| of.arguments)
+    }
+
+    #[test]
+    fn a_mount_collects_its_options() {
+        let mount: MountArguments =
+            parse(&["s3://b", "/m", "-o", "ro,uid=1", "-o", "gid=2"]).expect("valid");
+        assert_eq!(mount.options, ["ro,uid=1", "gid=2"]);
+        assert_eq!((mount.source.as_str(), mount.directory.as_path()), ("s3://b", Path::new("/m")));
+        let error = parse::<MountArguments>(&["s3://b"]).expect_err("no directory");
+        assert_eq!(error.kind(), ErrorKind::MissingRequiredArgument);
+    }
+
+    #[test]
+    fn the_helper_takes_the_letters_of_mount() {
+        let words = ["mount.mapkeeper", "s3://b", "/m", "-sfnv", "-t", "fuse.mapkeeper", "-o", "rw,_netdev"];
+        let helper = HelperArguments::try_parse_from(words).expect("valid");
+        assert!(helper.sloppy && helper.fake && helper.no_mtab && helper.verbose);
+        assert_eq!(helper.file_system_type.as_deref(), Some("fuse.mapkeeper"));
+        assert_eq!(helper.mount.options, ["rw,_netdev"]);
+    }
+
+    #[test]
+    fn the_helper_is_recognised_by_its_name() {
+        for (program, expected) in
+            [("mount.mapkeeper", true), ("/sbin/mount.mapkeeper", true), ("/usr/bin/mapkeeper", false), ("", false)]
+        {
+            assert_eq!(called_as_helper(Some(&OsString::from(program))), expected, "{program}");
+        }
+        assert!(!called_as_helper(None));
+    }
+
+    #[test]
+    fn a_wait_has_a_limit_with_a_unit() {
+        assert_eq!(parse::<WaitArguments>(&[]).expect("valid").timeout, Duration::from_secs(60));
+        let short: WaitArguments = parse(&["--timeout", "500ms"]).expect("valid");
+        assert_eq!(short.timeout, Duration::from_millis(500));
+        let error = parse::<WaitArguments>(&["--timeout", "60"]).expect_err("no unit").to_string();
+        assert!(error.contains("expected a whole number with a unit"), "{error}");
+    }
+
+    #[test]
+    fn the_demo_has_a_default_for_everything() {
+        let demo: DemoArguments = parse(&[]).expect("valid");
+        assert_eq!((demo.directory, demo.check, demo.port), (None, false, 8080));
+        let demo: DemoArguments = parse(&["maps", "--check", "--port", "81"]).expect("valid");
+        assert_eq!((demo.directory.as_deref(), demo.check, demo.port), (Some(Path::new("maps")), true, 81));
+        assert!(parse::<DemoArguments>(&["--port", "0"]).is_err());
+    }
+}

@@ -1,0 +1,53 @@
+//! `mapkeeper config check` and `mapkeeper config show`.
+
+use std::io::{self, Write};
+
+use super::arguments::{CheckArguments, ShowArguments};
+use crate::config::{ConfigError, Loaded, Origins};
+
+/// Says whether the configuration is valid: one line for a person, warnings on standard error.
+///
+/// # Errors
+///
+/// Every fault of the configuration at once.
+pub(super) fn check(arguments: &CheckArguments) -> Result<(), ConfigError> {
+    let loaded = Loaded::read(&arguments.file.file(), std::env::vars_os())?;
+    warn(&loaded);
+    let (mounts, containers) = (loaded.config.mounts.len(), loaded.config.containers.len());
+    print(&format!(
+        "the configuration is valid: {}, {}\n",
+        counted(mounts, "mount"),
+        counted(containers, "container")
+    ));
+    Ok(())
+}
+
+/// Prints the effective configuration as TOML, without secrets.
+///
+/// # Errors
+///
+/// Every fault of the configuration at once.
+pub(super) fn show(arguments: &ShowArguments) -> Result<(), ConfigError> {
+    let loaded = Loaded::read(&arguments.file.file(), std::env::vars_os())?;
+    let origins = if arguments.origin { Origins::Shown } else { Origins::Hidden };
+    print(&loaded.show(origins));
+    Ok(())
+}
+
+fn warn(loaded: &Loaded) {
+    let refusals = loaded.config.mounts.iter().filter_map(|mount| mount.refusal()).map(|refusal| refusal.to_string());
+    let notices = loaded.config.notices().into_iter().map(|notice| notice.to_string());
+    let warnings = loaded.warnings.iter().map(ToString::to_string);
+    for line in warnings.chain(notices).chain(refusals) {
+        eprintln!("warning: {line}");
+    }
+}
+
+fn counted(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+}
+
+/// Writes to standard output. A reader that has gone away (`| head`) is no failure.
+fn print(text: &str) {
+    let _gone = io::stdout().lock().write_all(text.as_bytes());
+}

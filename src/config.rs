@@ -1,0 +1,459 @@
+//! Every setting of mapkeeper: its meaning, unit, default and limits.
+//!
+//! The types here are plain data that every other part reads. They are made in one way only, by
+//! [`Loaded::from_layers`] from layers (defaults, file, environment, options), so a value that exists
+//! has been checked. Nothing here touches the host beyond reading the configuration file.
+//!
+//! ```text
+//!  file, environment, -o --> source: Layer --> Entries --> read --> Config
+//!                                                           |         |
+//!                                             check <-- Claims        +--> show (TOML with origins)
+//! ```
+
+mod check;
+mod fault;
+mod key;
+mod mount_options;
+pub mod quantity;
+mod read;
+mod redact;
+mod show;
+mod source;
+mod value;
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::error::{Advise, Exit};
+
+pub use fault::{ConfigError, Expected, Fault, Faults, Problem, SyntaxFault};
+pub use key::{KEYS, Key, KeyPath, Step};
+pub use mount_options::{CredentialsChoice, KernelFlags, MountRequest, Remark};
+pub use show::Origins;
+pub use source::{Entries, Layer, Origin, RESERVED_VARIABLES, variable_of};
+
+/// The configuration file that is read when none is named.
+pub const DEFAULT_FILE: &str = "/etc/mapkeeper/config.toml";
+
+/// Which configuration file to read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ConfigFile {
+    /// [`DEFAULT_FILE`], if it is there: the environment may hold the whole configuration.
+    Standard,
+    /// This one, and it must be there.
+    Named(PathBuf),
+}
+
+/// A checked configuration and where each of its values was written.
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    pub config: Config,
+    /// What is allowed and yet hardly meant.
+    pub warnings: Vec<Fault>,
+    entries: Entries,
+}
+
+impl Loaded {
+    /// Reads file and environment and checks them together.
+    ///
+    /// # Errors
+    ///
+    /// A named file that is absent, a file that is not TOML, or every fault of the configuration at
+    /// once.
+    pub fn read(
+        file: &ConfigFile,
+        environment: impl IntoIterator<Item = (OsString, OsString)>,
+    ) -> Result<Loaded, ConfigError> {
+        let from_file = match file {
+            ConfigFile::Named(path) => Layer::file(path)?,
+            ConfigFile::Standard => match Layer::file(Path::new(DEFAULT_FILE)) {
+                Err(ConfigError::Absent { .. }) => Layer::default(),
+                read => read?,
+            },
+        };
+        Loaded::from_layers(vec![from_file, Layer::environment(environment)])
+    }
+
+    /// Lays `layers` over the defaults, the last uppermost, and checks the result.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::Faults`] with every fault at once.
+    pub fn from_layers(layers: Vec<Layer>) -> Result<Loaded, ConfigError> {
+        let (entries, mut faults) = Entries::merged(layers);
+        let outcome = read::config(&entries);
+        faults.extend(outcome.faults);
+        faults.extend(check::faults(&entries, &outcome.claims));
+        faults.sort_by_key(|fault| match &fault.origin {
+            Some(Origin::File { line, .. }) => line.unwrap_or(0),
+            _ => usize::MAX,
+        });
+        match outcome.config {
+            Some(config) if faults.is_empty() => {
+                Ok(Loaded { config, warnings: check::warnings(&entries, &outcome.claims), entries })
+            }
+            _ => Err(ConfigError::Faults(Faults(faults))),
+        }
+    }
+
+    /// The effective configuration as TOML, without secrets; every value followed by its origin where
+    /// asked for.
+    pub fn show(&self, origins: Origins) -> String {
+        show::toml(&self.config, &self.entries, origins)
+    }
+
+    /// Where the value at `path` was written.
+    pub fn origin(&self, path: &KeyPath) -> Origin {
+        self.entries.origin(path)
+    }
+}
+
+/// A setting that is accepted and checked, and that this version does not act on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Notice {
+    /// The setting, or the table, as it is written.
+    pub key: String,
+}
+
+impl fmt::Display for Notice {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "`{}` has no effect in this version", self.key)
+    }
+}
+
+/// Why this version cannot serve a mount that is configured correctly.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    #[error("mount {name:?} has `read_only = false`, and this version cannot write")]
+    Writable { name: String },
+    #[error("mount {name:?} has source {source_text:?}, and this version mounts s3:// only")]
+    Source { name: String, source_text: String },
+}
+
+impl Advise for Refusal {
+    fn hint(&self) -> Option<String> {
+        Some(match self {
+            Refusal::Writable { .. } => "set `read_only = true`, or leave it out".to_owned(),
+            Refusal::Source { .. } => "use `source = \"s3://bucket/prefix\"`".to_owned(),
+        })
+    }
+
+    fn exit(&self) -> Exit {
+        Exit::Usage
+    }
+}
+
+/// The whole configuration, checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// AWS region of everything that does not name its own. `None`: the environment, the AWS profile
+    /// or the instance metadata say it.
+    pub region: Option<String>,
+    /// Where credentials come from.
+    pub credentials: Credentials,
+    /// The mounts, at least one, in the order of the file. Names and paths are unique, and no path
+    /// lies below another.
+    pub mounts: Vec<Mount>,
+    /// The containers that are served by the mounts, in the order of the file.
+    pub containers: Vec<Container>,
+    /// Membership in an ECS cluster.
+    pub ecs: Option<Ecs>,
+    /// The listener for load balancers and Prometheus.
+    pub health: Option<Health>,
+}
+
+impl Config {
+    /// Everything that is set and that this version does not act on.
+    pub fn notices(&self) -> Vec<Notice> {
+        let mut keys = Vec::new();
+        for (number, mount) in self.mounts.iter().enumerate() {
+            if !mount.read_only {
+                keys.push(format!("mount[{number}].read_only = false"));
+            }
+            if !matches!(mount.source, Source::S3 { .. }) {
+                keys.push(format!("mount[{number}].source = \"{}\"", mount.source));
+            }
+            if mount.disk_cache > 0 {
+                keys.push(format!("mount[{number}].disk_cache"));
+            }
+        }
+        if self.ecs.is_some() {
+            keys.push("ecs".to_owned());
+        }
+        if self.health.is_some() {
+            keys.push("health.listen".to_owned());
+        }
+        keys.into_iter().map(|key| Notice { key }).collect()
+    }
+}
+
+impl Mount {
+    /// Why this version cannot serve this mount; `None` when it can.
+    pub fn refusal(&self) -> Option<Refusal> {
+        let name = self.name.clone();
+        match &self.source {
+            Source::S3 { .. } if self.read_only => None,
+            Source::S3 { .. } => Some(Refusal::Writable { name }),
+            other => Some(Refusal::Source { name, source_text: other.to_string() }),
+        }
+    }
+}
+
+/// Where credentials come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Credentials {
+    /// Name or ARN of a secret in Secrets Manager. `None`: the AWS default chain.
+    pub secret: Option<String>,
+    /// How often the secret is looked at again. Default 5 min; 1 s to 24 h.
+    pub refresh: Duration,
+}
+
+/// One bucket (or other source) at one directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mount {
+    /// Name in messages, status and metrics: letters, digits, `.`, `_`, `-`, at most 64. Default: the
+    /// last component of `path`.
+    pub name: String,
+    /// What is mounted.
+    pub source: Source,
+    /// The mount point: absolute, not `/`, without `.` and `..`.
+    pub path: PathBuf,
+    /// Refuse every write. Default true.
+    pub read_only: bool,
+    /// A change in the bucket is seen by an `open` at most this much later. Default 1 s; at most 1 h;
+    /// zero: every open asks S3.
+    pub freshness: Duration,
+    /// Owner of objects without s3fs headers. Default 0.
+    pub uid: u32,
+    /// Group of objects without s3fs headers. Default 0.
+    pub gid: u32,
+    /// Permission bits of files without s3fs headers. Default 0644.
+    pub file_mode: u32,
+    /// Permission bits of directories without s3fs headers. Default 0755.
+    pub dir_mode: u32,
+    /// Bytes that all caches and buffers of this mount may hold together. Default 128 MiB, at least
+    /// 16 MiB.
+    pub memory: u64,
+    /// Bytes of the block cache on disk. Default 0: none.
+    pub disk_cache: u64,
+    /// Last-known-good content is served this long when S3 cannot be asked. Default 1 h, at most 30
+    /// days; zero: never.
+    pub max_stale: Duration,
+    /// Base URL of an S3 server other than AWS.
+    pub endpoint_url: Option<String>,
+    /// Name the bucket in the path of a request instead of the host. Default: true with
+    /// `endpoint_url`, else false.
+    pub path_style: bool,
+    /// AWS region of the bucket. Default: the region of the configuration.
+    pub region: Option<String>,
+    /// Profile of the AWS configuration files from which the default chain reads.
+    pub profile: Option<String>,
+}
+
+/// What a mount shows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// `s3://bucket[/prefix]`
+    S3 {
+        /// A name by the rules of S3.
+        bucket: String,
+        /// The part of the bucket that is shown: empty, or a key prefix that ends in `/`.
+        prefix: String,
+    },
+    /// `nfs://host/export`
+    Nfs {
+        /// Host name or address of the server.
+        host: String,
+        /// Absolute path of the export.
+        export: String,
+    },
+    /// `efs://fs-id[/path]`
+    Efs {
+        /// File system id, `fs-...`.
+        id: String,
+        /// Absolute path inside the file system; `/` is all of it.
+        path: String,
+    },
+    /// `external:`: somebody else mounts it, mapkeeper supervises it.
+    External,
+}
+
+impl fmt::Display for Source {
+    /// The text of the configuration: `s3://bucket/maps`.
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Source::S3 { bucket, prefix } if prefix.is_empty() => write!(out, "s3://{bucket}"),
+            Source::S3 { bucket, prefix } => {
+                write!(out, "s3://{bucket}/{}", prefix.strip_suffix('/').unwrap_or(prefix))
+            }
+            Source::Nfs { host, export } => write!(out, "nfs://{host}{export}"),
+            Source::Efs { id, path } if path == "/" => write!(out, "efs://{id}"),
+            Source::Efs { id, path } => write!(out, "efs://{id}{path}"),
+            Source::External => write!(out, "external:"),
+        }
+    }
+}
+
+/// A container that reads from the mounts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Container {
+    /// Who creates it. Default ECS.
+    pub owner: Owner,
+    /// How it is recognised among the containers of the host. A container that mapkeeper creates is
+    /// always recognised by its name.
+    pub selector: Selector,
+    /// The image to create it from; always present when mapkeeper is the owner.
+    pub image: Option<String>,
+    /// Ports of the host that lead into the container; no two claim the same one.
+    pub ports: Vec<Port>,
+    /// Directories of the host that the container sees; no two have the same target.
+    pub binds: Vec<Bind>,
+    /// Environment of the container. May hold secrets: never log a value.
+    pub environment: BTreeMap<String, String>,
+    /// How to ask whether the service in it answers.
+    pub probe: Option<Probe>,
+}
+
+/// Who creates a container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Owner {
+    /// ECS starts it; mapkeeper watches it.
+    Ecs,
+    /// mapkeeper creates it from the configuration.
+    Mapkeeper,
+}
+
+/// How a container is recognised.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Selector {
+    /// By its name, whole.
+    Name(String),
+    /// By a label, an image, or both; at least one is given.
+    Match {
+        /// `key` or `key=value`.
+        label: Option<String>,
+        /// Image reference as the container was created with.
+        image: Option<String>,
+    },
+}
+
+impl Owner {
+    /// The text of the configuration.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Owner::Ecs => "ecs",
+            Owner::Mapkeeper => "mapkeeper",
+        }
+    }
+}
+
+/// A port of the host that leads into a container: `8080:80`, `127.0.0.1:8080:80/udp`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Port {
+    /// Address of the host it listens on. `None`: all.
+    pub host_ip: Option<IpAddr>,
+    /// Port of the host, never 0.
+    pub host: u16,
+    /// Port inside the container, never 0.
+    pub container: u16,
+    /// Default TCP.
+    pub protocol: Protocol,
+}
+
+/// Transport protocol of a port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Protocol {
+    Tcp,
+    Udp,
+}
+
+impl fmt::Display for Port {
+    /// The text of the configuration: `127.0.0.1:8080:80/udp`.
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.host_ip {
+            Some(IpAddr::V6(address)) => write!(out, "[{address}]:")?,
+            Some(IpAddr::V4(address)) => write!(out, "{address}:")?,
+            None => {}
+        }
+        write!(out, "{}:{}", self.host, self.container)?;
+        match self.protocol {
+            Protocol::Tcp => Ok(()),
+            Protocol::Udp => out.write_str("/udp"),
+        }
+    }
+}
+
+/// A directory of the host that a container sees: `/source:/target:ro,rslave`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bind {
+    /// Absolute path on the host.
+    pub source: PathBuf,
+    /// Absolute path in the container.
+    pub target: String,
+    /// `ro`, `rslave`, ...; in the order given.
+    pub options: Vec<String>,
+}
+
+impl fmt::Display for Bind {
+    /// The text of the configuration: `/source:/target:ro`.
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{}:{}", self.source.display(), self.target)?;
+        if self.options.is_empty() { Ok(()) } else { write!(out, ":{}", self.options.join(",")) }
+    }
+}
+
+/// How to ask whether a service answers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Probe {
+    /// An `http://` URL.
+    pub url: String,
+    /// What a good answer is. Default WMS.
+    pub expect: Expect,
+    /// Time from one question to the next. Default 10 s; 1 s to 1 h.
+    pub interval: Duration,
+    /// Longest wait for an answer. Default 5 s; at least 100 ms, at most `interval`.
+    pub timeout: Duration,
+}
+
+/// What a good answer of a probe is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Expect {
+    /// A WMS capabilities document or an image. A status of 200 proves nothing: MapServer says 200 to
+    /// a broken map.
+    Wms,
+    /// Any status of 2xx or 3xx.
+    Http,
+}
+
+impl Expect {
+    /// The text of the configuration.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Expect::Wms => "wms",
+            Expect::Http => "http",
+        }
+    }
+}
+
+/// Membership in an ECS cluster.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ecs {
+    /// Name of the cluster.
+    pub cluster: String,
+    /// Attributes of the container instance, for placement constraints.
+    pub attributes: BTreeMap<String, String>,
+}
+
+/// The listener for load balancers and Prometheus.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Health {
+    /// Address and port of `GET /healthz` and `GET /metrics`.
+    pub listen: SocketAddr,
+}
+
+#[cfg(test)]
+mod tests;

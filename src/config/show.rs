@@ -1,0 +1,155 @@
+//! The effective configuration as TOML.
+//!
+//! What is shown reads back as the same configuration, except for values that look like secrets: those
+//! are replaced.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+use super::key::{KeyPath, quoted, quoted_key};
+use super::quantity::{show_duration, show_mode, show_size};
+use super::redact::{self, REDACTED};
+use super::source::Entries;
+use super::{Config, Container, Mount, Probe, Selector};
+
+/// Whether each value is followed by a comment that says where it was written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origins {
+    Shown,
+    Hidden,
+}
+
+/// Column at which the comments with the origins begin, where the value leaves room.
+const COMMENT_COLUMN: usize = 48;
+
+pub(super) fn toml(config: &Config, entries: &Entries, origins: Origins) -> String {
+    let mut page = Page { entries, origins, text: String::new(), at: KeyPath::default() };
+    page.optional("region", config.region.as_deref());
+    page.table("[credentials]", KeyPath::default().with("credentials"));
+    page.optional("secret", config.credentials.secret.as_deref());
+    page.string("refresh", &show_duration(config.credentials.refresh));
+    for (place, mount) in config.mounts.iter().enumerate() {
+        page.table("[[mount]]", KeyPath::default().with("mount").at(place));
+        page.mount(mount);
+    }
+    let list = if config.containers.len() == 1 { "[container]" } else { "[[container]]" };
+    for (place, container) in config.containers.iter().enumerate() {
+        page.table(list, KeyPath::default().with("container").at(place));
+        page.container(container);
+    }
+    if let Some(ecs) = &config.ecs {
+        page.table("[ecs]", KeyPath::default().with("ecs"));
+        page.string("cluster", &ecs.cluster);
+        page.named("ecs", "attributes", &ecs.attributes);
+    }
+    if let Some(health) = &config.health {
+        page.table("[health]", KeyPath::default().with("health"));
+        page.string("listen", &health.listen.to_string());
+    }
+    page.text
+}
+
+struct Page<'a> {
+    entries: &'a Entries,
+    origins: Origins,
+    text: String,
+    /// The table that is being written.
+    at: KeyPath,
+}
+
+impl Page<'_> {
+    fn mount(&mut self, mount: &Mount) {
+        self.string("name", &mount.name);
+        self.string("source", &mount.source.to_string());
+        self.string("path", &mount.path.to_string_lossy());
+        self.line("read_only", &mount.read_only.to_string());
+        self.string("freshness", &show_duration(mount.freshness));
+        self.line("uid", &mount.uid.to_string());
+        self.line("gid", &mount.gid.to_string());
+        self.string("file_mode", &show_mode(mount.file_mode));
+        self.string("dir_mode", &show_mode(mount.dir_mode));
+        self.string("memory", &show_size(mount.memory));
+        self.string("disk_cache", &show_size(mount.disk_cache));
+        self.string("max_stale", &show_duration(mount.max_stale));
+        self.optional("endpoint_url", mount.endpoint_url.as_deref());
+        self.line("path_style", &mount.path_style.to_string());
+        self.optional("region", mount.region.as_deref());
+        self.optional("profile", mount.profile.as_deref());
+    }
+
+    fn container(&mut self, container: &Container) {
+        self.string("owner", container.owner.as_str());
+        if let Selector::Name(name) = &container.selector {
+            self.string("name", name);
+        }
+        self.optional("image", container.image.as_deref());
+        let quote = |texts: Vec<String>| texts.iter().map(|text| quoted(text)).collect::<Vec<_>>().join(", ");
+        let ports = quote(container.ports.iter().map(ToString::to_string).collect());
+        let binds = quote(container.binds.iter().map(ToString::to_string).collect());
+        self.line("ports", &format!("[{ports}]"));
+        self.line("binds", &format!("[{binds}]"));
+        let (at, heading) = (self.at.clone(), "container");
+        if let Selector::Match { label, image } = &container.selector {
+            self.table("[container.match]", at.with("match"));
+            self.optional("label", label.as_deref());
+            self.optional("image", image.as_deref());
+            self.at = at.clone();
+        }
+        self.named(heading, "environment", &container.environment);
+        if let Some(probe) = &container.probe {
+            self.table("[container.probe]", at.with("probe"));
+            self.probe(probe);
+        }
+    }
+
+    fn probe(&mut self, probe: &Probe) {
+        self.string("url", &probe.url);
+        self.string("expect", probe.expect.as_str());
+        self.string("interval", &show_duration(probe.interval));
+        self.string("timeout", &show_duration(probe.timeout));
+    }
+
+    fn table(&mut self, heading: &str, at: KeyPath) {
+        let gap = if self.text.is_empty() { "" } else { "\n" };
+        self.text.push_str(&format!("{gap}{heading}\n"));
+        self.at = at;
+    }
+
+    /// A table whose names the user has chosen; left out when empty.
+    fn named(&mut self, parent: &str, name: &str, values: &BTreeMap<String, String>) {
+        if values.is_empty() {
+            return;
+        }
+        let outer = self.at.clone();
+        self.table(&format!("[{parent}.{name}]"), outer.with(name));
+        for (name, value) in values {
+            let value = if redact::names_a_secret(name) { REDACTED } else { value };
+            self.string(name, value);
+        }
+        self.at = outer;
+    }
+
+    fn optional(&mut self, name: &str, value: Option<&str>) {
+        match value {
+            Some(value) => self.string(name, value),
+            None => self.text.push_str(&format!("# {name} is not set\n")),
+        }
+    }
+
+    fn string(&mut self, name: &str, value: &str) {
+        self.line(name, &quoted(&redact::shown(value)));
+    }
+
+    fn line(&mut self, name: &str, value: &str) {
+        let line = format!("{} = {value}", quoted_key(name));
+        let written = match self.origins {
+            Origins::Hidden => writeln!(self.text, "{line}"),
+            Origins::Shown => {
+                let origin = self.entries.origin(&self.at.with(name)).to_string();
+                let origin = origin.replace(char::is_control, "?");
+                writeln!(self.text, "{line:COMMENT_COLUMN$}  # {origin}")
+            }
+        };
+        written.expect("writing to a String cannot fail");
+    }
+}

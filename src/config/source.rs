@@ -1,0 +1,281 @@
+//! Where settings come from: layers of values, each of which knows its origin.
+//!
+//! ```text
+//!   defaults  <  file  <  environment  <  options of the command line        later wins
+//!  (config::key)   |            |                    |
+//!                  +-- Layer ---+--------------------+--> Entries --> config::read
+//! ```
+//!
+//! A layer is flat: a map from the path of a setting to its value and origin. One more kind of layer is
+//! one more function that makes such a map. Nothing is judged here but whether a setting of that name
+//! exists; values are judged by `config::read`, when it is known which layer won.
+
+mod environment;
+mod file;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use super::fault::{ConfigError, Fault, Problem};
+use super::key::{Key, KeyPath, Known, Step, quoted};
+use super::redact;
+
+/// Where a value was written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// Nowhere: it is the default.
+    Default,
+    /// In a file, on this line, counted from 1.
+    File { path: PathBuf, line: Option<usize> },
+    /// In an environment variable of mapkeeper.
+    Environment { variable: String },
+    /// In `-o`: the option as it was written, without secrets.
+    Option { text: String },
+    /// In an argument of the command line, by its name in the usage.
+    Argument { name: &'static str },
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Origin::Default => out.write_str("default"),
+            Origin::File { path, line: Some(line) } => write!(out, "{}:{line}", path.display()),
+            Origin::File { path, line: None } => write!(out, "{}", path.display()),
+            Origin::Environment { variable } => write!(out, "environment {variable}"),
+            Origin::Option { text } => write!(out, "-o {text}"),
+            Origin::Argument { name } => out.write_str(name),
+        }
+    }
+}
+
+/// A value before it is judged.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Value {
+    /// A table of the configuration; its settings are entries of their own.
+    Section,
+    /// A string of a typed layer.
+    Text(String),
+    Integer(i64),
+    Boolean(bool),
+    List(Vec<Item>),
+    /// A value of a kind that no setting has: a float, a date, a table inside a list. As written.
+    Foreign(String),
+    /// Text of a layer that has nothing but text; what kind it is depends on the setting.
+    Untyped(String),
+}
+
+/// One value of a list.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Item {
+    pub value: Value,
+    pub origin: Origin,
+}
+
+/// A value and where it was written.
+pub type Entry = Item;
+
+impl Value {
+    /// The value as a message may show it.
+    pub fn shown(&self) -> String {
+        match self {
+            Value::Section => "a table".to_owned(),
+            Value::Text(text) | Value::Untyped(text) => quoted(&shortened(&redact::shown(text))),
+            Value::Integer(number) => number.to_string(),
+            Value::Boolean(value) => value.to_string(),
+            Value::List(items) => {
+                let items: Vec<String> = items.iter().map(|item| item.value.shown()).collect();
+                format!("[{}]", items.join(", "))
+            }
+            Value::Foreign(text) => shortened(text),
+        }
+    }
+}
+
+fn shortened(text: &str) -> String {
+    const LIMIT: usize = 200;
+    match text.char_indices().nth(LIMIT) {
+        Some((end, _)) => format!("{}...", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
+/// The settings that one source gives, and what is wrong with their names.
+#[derive(Debug, Clone, Default)]
+pub struct Layer {
+    entries: BTreeMap<KeyPath, Entry>,
+    faults: Vec<Fault>,
+    /// Settings of "the" container, given without its place.
+    unplaced: Vec<(KeyPath, Origin)>,
+}
+
+impl Layer {
+    /// The settings in the file at `path`.
+    ///
+    /// # Errors
+    ///
+    /// The file is absent, unreadable, larger than 1 MiB, not UTF-8 or not TOML.
+    pub fn file(path: &Path) -> Result<Layer, ConfigError> {
+        file::read(path)
+    }
+
+    /// The settings in `text`, which stands in the file at `path`.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::Syntax`] with everything that is not TOML.
+    pub fn toml(path: &Path, text: &str) -> Result<Layer, ConfigError> {
+        file::parse(path, text)
+    }
+
+    /// The settings in the variables of an environment that start with `MAPKEEPER_`.
+    pub fn environment(variables: impl IntoIterator<Item = (OsString, OsString)>) -> Layer {
+        environment::layer(variables)
+    }
+
+    /// Adds a setting as text.
+    pub fn set(&mut self, path: KeyPath, text: &str, origin: Origin) {
+        self.insert(path, Value::Untyped(text.to_owned()), origin);
+    }
+
+    /// Adds something that is wrong.
+    pub fn fault(&mut self, fault: Fault) {
+        self.faults.push(fault);
+    }
+
+    fn insert(&mut self, path: KeyPath, value: Value, origin: Origin) {
+        self.entries.insert(path, Entry { value, origin });
+    }
+}
+
+/// All layers on top of each other.
+#[derive(Debug, Clone, Default)]
+pub struct Entries(BTreeMap<KeyPath, Entry>);
+
+impl Entries {
+    /// Lays `layers` on top of each other, the last uppermost, and says which names mean nothing.
+    pub fn merged(layers: Vec<Layer>) -> (Entries, Vec<Fault>) {
+        let mut entries = Entries::default();
+        let (mut faults, mut unplaced) = (Vec::new(), Vec::new());
+        for layer in layers {
+            faults.extend(layer.faults);
+            unplaced.extend(layer.unplaced);
+            for (path, entry) in layer.entries {
+                entries.insert(path, entry);
+            }
+        }
+        entries.check_names(&mut faults);
+        entries.check_places(&mut faults);
+        if entries.places("container").len() > 1 {
+            faults.extend(unplaced.into_iter().map(|(path, origin)| Fault {
+                problem: Problem::UnknownVariable { suggestion: environment::variable(&path) },
+                key: String::new(),
+                found: None,
+                origin: Some(origin),
+            }));
+        }
+        (entries, faults)
+    }
+
+    fn insert(&mut self, path: KeyPath, entry: Entry) {
+        for depth in 1..path.0.len() {
+            let above = KeyPath(path.0[..depth].to_vec());
+            let section = || Entry { value: Value::Section, origin: entry.origin.clone() };
+            self.0.entry(above).or_insert_with(section);
+        }
+        let is_section = entry.value == Value::Section;
+        if is_section && self.0.get(&path).is_some_and(|present| present.value == Value::Section) {
+            return;
+        }
+        self.0.insert(path, entry);
+    }
+
+    /// Takes out everything that no setting is called, with one fault for each outermost name.
+    fn check_names(&mut self, faults: &mut Vec<Fault>) {
+        let mut unknown = BTreeSet::new();
+        self.0.retain(|path, entry| {
+            let Known::Nothing { depth } = path.known() else { return true };
+            let path = KeyPath(path.0[..depth].to_vec());
+            if unknown.insert(path.clone()) {
+                let problem = Problem::UnknownKey { suggestion: path.nearest() };
+                let origin = Some(entry.origin.clone());
+                faults.push(Fault { key: path.to_string(), origin, found: None, problem });
+            }
+            false
+        });
+    }
+
+    /// Takes out entries of lists that lie beyond a gap.
+    fn check_places(&mut self, faults: &mut Vec<Fault>) {
+        for list in ["mount", "container"] {
+            let places = self.places(list);
+            let Some((next, beyond)) =
+                places.iter().enumerate().find(|(expected, place)| expected != *place).map(|(n, p)| (n, *p))
+            else {
+                continue;
+            };
+            let section = KeyPath::default().with(list).at(beyond);
+            let origin = self.0.get(&section).map(|entry| entry.origin.clone());
+            faults.push(Fault { key: section.to_string(), origin, found: None, problem: Problem::Gap { next } });
+            self.0.retain(|path, _| match path.0.as_slice() {
+                [Step::Name(name), Step::Place(place), ..] => name != list || *place < next,
+                _ => true,
+            });
+        }
+    }
+
+    /// The places of a list of tables that have an entry, in order.
+    pub fn places(&self, list: &str) -> Vec<usize> {
+        let place = |path: &KeyPath| match path.0.as_slice() {
+            [Step::Name(name), Step::Place(place)] if name == list => Some(*place),
+            _ => None,
+        };
+        self.0.keys().filter_map(place).collect()
+    }
+
+    /// The value at `path`, from the uppermost layer that has one.
+    pub fn entry(&self, path: &KeyPath) -> Option<&Entry> {
+        self.0.get(path)
+    }
+
+    /// The names below the section `path` that the user has chosen, with their values.
+    pub fn named_below<'a>(&'a self, path: &'a KeyPath) -> impl Iterator<Item = (&'a str, &'a Entry)> {
+        self.0.iter().filter_map(move |(below, entry)| match below.0.split_last() {
+            Some((Step::Name(name), above)) if above == path.0 => Some((name.as_str(), entry)),
+            _ => None,
+        })
+    }
+
+    /// Where the value at `path` was written.
+    pub fn origin(&self, path: &KeyPath) -> Origin {
+        self.0.get(path).map_or(Origin::Default, |entry| entry.origin.clone())
+    }
+
+    /// `path` as a person writes it: the only container has no number.
+    pub fn written(&self, path: &KeyPath) -> String {
+        match path.0.as_slice() {
+            [Step::Name(name), Step::Place(0), rest @ ..]
+                if name == "container" && self.places("container").len() < 2 =>
+            {
+                let mut steps = vec![Step::Name(name.clone())];
+                steps.extend_from_slice(rest);
+                KeyPath(steps).to_string()
+            }
+            _ => path.to_string(),
+        }
+    }
+}
+
+/// The variables that start with `MAPKEEPER_` and are not settings: they say how the command runs.
+pub const RESERVED_VARIABLES: &[&str] =
+    &["MAPKEEPER_RUNTIME_DIR", "MAPKEEPER_CONFIG", "MAPKEEPER_LOG", "MAPKEEPER_CACHE"];
+
+/// The environment variable of a setting: `MAPKEEPER_MOUNT__0__FRESHNESS`, with `NAME` where the user
+/// chooses a name.
+pub fn variable_of(key: &Key) -> String {
+    environment::pattern(key, "0")
+}
+
+#[cfg(test)]
+mod tests;

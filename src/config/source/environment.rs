@@ -1,0 +1,136 @@
+//! Settings from environment variables.
+//!
+//! The variable of a setting is `MAPKEEPER_`, then its path in capitals with `__` between the steps:
+//! `MAPKEEPER_MOUNT__0__FRESHNESS`. Where the user chooses a name (the environment of a container), the
+//! rest of the variable is that name as it stands. The only container needs no number.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+
+use super::super::fault::{Fault, Problem};
+use super::super::key::{KEYS, Key, KeyPath, Part, Step, nearest};
+use super::{Layer, Origin, RESERVED_VARIABLES};
+
+const PREFIX: &str = "MAPKEEPER_";
+
+/// The largest number that a place in a list may have in a variable.
+const LAST_PLACE: usize = 999;
+
+pub(super) fn layer(variables: impl IntoIterator<Item = (OsString, OsString)>) -> Layer {
+    let sorted: BTreeMap<OsString, OsString> = variables.into_iter().collect();
+    let mut layer = Layer::default();
+    for (name, value) in sorted {
+        let variable = name.to_string_lossy().into_owned();
+        let Some(rest) = variable.strip_prefix(PREFIX) else { continue };
+        if RESERVED_VARIABLES.contains(&variable.as_str()) {
+            continue;
+        }
+        let origin = Origin::Environment { variable: variable.clone() };
+        let mut fault = |key: String, problem| {
+            layer.fault(Fault { key, found: None, origin: Some(origin.clone()), problem });
+        };
+        match (path_of(rest), value.to_str()) {
+            (None, _) => {
+                let suggestion = nearest_variable(&variable);
+                fault(String::new(), Problem::UnknownVariable { suggestion });
+            }
+            (Some(found), None) => fault(found.path.to_string(), Problem::NotText),
+            (Some(found), Some(text)) => {
+                if found.placed == Placed::ByDefault {
+                    layer.unplaced.push((found.path.clone(), origin.clone()));
+                }
+                layer.set(found.path, text, origin);
+            }
+        }
+    }
+    layer
+}
+
+/// Whether a variable says which container it means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Placed {
+    ByNumber,
+    ByDefault,
+}
+
+struct Found {
+    path: KeyPath,
+    placed: Placed,
+}
+
+fn path_of(rest: &str) -> Option<Found> {
+    KEYS.iter().find_map(|key| matched(key, rest))
+}
+
+fn matched(key: &Key, rest: &str) -> Option<Found> {
+    let mut words = rest.split("__").peekable();
+    let mut steps = Vec::new();
+    let mut placed = Placed::ByNumber;
+    for part in key.steps() {
+        match part {
+            Part::Name(name) => {
+                words.next_if(|word| *word == name.to_ascii_uppercase())?;
+                steps.push(Step::Name(name.to_owned()));
+            }
+            Part::AnyPlace => match words.peek().and_then(|word| place(word)) {
+                Some(number) => {
+                    words.next();
+                    steps.push(Step::Place(number));
+                }
+                None if key.path.starts_with("container") => {
+                    placed = Placed::ByDefault;
+                    steps.push(Step::Place(0));
+                }
+                None => return None,
+            },
+            Part::AnyName => {
+                let name = words.by_ref().collect::<Vec<_>>().join("__");
+                steps.push(Step::Name(Some(name).filter(|name| !name.is_empty())?));
+            }
+        }
+    }
+    words.next().is_none().then_some(Found { path: KeyPath(steps), placed })
+}
+
+fn place(word: &str) -> Option<usize> {
+    let number: usize = word.parse().ok().filter(|number| *number <= LAST_PLACE)?;
+    (number.to_string() == word).then_some(number)
+}
+
+/// The variable of the setting at `path`.
+pub(super) fn variable(path: &KeyPath) -> Option<String> {
+    let words: Vec<String> = path
+        .0
+        .iter()
+        .enumerate()
+        .map(|(depth, step)| match step {
+            Step::Place(place) => place.to_string(),
+            Step::Name(name) if depth == 3 => name.clone(),
+            Step::Name(name) => name.to_ascii_uppercase(),
+        })
+        .collect();
+    let upper = words.join("__");
+    [&upper, &upper.to_ascii_uppercase()]
+        .into_iter()
+        .find(|text| path_of(text).is_some_and(|found| found.path == *path))
+        .map(|text| format!("{PREFIX}{text}"))
+}
+
+/// The variable of a key, with `place` wherever a number stands.
+pub(super) fn pattern(key: &Key, place: &str) -> String {
+    let word = |part: &Part| match part {
+        Part::Name(name) => name.to_ascii_uppercase(),
+        Part::AnyPlace => place.to_owned(),
+        Part::AnyName => "NAME".to_owned(),
+    };
+    let words: Vec<String> = key.steps().iter().map(word).collect();
+    format!("{PREFIX}{}", words.join("__"))
+}
+
+fn nearest_variable(wrong: &str) -> Option<String> {
+    let place = wrong.split("__").find(|word| word.parse::<usize>().is_ok()).unwrap_or("0");
+    let mut known: Vec<String> = KEYS.iter().map(|key| pattern(key, place)).collect();
+    known.extend(KEYS.iter().map(|key| pattern(key, "").replace("____", "__")));
+    known.extend(RESERVED_VARIABLES.iter().map(|name| (*name).to_owned()));
+    nearest(wrong, known.iter().map(String::as_str)).map(str::to_owned)
+}

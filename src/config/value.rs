@@ -1,0 +1,297 @@
+//! Texts with a grammar of their own: sources, paths, URLs, ports, binds, names.
+//!
+//! Each function takes text and returns the checked value or what was expected instead.
+
+use std::net::IpAddr;
+use std::path::{Component, Path, PathBuf};
+
+use hyper::Uri;
+
+use super::fault::Expected;
+use super::{Bind, Port, Protocol, Source};
+
+const SOURCE: Expected =
+    Expected::fixed("s3://bucket[/prefix], nfs://host/export, efs://fs-id[/path] or external:");
+const BUCKET: Expected = Expected::fixed(
+    "a bucket name of 3 to 63 characters out of a-z, 0-9, \".\" and \"-\" that starts and ends with a letter or \
+     digit, has no \"..\" and is no IP address",
+);
+const PREFIX: Expected = Expected::fixed(
+    "a key prefix of at most 1024 bytes without empty, \".\" or \"..\" parts and without control characters",
+);
+const PATH: Expected = Expected::fixed("an absolute path other than / without \".\" and \"..\"");
+const PORT: Expected = Expected::fixed(r#"a port such as "8080:80", "127.0.0.1:8080:80" or "8080:80/udp""#);
+const BIND: Expected = Expected::fixed(r#"two absolute paths and options such as "/src:/dst:ro,rslave""#);
+const BIND_OPTIONS: Expected = Expected::fixed(
+    "bind options out of ro, rw, rprivate, private, rslave, slave, rshared, shared, z and Z, of which ro and rw, \
+     and any two kinds of propagation, exclude each other",
+);
+
+/// Reads `s3://bucket[/prefix]`, `nfs://host/export`, `efs://fs-id[/path]` or `external:`.
+///
+/// # Errors
+///
+/// Another scheme, or a part that its kind of source cannot have.
+pub fn source(text: &str) -> Result<Source, Expected> {
+    if text == "external:" {
+        return Ok(Source::External);
+    }
+    let (scheme, rest) = text.split_once("://").ok_or(SOURCE)?;
+    match scheme {
+        "s3" => {
+            let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
+            s3_source(bucket, prefix)
+        }
+        "nfs" => nfs_source(rest),
+        "efs" => efs_source(rest),
+        _ => Err(SOURCE),
+    }
+}
+
+/// A bucket and the part of it under `prefix`, with or without a slash at the end.
+///
+/// # Errors
+///
+/// A bucket that S3 would refuse, or a prefix that cannot be a directory.
+pub fn s3_source(bucket: &str, prefix: &str) -> Result<Source, Expected> {
+    if !is_bucket(bucket) {
+        return Err(BUCKET);
+    }
+    let prefix = prefix.strip_suffix('/').unwrap_or(prefix);
+    if prefix.is_empty() {
+        return Ok(Source::S3 { bucket: bucket.to_owned(), prefix: String::new() });
+    }
+    let plain = |part: &str| !matches!(part, "" | "." | "..") && !part.contains(char::is_control);
+    if prefix.len() >= 1024 || !prefix.split('/').all(plain) {
+        return Err(PREFIX);
+    }
+    Ok(Source::S3 { bucket: bucket.to_owned(), prefix: format!("{prefix}/") })
+}
+
+fn is_bucket(name: &str) -> bool {
+    let edge = |byte: Option<&u8>| byte.is_some_and(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
+    let inside = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'.' || b == b'-';
+    let bytes = name.as_bytes();
+    (3..=63).contains(&bytes.len())
+        && bytes.iter().all(|b| inside(*b))
+        && edge(bytes.first())
+        && edge(bytes.last())
+        && !name.contains("..")
+        && name.parse::<IpAddr>().is_err()
+}
+
+fn nfs_source(rest: &str) -> Result<Source, Expected> {
+    const NFS: Expected = Expected::fixed("nfs://host/export with the absolute path of the export");
+    let slash = rest.find('/').ok_or(NFS)?;
+    let (host, export) = rest.split_at(slash);
+    let named = |c: char| c.is_ascii_alphanumeric() || ".-_:[]".contains(c);
+    if host.is_empty() || !host.chars().all(named) || (export != "/" && absolute_path(export).is_err()) {
+        return Err(NFS);
+    }
+    Ok(Source::Nfs { host: host.to_owned(), export: export.to_owned() })
+}
+
+fn efs_source(rest: &str) -> Result<Source, Expected> {
+    const EFS: Expected = Expected::fixed("efs://fs-id[/path] with an id such as fs-0123456789abcdef0");
+    let (id, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    let path = if path.is_empty() { "/" } else { path };
+    let digits = id.strip_prefix("fs-").unwrap_or("");
+    let hex = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
+    if digits.is_empty() || !digits.bytes().all(hex) || (path != "/" && absolute_path(path).is_err()) {
+        return Err(EFS);
+    }
+    Ok(Source::Efs { id: id.to_owned(), path: path.to_owned() })
+}
+
+/// Reads an absolute path other than `/`; a slash at its end is dropped.
+///
+/// # Errors
+///
+/// A relative path, one with `.` or `..` or an empty part in it, or one with control characters.
+pub fn absolute_path(text: &str) -> Result<PathBuf, Expected> {
+    let trimmed = text.strip_suffix('/').unwrap_or(text);
+    let parts = trimmed.strip_prefix('/').ok_or(PATH)?;
+    if parts.split('/').any(|part| matches!(part, "" | "." | "..")) || parts.contains(char::is_control) {
+        return Err(PATH);
+    }
+    Ok(PathBuf::from(trimmed))
+}
+
+/// The name that a mount has by default: the last part of its path, where that can be a name.
+pub fn name_of(path: &Path) -> Option<String> {
+    match path.components().next_back()? {
+        Component::Normal(part) => name(part.to_str()?).ok(),
+        _ => None,
+    }
+}
+
+/// Reads the name of a mount.
+///
+/// # Errors
+///
+/// Empty, longer than 64, or with a character that status and metrics could not show.
+pub fn name(text: &str) -> Result<String, Expected> {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"._-".contains(&b);
+    let good = (1..=64).contains(&text.len()) && text.bytes().all(plain) && !text.starts_with('.');
+    if good { Ok(text.to_owned()) } else { Err(NAME) }
+}
+
+const NAME: Expected =
+    Expected::fixed(r#"letters, digits, ".", "_" and "-", at most 64, of which the first is no dot"#);
+
+/// Reads an AWS region, or what another S3 server calls one.
+///
+/// # Errors
+///
+/// Empty, or anything but letters, digits and `-`.
+pub fn region(text: &str) -> Result<String, Expected> {
+    let good = (1..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+    if good { Ok(text.to_owned()) } else { Err(Expected::fixed(r#"an AWS region such as "us-east-1""#)) }
+}
+
+/// Reads text on one line that is not empty.
+///
+/// # Errors
+///
+/// Empty text, or control characters.
+pub fn line(text: &str) -> Result<String, Expected> {
+    if text.is_empty() || text.contains(char::is_control) {
+        return Err(Expected::fixed("text on one line that is not empty"));
+    }
+    Ok(text.to_owned())
+}
+
+/// Reads a text without spaces that is not empty: an image, a container's name, a label.
+///
+/// # Errors
+///
+/// Empty text, spaces or control characters.
+pub fn word(text: &str) -> Result<String, Expected> {
+    if text.is_empty() || text.contains(|c: char| c.is_control() || c.is_whitespace()) {
+        return Err(Expected::fixed("text without spaces that is not empty"));
+    }
+    Ok(text.to_owned())
+}
+
+/// Reads the name or ARN of a secret.
+///
+/// # Errors
+///
+/// A character that no secret's name has. An access key and its secret, put here by mistake, is
+/// recognised by its colon.
+pub fn secret_name(text: &str) -> Result<String, Expected> {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"/_+=.@-".contains(&b);
+    let rest = match text.strip_prefix("arn:") {
+        Some(rest) => rest.split(':').collect(),
+        None => vec![text],
+    };
+    let parts = if text.starts_with("arn:") { 6 } else { 1 };
+    let good = rest.len() == parts && text.len() <= 2048 && rest.iter().all(|part| part.bytes().all(plain));
+    if good && !text.is_empty() {
+        return Ok(text.to_owned());
+    }
+    Err(Expected::fixed("the name or ARN of a secret in Secrets Manager, never the key itself"))
+}
+
+/// Reads the base URL of an S3 server; a slash at its end is dropped.
+///
+/// # Errors
+///
+/// Another scheme, no host, or a query.
+pub fn endpoint_url(text: &str) -> Result<String, Expected> {
+    const URL: Expected = Expected::fixed(r#"an http:// or https:// URL without query, "http://127.0.0.1:9000""#);
+    let uri = web_address(text).ok_or(URL)?;
+    let https = uri.scheme_str() == Some("https") || uri.scheme_str() == Some("http");
+    if !https || uri.query().is_some() {
+        return Err(URL);
+    }
+    Ok(text.strip_suffix('/').unwrap_or(text).to_owned())
+}
+
+/// Reads the URL of a probe.
+///
+/// # Errors
+///
+/// Anything that is no `http://` URL: a probe asks this host, where TLS proves nothing.
+pub fn probe_url(text: &str) -> Result<String, Expected> {
+    const URL: Expected = Expected::fixed(r#"an http:// URL such as "http://127.0.0.1:8080/?map=/mapfiles/a.map""#);
+    match web_address(text) {
+        Some(uri) if uri.scheme_str() == Some("http") => Ok(text.to_owned()),
+        _ => Err(URL),
+    }
+}
+
+/// The host port that a probe's URL leads to.
+pub fn port_of_url(url: &str) -> Option<u16> {
+    let uri: Uri = url.parse().ok()?;
+    Some(uri.port_u16().unwrap_or(if uri.scheme_str() == Some("https") { 443 } else { 80 }))
+}
+
+fn web_address(text: &str) -> Option<Uri> {
+    let uri: Uri = text.parse().ok()?;
+    let authority = uri.authority()?;
+    let after_host = authority.as_str().rsplit(']').next().unwrap_or_default();
+    let port_reads = !after_host.contains(':') || authority.port_u16().is_some_and(|port| port != 0);
+    (!authority.host().is_empty() && port_reads && !text.contains('#')).then_some(uri)
+}
+
+/// Reads `[address:]host:container[/tcp|/udp]`.
+///
+/// # Errors
+///
+/// Port 0, a range, or an unknown protocol.
+pub fn port(text: &str) -> Result<Port, Expected> {
+    let (ports, protocol) = match text.split_once('/') {
+        None | Some((_, "tcp")) => (text.split('/').next().unwrap_or(text), Protocol::Tcp),
+        Some((ports, "udp")) => (ports, Protocol::Udp),
+        Some(_) => return Err(PORT),
+    };
+    let (rest, container) = ports.rsplit_once(':').ok_or(PORT)?;
+    let (address, host) = match rest.rsplit_once(':') {
+        Some((address, host)) => (Some(ip_address(address)?), host),
+        None => (None, rest),
+    };
+    Ok(Port { host_ip: address, host: port_number(host)?, container: port_number(container)?, protocol })
+}
+
+fn ip_address(text: &str) -> Result<IpAddr, Expected> {
+    match text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+        Some(inner) => inner.parse().ok().filter(IpAddr::is_ipv6).ok_or(PORT),
+        None => text.parse().ok().filter(IpAddr::is_ipv4).ok_or(PORT),
+    }
+}
+
+fn port_number(text: &str) -> Result<u16, Expected> {
+    if !text.bytes().all(|b| b.is_ascii_digit()) {
+        return Err(PORT);
+    }
+    text.parse().ok().filter(|port| *port != 0).ok_or(PORT)
+}
+
+/// Reads `/source:/target[:options]`.
+///
+/// # Errors
+///
+/// A path that is not absolute, or options that Docker would refuse.
+pub fn bind(text: &str) -> Result<Bind, Expected> {
+    let mut parts = text.split(':');
+    let (source, target) = (parts.next().unwrap_or_default(), parts.next().ok_or(BIND)?);
+    let options: Vec<String> = parts.next().map_or_else(Vec::new, |o| o.split(',').map(str::to_owned).collect());
+    if parts.next().is_some() {
+        return Err(BIND);
+    }
+    let source = if source == "/" { PathBuf::from("/") } else { absolute_path(source).map_err(|_| BIND)? };
+    let target = absolute_path(target).map_err(|_| BIND)?;
+    let target = target.into_os_string().into_string().map_err(|_| BIND)?;
+    let kinds: [&[&str]; 3] =
+        [&["ro", "rw"], &["rprivate", "private", "rslave", "slave", "rshared", "shared"], &["z", "Z"]];
+    let of_kind = |kind: &[&str]| options.iter().filter(|option| kind.contains(&option.as_str())).count();
+    let counts = kinds.map(of_kind);
+    if counts.iter().sum::<usize>() != options.len() || counts.iter().any(|count| *count > 1) {
+        return Err(BIND_OPTIONS);
+    }
+    Ok(Bind { source, target, options })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,475 @@
+//! Questions to a mount and to a service, each with a deadline.
+//!
+//! A mount is asked by a **child process**: the agent serves the mount itself, and a file call of its
+//! own on a stuck mount could never be interrupted. The child is this same binary, called as
+//! `probe-mount PATH --expect-device MAJ:MIN`; it prints one line of JSON. A child that does not return
+//! is killed; one that cannot even be killed is left behind and counted, and when [`LEFT_BEHIND`] of
+//! them are stuck no further one is sent.
+//!
+//! ```text
+//! [asked] -- line of JSON --> answer
+//!    | deadline
+//!    v
+//! [killed] -- gone --> silent
+//!    | still there
+//!    v
+//! [left behind] -- gone at last --> forgotten
+//! ```
+//!
+//! A service is asked by HTTP GET; what its answer means is told by [`classify`].
+
+pub mod verdict;
+
+use std::cell::RefCell;
+use std::ffi::OsString;
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+
+use http_body_util::{BodyExt, Empty};
+use hyper::body::{Bytes, Incoming};
+use hyper::header::{CONTENT_TYPE, HOST};
+use hyper::{Request, Response, Uri};
+use hyper_util::rt::TokioIo;
+use nix::errno::Errno;
+use nix::sys::stat::{major, minor};
+use serde::{Deserialize, Serialize};
+use tokio::net::TcpStream;
+use tokio::process::{Child, Command};
+use tokio::time::timeout;
+
+pub use verdict::{ServiceVerdict, classify};
+
+/// Name of the hidden subcommand that a child runs.
+pub const MOUNT_COMMAND: &str = "probe-mount";
+/// Most children that may be stuck at the same time.
+pub const LEFT_BEHIND: usize = 3;
+/// A child that was killed is gone within this time, unless it is stuck in the kernel.
+const BURIAL: Duration = Duration::from_millis(500);
+/// Most entries of the mount's root that are listed.
+const ENTRIES: usize = 3;
+/// Most bytes read of a service's answer.
+const BODY_BYTES: usize = 1 << 20;
+/// Most bytes read of a child's answer.
+const LINE_BYTES: u64 = 4096;
+
+/// What a child found at a path.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MountFinding {
+    /// The directory is on this device (major, minor) and was listed, at least in part.
+    Listed { device: (u32, u32), entries: usize },
+    /// The directory is on this device, which is not the expected one; it was not listed.
+    Elsewhere { device: (u32, u32) },
+    /// A file call failed.
+    Failed { errno: String },
+}
+
+/// Looks at `path` from this process: only for the child, which may hang for ever.
+pub fn look_at_mount(path: &Path, expected: Option<(u32, u32)>) -> MountFinding {
+    list(path, expected).unwrap_or_else(|error| {
+        let errno = error
+            .raw_os_error()
+            .map_or_else(|| error.to_string(), |number| format!("{:?}", Errno::from_raw(number)));
+        MountFinding::Failed { errno }
+    })
+}
+
+fn list(path: &Path, expected: Option<(u32, u32)>) -> io::Result<MountFinding> {
+    let number = fs::metadata(path)?.dev();
+    let part = |value: u64| u32::try_from(value).map_err(io::Error::other);
+    let device = (part(major(number))?, part(minor(number))?);
+    if expected.is_some_and(|expected| expected != device) {
+        return Ok(MountFinding::Elsewhere { device });
+    }
+    let mut entries = 0;
+    for entry in fs::read_dir(path)?.take(ENTRIES) {
+        entry?;
+        entries += 1;
+    }
+    Ok(MountFinding::Listed { device, entries })
+}
+
+/// Runs the hidden subcommand: looks, and prints one line of JSON.
+///
+/// # Errors
+///
+/// When the line cannot be written.
+pub fn run_mount_command(
+    path: &Path,
+    expected: Option<(u32, u32)>,
+    mut out: impl io::Write,
+) -> io::Result<()> {
+    let line = serde_json::to_string(&look_at_mount(path, expected)).map_err(io::Error::other)?;
+    writeln!(out, "{line}")
+}
+
+/// Sends children to mounts.
+#[derive(Debug)]
+pub struct MountProbe {
+    program: Vec<OsString>,
+    limit: Duration,
+    stuck: RefCell<Vec<Child>>,
+}
+
+/// Why there is no finding.
+#[derive(Debug, thiserror::Error)]
+pub enum MountProbeError {
+    /// The mount did not answer: this is an observation, unlike the others.
+    #[error("no answer within {} ms", .0.as_millis())]
+    Silent(Duration),
+    #[error("{LEFT_BEHIND} earlier probes are stuck and cannot be killed")]
+    TooManyStuck,
+    #[error("cannot start a probe")]
+    Start { source: io::Error },
+    #[error("a probe ended without an answer")]
+    NoAnswer { source: io::Error },
+    #[error("a probe answered {line:?}, expected one line of JSON")]
+    Nonsense { line: String, source: serde_json::Error },
+}
+
+impl MountProbe {
+    /// Children run `program` (a path and leading arguments, normally only `/proc/self/exe`); each has
+    /// `limit` to answer.
+    pub fn new(program: Vec<OsString>, limit: Duration) -> MountProbe {
+        MountProbe { program, limit, stuck: RefCell::new(Vec::new()) }
+    }
+
+    /// Asks what is at `path`. Takes at most the limit and half a second.
+    ///
+    /// # Errors
+    ///
+    /// [`MountProbeError::Silent`] if the mount did not answer in time; any other says that it could
+    /// not be asked.
+    pub async fn ask(
+        &self,
+        path: &Path,
+        expected: Option<(u32, u32)>,
+    ) -> Result<MountFinding, MountProbeError> {
+        if self.stuck() >= LEFT_BEHIND {
+            return Err(MountProbeError::TooManyStuck);
+        }
+        let (program, leading) = self.program.split_first().ok_or_else(|| MountProbeError::Start {
+            source: io::Error::new(io::ErrorKind::InvalidInput, "no program is named"),
+        })?;
+        let mut command = Command::new(program);
+        command.args(leading).arg(MOUNT_COMMAND).arg(path);
+        if let Some((major, minor)) = expected {
+            command.arg("--expect-device").arg(format!("{major}:{minor}"));
+        }
+        command.current_dir("/").env_clear().kill_on_drop(true);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut child = command.spawn().map_err(|source| MountProbeError::Start { source })?;
+        match timeout(self.limit, answer(&mut child)).await {
+            Ok(answer) => understood(answer.map_err(|source| MountProbeError::NoAnswer { source })?),
+            Err(_) => {
+                self.bury(child).await;
+                Err(MountProbeError::Silent(self.limit))
+            }
+        }
+    }
+
+    /// How many children are stuck; those that are gone at last are forgotten.
+    pub fn stuck(&self) -> usize {
+        let mut stuck = self.stuck.borrow_mut();
+        stuck.retain_mut(|child| !matches!(child.try_wait(), Ok(Some(_))));
+        stuck.len()
+    }
+
+    async fn bury(&self, mut child: Child) {
+        // An error says that it is gone already.
+        let _ = child.start_kill();
+        if timeout(BURIAL, child.wait()).await.is_err() {
+            self.stuck.borrow_mut().push(child);
+        }
+    }
+}
+
+/// Everything that the child prints, and its end.
+async fn answer(child: &mut Child) -> io::Result<Vec<u8>> {
+    use tokio::io::AsyncReadExt;
+    let mut line = Vec::new();
+    if let Some(output) = child.stdout.take() {
+        output.take(LINE_BYTES).read_to_end(&mut line).await?;
+    }
+    child.wait().await?;
+    Ok(line)
+}
+
+fn understood(line: Vec<u8>) -> Result<MountFinding, MountProbeError> {
+    serde_json::from_slice(&line).map_err(|source| MountProbeError::Nonsense {
+        line: String::from_utf8_lossy(&line).chars().take(80).collect(),
+        source,
+    })
+}
+
+/// An answer to an HTTP request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    pub status: u16,
+    pub content_type: Option<String>,
+    /// The first [`BODY_BYTES`] of it.
+    pub body: Bytes,
+}
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum ServiceError {
+    #[error("{url:?} is not an http:// URL with a host")]
+    Url { url: String },
+    #[error("cannot connect to {address}")]
+    Connect { address: String, source: io::Error },
+    #[error("{address} broke off")]
+    Broken { address: String, source: hyper::Error },
+    #[error("no answer within {} ms", .0.as_millis())]
+    Silent(Duration),
+}
+
+/// Gets `url` within `limit`. Redirects are answers like any other.
+///
+/// # Errors
+///
+/// [`ServiceError`] when there is no whole answer.
+pub async fn ask_service(url: &str, limit: Duration) -> Result<Answer, ServiceError> {
+    match timeout(limit, fetch(url)).await {
+        Ok(answer) => answer,
+        Err(_) => Err(ServiceError::Silent(limit)),
+    }
+}
+
+async fn fetch(url: &str) -> Result<Answer, ServiceError> {
+    let wrong = || ServiceError::Url { url: url.to_owned() };
+    let uri: Uri = url.parse().map_err(|_| wrong())?;
+    let (Some("http"), Some(authority)) = (uri.scheme_str(), uri.authority()) else { return Err(wrong()) };
+    let host = authority.host().trim_start_matches('[').trim_end_matches(']');
+    let address = format!("{}:{}", authority.host(), authority.port_u16().unwrap_or(80));
+    let stream = TcpStream::connect((host, authority.port_u16().unwrap_or(80)))
+        .await
+        .map_err(|source| ServiceError::Connect { address: address.clone(), source })?;
+    let path = uri.path_and_query().map_or("/", |path| path.as_str());
+    let request = Request::get(path)
+        .header(HOST, authority.as_str())
+        .header("user-agent", "mapkeeper")
+        .body(Empty::<Bytes>::new())
+        .map_err(|_| wrong())?;
+    let broken = |source| ServiceError::Broken { address: address.clone(), source };
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
+    let exchange = async {
+        let response = sender.send_request(request).await.map_err(broken)?;
+        take_in(response).await.map_err(broken)
+    };
+    let mut exchange = std::pin::pin!(exchange);
+    let mut connection = std::pin::pin!(connection);
+    // Cancel-safe: both are pinned outside. A connection that ends first leaves the rest of the answer,
+    // or its error, with the exchange.
+    tokio::select! {
+        answer = &mut exchange => return answer,
+        _ = &mut connection => {}
+    }
+    exchange.await
+}
+
+async fn take_in(response: Response<Incoming>) -> Result<Answer, hyper::Error> {
+    let (head, mut stream) = response.into_parts();
+    let mut body = Vec::new();
+    while body.len() < BODY_BYTES
+        && let Some(frame) = stream.frame().await
+    {
+        if let Some(data) = frame?.data_ref() {
+            body.extend_from_slice(data);
+        }
+    }
+    body.truncate(BODY_BYTES);
+    let content_type = head.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    Ok(Answer {
+        status: head.status.as_u16(),
+        content_type: content_type.map(str::to_owned),
+        body: body.into(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    const SHORT: Duration = Duration::from_millis(200);
+
+    #[test]
+    fn a_directory_is_found_with_its_device_and_some_of_its_entries() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in 0..10 {
+            fs::write(dir.path().join(name.to_string()), "").unwrap();
+        }
+        let MountFinding::Listed { device, entries } = look_at_mount(dir.path(), None) else { panic!() };
+        assert_eq!(entries, ENTRIES);
+        let number = fs::metadata(dir.path()).unwrap().dev();
+        assert_eq!((u64::from(device.0), u64::from(device.1)), (major(number), minor(number)));
+        assert_eq!(look_at_mount(dir.path(), Some(device)), MountFinding::Listed { device, entries });
+        let other = Some((device.0, device.1 + 1));
+        assert_eq!(look_at_mount(dir.path(), other), MountFinding::Elsewhere { device });
+    }
+
+    #[test]
+    fn a_file_call_that_fails_is_told_by_the_name_of_its_errno() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let errno = |path: &Path| look_at_mount(path, None);
+        assert_eq!(errno(Path::new("/none")), MountFinding::Failed { errno: "ENOENT".to_owned() });
+        assert_eq!(errno(file.path()), MountFinding::Failed { errno: "ENOTDIR".to_owned() });
+    }
+
+    #[test]
+    fn the_hidden_subcommand_prints_one_line_of_json() {
+        let mut out = Vec::new();
+        run_mount_command(Path::new("/none"), None, &mut out).unwrap();
+        assert_eq!(String::from_utf8(out).unwrap(), "{\"failed\":{\"errno\":\"ENOENT\"}}\n");
+    }
+
+    /// A program that behaves like a child, or does not. Its `$0` is the subcommand.
+    fn program(script: &str) -> Vec<OsString> {
+        ["/bin/sh", "-c", script].map(OsString::from).to_vec()
+    }
+
+    async fn ask(script: &str) -> Result<MountFinding, MountProbeError> {
+        let probe = MountProbe::new(program(script), Duration::from_secs(20));
+        probe.ask(Path::new("/srv/maps"), Some((0, 50))).await
+    }
+
+    #[tokio::test]
+    async fn a_child_is_told_the_path_and_the_device_and_its_answer_is_understood() {
+        let script = r#"[ "$0 $*" = "probe-mount /srv/maps --expect-device 0:50" ] || exit 1
+            echo '{"listed":{"device":[0,50],"entries":2}}'"#;
+        assert_eq!(ask(script).await.unwrap(), MountFinding::Listed { device: (0, 50), entries: 2 });
+    }
+
+    #[tokio::test]
+    async fn a_child_that_talks_nonsense_is_quoted() {
+        let error = ask("echo hello").await.unwrap_err();
+        assert_eq!(error.to_string(), "a probe answered \"hello\\n\", expected one line of JSON");
+        let error = ask("exit 3").await.unwrap_err();
+        assert_eq!(error.to_string(), "a probe answered \"\", expected one line of JSON");
+    }
+
+    #[tokio::test]
+    async fn a_child_that_cannot_be_started_is_not_silence() {
+        let probe = MountProbe::new(vec!["/none".into()], SHORT);
+        let error = probe.ask(Path::new("/"), None).await.unwrap_err();
+        assert!(matches!(error, MountProbeError::Start { .. }), "{error:?}");
+        assert_eq!(error.to_string(), "cannot start a probe");
+    }
+
+    #[tokio::test]
+    async fn a_child_that_does_not_return_is_killed_and_called_silent() {
+        let probe = MountProbe::new(program("exec sleep 1000"), SHORT);
+        let error = probe.ask(Path::new("/"), None).await.unwrap_err();
+        assert!(matches!(error, MountProbeError::Silent(SHORT)), "{error:?}");
+        assert_eq!(error.to_string(), "no answer within 200 ms");
+        assert_eq!(probe.stuck(), 0);
+    }
+
+    #[tokio::test]
+    async fn no_further_child_is_sent_after_too_many_got_stuck() {
+        let probe = MountProbe::new(vec!["/none".into()], SHORT);
+        for _ in 0..LEFT_BEHIND {
+            let child = Command::new("sleep").arg("1000").kill_on_drop(true).spawn().unwrap();
+            probe.stuck.borrow_mut().push(child);
+        }
+        let error = probe.ask(Path::new("/"), None).await.unwrap_err();
+        assert_eq!(error.to_string(), "3 earlier probes are stuck and cannot be killed");
+        probe.stuck.borrow_mut()[1].kill().await.unwrap();
+        assert_eq!(probe.stuck(), LEFT_BEHIND - 1);
+        assert!(matches!(probe.ask(Path::new("/"), None).await, Err(MountProbeError::Start { .. })));
+    }
+
+    /// Serves one connection with `answer`, after reading the request, which it returns.
+    async fn served(answer: &'static [u8], limit: Duration) -> (Result<Answer, ServiceError>, String) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/?map=/mapfiles/a.map&REQUEST=x", listener.local_addr().unwrap());
+        let server = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut request = vec![0; 4096];
+            let length = stream.read(&mut request).await.unwrap();
+            let request_text = String::from_utf8(request[..length].to_vec()).unwrap();
+            stream.write_all(answer).await.unwrap();
+            if answer.is_empty() {
+                // Until the client is gone.
+                let _ = stream.read(&mut request).await;
+            }
+            request_text
+        };
+        let client = async {
+            let answer = ask_service(&url, limit).await;
+            answer
+        };
+        let (request, answer) = tokio::join!(server, client);
+        (answer, request)
+    }
+
+    #[tokio::test]
+    async fn a_service_is_asked_by_get_with_its_host_and_whole_query() {
+        let (answer, request) = served(
+            b"HTTP/1.1 302 Found\r\nContent-Type: text/xml; charset=UTF-8\r\nLocation: /x\r\nContent-Length: 5\r\n\r\nhello",
+            Duration::from_secs(20),
+        )
+        .await;
+        let answer = answer.unwrap();
+        assert_eq!((answer.status, answer.content_type.as_deref()), (302, Some("text/xml; charset=UTF-8")));
+        assert_eq!(answer.body, "hello");
+        assert!(request.starts_with("GET /?map=/mapfiles/a.map&REQUEST=x HTTP/1.1\r\n"), "{request}");
+        assert!(request.contains("host: 127.0.0.1:"), "{request}");
+    }
+
+    #[tokio::test]
+    async fn an_answer_without_a_length_ends_with_its_connection() {
+        let (answer, _) = served(b"HTTP/1.0 200 OK\r\n\r\nhello", Duration::from_secs(20)).await;
+        assert_eq!(answer.unwrap().body, "hello");
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_breaks_off_is_no_answer() {
+        let (answer, _) =
+            served(b"HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\nhello", Duration::from_secs(20)).await;
+        let error = answer.unwrap_err();
+        assert!(error.to_string().ends_with("broke off"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_service_that_says_nothing_is_silent() {
+        let (answer, _) = served(b"", SHORT).await;
+        assert_eq!(answer.unwrap_err().to_string(), "no answer within 200 ms");
+    }
+
+    #[tokio::test]
+    async fn a_closed_port_is_told_by_its_address() {
+        let free = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+        let error = ask_service(&format!("http://{free}/"), Duration::from_secs(20)).await.unwrap_err();
+        assert_eq!(error.to_string(), format!("cannot connect to {free}"));
+    }
+
+    #[tokio::test]
+    async fn only_http_urls_are_asked() {
+        for url in ["https://127.0.0.1/", "127.0.0.1", "/x", "http://"] {
+            let error = ask_service(url, SHORT).await.unwrap_err();
+            assert_eq!(error.to_string(), format!("{url:?} is not an http:// URL with a host"));
+        }
+    }
+
+    #[tokio::test]
+    async fn an_endless_body_is_cut_off() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/", listener.local_addr().unwrap());
+        let server = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            stream.write_all(b"HTTP/1.0 200 OK\r\n\r\n").await.unwrap();
+            while stream.write_all(&[b'x'; 65536]).await.is_ok() {}
+        };
+        let (_, answer) = tokio::join!(server, async { ask_service(&url, Duration::from_secs(20)).await });
+        assert_eq!(answer.unwrap().body.len(), BODY_BYTES);
+    }
+}
