@@ -57,10 +57,10 @@ pub fn s3_source(bucket: &str, prefix: &str) -> Result<Source, Expected> {
     if !is_bucket(bucket) {
         return Err(BUCKET);
     }
-    let prefix = prefix.strip_suffix('/').unwrap_or(prefix);
     if prefix.is_empty() {
         return Ok(Source::S3 { bucket: bucket.to_owned(), prefix: String::new() });
     }
+    let prefix = prefix.strip_suffix('/').unwrap_or(prefix);
     let plain = |part: &str| !matches!(part, "" | "." | "..") && !part.contains(char::is_control);
     if prefix.len() >= 1024 || !prefix.split('/').all(plain) {
         return Err(PREFIX);
@@ -199,7 +199,8 @@ pub fn secret_name(text: &str) -> Result<String, Expected> {
 ///
 /// Another scheme, no host, or a query.
 pub fn endpoint_url(text: &str) -> Result<String, Expected> {
-    const URL: Expected = Expected::fixed(r#"an http:// or https:// URL without query, "http://127.0.0.1:9000""#);
+    const URL: Expected =
+        Expected::fixed(r#"an http:// or https:// URL without query, "http://127.0.0.1:9000""#);
     let uri = web_address(text).ok_or(URL)?;
     let https = uri.scheme_str() == Some("https") || uri.scheme_str() == Some("http");
     if !https || uri.query().is_some() {
@@ -214,7 +215,8 @@ pub fn endpoint_url(text: &str) -> Result<String, Expected> {
 ///
 /// Anything that is no `http://` URL: a probe asks this host, where TLS proves nothing.
 pub fn probe_url(text: &str) -> Result<String, Expected> {
-    const URL: Expected = Expected::fixed(r#"an http:// URL such as "http://127.0.0.1:8080/?map=/mapfiles/a.map""#);
+    const URL: Expected =
+        Expected::fixed(r#"an http:// URL such as "http://127.0.0.1:8080/?map=/mapfiles/a.map""#);
     match web_address(text) {
         Some(uri) if uri.scheme_str() == Some("http") => Ok(text.to_owned()),
         _ => Err(URL),
@@ -230,7 +232,7 @@ pub fn port_of_url(url: &str) -> Option<u16> {
 fn web_address(text: &str) -> Option<Uri> {
     let uri: Uri = text.parse().ok()?;
     let authority = uri.authority()?;
-    let after_host = authority.as_str().rsplit(']').next().unwrap_or_default();
+    let after_host = authority.as_str().rsplit([']', '@']).next().unwrap_or_default();
     let port_reads = !after_host.contains(':') || authority.port_u16().is_some_and(|port| port != 0);
     (!authority.host().is_empty() && port_reads && !text.contains('#')).then_some(uri)
 }
@@ -276,7 +278,8 @@ fn port_number(text: &str) -> Result<u16, Expected> {
 pub fn bind(text: &str) -> Result<Bind, Expected> {
     let mut parts = text.split(':');
     let (source, target) = (parts.next().unwrap_or_default(), parts.next().ok_or(BIND)?);
-    let options: Vec<String> = parts.next().map_or_else(Vec::new, |o| o.split(',').map(str::to_owned).collect());
+    let options: Vec<String> =
+        parts.next().map_or_else(Vec::new, |o| o.split(',').map(str::to_owned).collect());
     if parts.next().is_some() {
         return Err(BIND);
     }
