@@ -4,3 +4,5 @@
 //! MapServer start on it, and from then on watches bucket -> mount -> container -> WMS answer and
 //! repairs the first broken link. The binary is a thin face over this library; `tests/layering.rs`
 //! holds the direction in which its modules may depend on each other.
+
+pub mod s3_server;
