@@ -195,7 +195,10 @@ impl Holder {
     /// # Errors
     ///
     /// [`CredentialsError::Chain`] when no link of the chain has any.
-    pub async fn default_chain(profile: Option<&str>, region: Option<&str>) -> Result<Holder, CredentialsError> {
+    pub async fn default_chain(
+        profile: Option<&str>,
+        region: Option<&str>,
+    ) -> Result<Holder, CredentialsError> {
         let config = aws::sdk_config(region, profile, None).await;
         let Some(provider) = config.credentials_provider() else {
             let source = ProviderError::not_loaded_no_source();
@@ -289,7 +292,8 @@ impl Origin {
 fn refused(name: &str, error: SdkError<GetSecretValueError>) -> CredentialsError {
     let name = name.to_owned();
     let missing = error.as_service_error().is_some_and(GetSecretValueError::is_resource_not_found_exception);
-    let denied = error.as_service_error().and_then(ProvideErrorMetadata::code) == Some("AccessDeniedException");
+    let denied =
+        error.as_service_error().and_then(ProvideErrorMetadata::code) == Some("AccessDeniedException");
     let source = Box::new(error);
     match (missing, denied) {
         (true, _) => CredentialsError::Missing { name },

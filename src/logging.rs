@@ -68,7 +68,8 @@ where
 
 /// Whether `file` is the stream that `JOURNAL_STREAM` names by device and inode.
 fn is_journal(stream: &str, file: impl AsFd) -> bool {
-    let named = stream.split_once(':').and_then(|(device, inode)| Some((device.parse().ok()?, inode.parse().ok()?)));
+    let named =
+        stream.split_once(':').and_then(|(device, inode)| Some((device.parse().ok()?, inode.parse().ok()?)));
     let metadata = file.as_fd().try_clone_to_owned().and_then(|file| File::from(file).metadata());
     matches!((named, metadata), (Some(named), Ok(found)) if named == (found.dev(), found.ino()))
 }

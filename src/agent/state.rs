@@ -92,12 +92,12 @@ pub struct Observation {
 /// Whether requests to S3 can be signed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CredentialsSeen {
-    /// They are there, and nobody has refused them.
     Held,
     /// There are none.
-    Missing(String),
-    /// They are there and were refused.
-    Refused(String),
+    Missing {
+        reason: String,
+        hint: Option<String>,
+    },
 }
 
 /// One mount, seen from three sides.
@@ -243,7 +243,6 @@ pub enum ServiceSeen {
 #[serde(rename_all = "snake_case")]
 pub enum Trigger {
     CredentialsMissing,
-    CredentialsRefused,
     /// Nothing is mounted at the path.
     NothingMounted,
     /// The mount of a mapkeeper process that is gone.

@@ -14,7 +14,13 @@ use crate::config::{ConfigFile, quantity};
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 pub struct GlobalArguments {
     /// Directory of the status file and the lock of the agent
-    #[arg(long, global = true, value_name = "DIR", env = "MAPKEEPER_RUNTIME_DIR", default_value = "/run/mapkeeper")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "DIR",
+        env = "MAPKEEPER_RUNTIME_DIR",
+        default_value = "/run/mapkeeper"
+    )]
     pub runtime_dir: PathBuf,
 }
 
@@ -185,8 +191,7 @@ mod tests {
 
     #[test]
     fn a_mount_collects_its_options() {
-        let mount: MountArguments =
-            parse(&["s3://b", "/m", "-o", "ro,uid=1", "-o", "gid=2"]).expect("valid");
+        let mount: MountArguments = parse(&["s3://b", "/m", "-o", "ro,uid=1", "-o", "gid=2"]).expect("valid");
         assert_eq!(mount.options, ["ro,uid=1", "gid=2"]);
         assert_eq!((mount.source.as_str(), mount.directory.as_path()), ("s3://b", Path::new("/m")));
         let error = parse::<MountArguments>(&["s3://b"]).expect_err("no directory");
@@ -204,9 +209,12 @@ mod tests {
 
     #[test]
     fn the_helper_is_recognised_by_its_name() {
-        for (program, expected) in
-            [("mount.mapkeeper", true), ("/sbin/mount.mapkeeper", true), ("/usr/bin/mapkeeper", false), ("", false)]
-        {
+        for (program, expected) in [
+            ("mount.mapkeeper", true),
+            ("/sbin/mount.mapkeeper", true),
+            ("/usr/bin/mapkeeper", false),
+            ("", false),
+        ] {
             assert_eq!(called_as_helper(Some(&OsString::from(program))), expected, "{program}");
         }
         assert!(!called_as_helper(None));

@@ -36,7 +36,8 @@ pub(super) fn faults(entries: &Entries, claims: &Claims) -> Vec<Fault> {
 pub(super) fn warnings(entries: &Entries, claims: &Claims) -> Vec<Fault> {
     let elsewhere = |(path, url, ports): &(KeyPath, String, Vec<Port>)| {
         let port = value::port_of_url(url)?;
-        if ports.is_empty() || ports.iter().any(|known| known.host == port && known.protocol == Protocol::Tcp) {
+        if ports.is_empty() || ports.iter().any(|known| known.host == port && known.protocol == Protocol::Tcp)
+        {
             return None;
         }
         let ports: Vec<String> = ports.iter().map(|known| known.host.to_string()).collect();
@@ -55,7 +56,8 @@ fn taken(entries: &Entries, claims: &[(KeyPath, String)], what: &'static str, fa
 
 fn mount_points(entries: &Entries, claims: &[(KeyPath, PathBuf)], faults: &mut Vec<Fault>) {
     for (number, (path, point)) in claims.iter().enumerate() {
-        let others = || claims.iter().enumerate().filter(|(other, _)| *other != number).map(|(other, c)| (other, c));
+        let others =
+            || claims.iter().enumerate().filter(|(other, _)| *other != number).map(|(other, c)| (other, c));
         let same = others().find(|(other, (_, known))| *other < number && known == point);
         let above = others().find(|(_, (_, known))| known != point && point.starts_with(known));
         let problem = match (same, above) {
@@ -93,7 +95,8 @@ fn ports(entries: &Entries, claims: &Claims, faults: &mut Vec<Fault>) {
     let all: Vec<Claim<'_>> = of_containers.chain(of_listeners).collect();
     for (number, claim) in all.iter().enumerate() {
         let meets = |known: &&Claim<'_>| {
-            let same_address = known.address.is_none() || claim.address.is_none() || known.address == claim.address;
+            let same_address =
+                known.address.is_none() || claim.address.is_none() || known.address == claim.address;
             same_address && known.port == claim.port && known.protocol == claim.protocol
         };
         if let Some(first) = all[..number].iter().find(meets) {

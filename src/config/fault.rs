@@ -189,7 +189,8 @@ impl Advise for ConfigError {
                 "a configuration is a small TOML file: is this the right one?".to_owned()
             }
             ConfigError::Syntax { .. } => {
-                "texts stand in double quotes and tables in square brackets, as in docs/configuration.md".to_owned()
+                "texts stand in double quotes and tables in square brackets, as in docs/configuration.md"
+                    .to_owned()
             }
             ConfigError::Faults(_) => {
                 "`mapkeeper config check` repeats this check and starts nothing".to_owned()
@@ -287,9 +288,14 @@ mod tests {
     #[test]
     fn every_configuration_error_has_its_text_and_its_cure() {
         let path = || PathBuf::from("/etc/m.toml");
-        let syntax =
-            SyntaxFault { line: 3, column: 10, text: Some("region = us".into()), message: "bad string".into() };
-        let one = || Faults(vec![Fault { origin: None, key: "a".into(), found: None, problem: Problem::NotText }]);
+        let syntax = SyntaxFault {
+            line: 3,
+            column: 10,
+            text: Some("region = us".into()),
+            message: "bad string".into(),
+        };
+        let one =
+            || Faults(vec![Fault { origin: None, key: "a".into(), found: None, problem: Problem::NotText }]);
         let cases = [
             (
                 ConfigError::Absent { path: path() },

@@ -62,16 +62,55 @@ impl fmt::Display for Remark {
 
 /// Options that say nothing to a FUSE file system: for mount(8), for systemd, or always the case.
 const SILENT: &[&str] = &[
-    "_netdev", "nofail", "defaults", "auto", "noauto", "nouser", "owner", "group", "nogroup", "dev", "nodev", "suid",
-    "nosuid", "atime", "noatime", "diratime", "nodiratime", "relatime", "norelatime", "strictatime",
-    "nostrictatime", "lazytime", "nolazytime", "sync", "async", "dirsync", "silent", "loud", "mand", "nomand",
-    "iversion", "noiversion", "symfollow",
+    "_netdev",
+    "nofail",
+    "defaults",
+    "auto",
+    "noauto",
+    "nouser",
+    "owner",
+    "group",
+    "nogroup",
+    "dev",
+    "nodev",
+    "suid",
+    "nosuid",
+    "atime",
+    "noatime",
+    "diratime",
+    "nodiratime",
+    "relatime",
+    "norelatime",
+    "strictatime",
+    "nostrictatime",
+    "lazytime",
+    "nolazytime",
+    "sync",
+    "async",
+    "dirsync",
+    "silent",
+    "loud",
+    "mand",
+    "nomand",
+    "iversion",
+    "noiversion",
+    "symfollow",
 ];
 
 /// Options that change a mount that is already there.
 const OF_OTHER_MOUNTS: &[&str] = &[
-    "remount", "bind", "rbind", "move", "shared", "rshared", "slave", "rslave", "private", "rprivate",
-    "unbindable", "runbindable",
+    "remount",
+    "bind",
+    "rbind",
+    "move",
+    "shared",
+    "rshared",
+    "slave",
+    "rslave",
+    "private",
+    "rprivate",
+    "unbindable",
+    "runbindable",
 ];
 
 impl MountRequest {
@@ -170,7 +209,9 @@ impl Parser {
             ("ro", None) => self.layer.set(mount_key("read_only"), "true", origin),
             ("rw", None) => self.layer.set(mount_key("read_only"), "false", origin),
             ("passwd_file", Some(path)) if !path.is_empty() => self.passwd_file = Some(PathBuf::from(path)),
-            ("passwd_file", _) => self.expected(origin, Expected::fixed("the path of a file of s3fs credentials")),
+            ("passwd_file", _) => {
+                self.expected(origin, Expected::fixed("the path of a file of s3fs credentials"))
+            }
             ("user" | "users", _) | ("noexec", None) => self.flags.no_exec = true,
             ("exec", None) => self.flags.no_exec = false,
             ("nosymfollow", None) => self.flags.no_symlink_follow = true,
@@ -208,7 +249,8 @@ impl Parser {
             s3fs::Treatment::CacheExpiry => self.cache_expiry(value, origin),
             s3fs::Treatment::Role => {
                 self.role = true;
-                let text = "is taken as the AWS default chain, which asks for the role of the instance or task";
+                let text =
+                    "is taken as the AWS default chain, which asks for the role of the instance or task";
                 self.remark(name, text.to_owned());
             }
         }
@@ -216,7 +258,8 @@ impl Parser {
 
     fn umask(&mut self, value: Option<&str>, origin: Origin) {
         let octal = value.filter(|text| (1..=4).contains(&text.len()) && !text.starts_with('+'));
-        let Some(mask) = octal.and_then(|text| u32::from_str_radix(text, 8).ok()).filter(|mask| *mask <= 0o777)
+        let Some(mask) =
+            octal.and_then(|text| u32::from_str_radix(text, 8).ok()).filter(|mask| *mask <= 0o777)
         else {
             return self.expected(origin, Expected::fixed(r#"an octal mask such as "0022""#));
         };

@@ -132,10 +132,12 @@ mod tests {
         ] {
             assert_eq!(duration(text), Ok(Duration::from_millis(millis)), "{text}");
         }
-        for text in ["", "0", "1", "s", "1 s", " 1s", "1.5s", "-1s", "+1s", "1S", "1min", "18446744073709551615h"]
+        for text in
+            ["", "0", "1", "s", "1 s", " 1s", "1.5s", "-1s", "+1s", "1S", "1min", "18446744073709551615h"]
         {
             let refused = duration(text).expect_err(text).to_string();
-            let expected = "expected a whole number with a unit (ms, s, m, h or d) such as \"250ms\", \"1s\" or \"5m\"";
+            let expected =
+                "expected a whole number with a unit (ms, s, m, h or d) such as \"250ms\", \"1s\" or \"5m\"";
             assert_eq!(refused, expected, "{text}");
         }
     }
@@ -155,7 +157,8 @@ mod tests {
         ] {
             assert_eq!(size(text), Ok(bytes), "{text}");
         }
-        for text in ["", "1", "128M", "128 MiB", "MiB", "1.5GiB", "-1B", "128mib", "18446744073709551615KiB"] {
+        for text in ["", "1", "128M", "128 MiB", "MiB", "1.5GiB", "-1B", "128mib", "18446744073709551615KiB"]
+        {
             let refused = size(text).expect_err(text).to_string();
             let expected = "expected a whole number with a unit (B, kB, MB, GB, TB, KiB, MiB, GiB or TiB) \
                             such as \"128MiB\", or \"0\"";

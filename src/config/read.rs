@@ -133,7 +133,8 @@ impl Reader<'_> {
         let owner = self.setting(&at.with("owner"), text(owner));
         let selector = self.selector(at, owner);
         let image = self.optional(&at.with("image"), text(value::word));
-        let ports = self.list(&at.with("ports"), value::port, |claims, path, port| claims.ports.push((path, port)));
+        let ports =
+            self.list(&at.with("ports"), value::port, |claims, path, port| claims.ports.push((path, port)));
         let binds = self.list(&at.with("binds"), value::bind, |claims, path, bind| {
             claims.targets.push((path, bind.target));
         });
@@ -313,7 +314,12 @@ impl Reader<'_> {
         }
         let places = self.entries.places(list);
         if list == "mount" && places.is_empty() && good {
-            self.faults.push(Fault { origin: None, key: String::new(), found: None, problem: Problem::NoMount });
+            self.faults.push(Fault {
+                origin: None,
+                key: String::new(),
+                found: None,
+                problem: Problem::NoMount,
+            });
             good = false;
         }
         let read: Vec<Option<T>> =
@@ -375,7 +381,8 @@ fn items(entry: &Entry) -> Option<Vec<Entry>> {
         Value::Untyped(text) if text.starts_with('[') => {
             let table: toml::Table = format!("list = {text}").parse().ok()?;
             let texts = table.get("list")?.as_array()?.iter();
-            let entry = |text: &str| Entry { value: Value::Text(text.to_owned()), origin: entry.origin.clone() };
+            let entry =
+                |text: &str| Entry { value: Value::Text(text.to_owned()), origin: entry.origin.clone() };
             texts.map(|item| item.as_str().map(entry)).collect()
         }
         Value::Untyped(_) => one(),
@@ -391,7 +398,11 @@ fn text<T>(parse: impl Fn(&str) -> Result<T, Expected>) -> impl Fn(&Value) -> Ju
 }
 
 fn any(text: &str) -> Result<String, Expected> {
-    if text.contains('\0') { Err(Expected::fixed("a string without zero bytes")) } else { Ok(text.to_owned()) }
+    if text.contains('\0') {
+        Err(Expected::fixed("a string without zero bytes"))
+    } else {
+        Ok(text.to_owned())
+    }
 }
 
 fn boolean(value: &Value) -> Judged<bool> {

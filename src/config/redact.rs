@@ -64,7 +64,9 @@ fn holds_access_key(text: &str) -> bool {
     let capital = |b: &u8| b.is_ascii_uppercase() || b.is_ascii_digit();
     let starts = ["AKIA", "ASIA"];
     starts.iter().flat_map(|start| text.match_indices(start)).any(|(at, _)| {
-        text.as_bytes().get(at..).is_some_and(|rest| rest.iter().take(20).filter(|b| capital(b)).count() == 20)
+        text.as_bytes()
+            .get(at..)
+            .is_some_and(|rest| rest.iter().take(20).filter(|b| capital(b)).count() == 20)
     })
 }
 
@@ -89,13 +91,20 @@ mod tests {
         for (text, expected) in [
             ("stderr", "stderr"),
             ("http://127.0.0.1:9000", "http://127.0.0.1:9000"),
-            ("https://user:pa/ss@host/x?map=a&token=t", "https://user:pa/[redacted]@host/x?map=a&token=[redacted]"),
+            (
+                "https://user:pa/ss@host/x?map=a&token=t",
+                "https://user:pa/[redacted]@host/x?map=a&token=[redacted]",
+            ),
             ("https://user:pass@host:1/x?map=a@b", "https://[redacted]@host:1/x?map=a@b"),
             ("host=db Password=hunter2", "[redacted]"),
             ("AKIAABCDEFGHIJKLMNOP:abc", "[redacted]"),
             ("AKIA is a prefix", "AKIA is a prefix"),
         ] {
-            let expected = if text.contains("pa/ss") { "https://[redacted]@host/x?map=a&token=[redacted]" } else { expected };
+            let expected = if text.contains("pa/ss") {
+                "https://[redacted]@host/x?map=a&token=[redacted]"
+            } else {
+                expected
+            };
             assert_eq!(shown(text), expected, "{text}");
         }
     }

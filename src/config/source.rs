@@ -217,7 +217,12 @@ impl Entries {
             };
             let section = KeyPath::default().with(list).at(beyond);
             let origin = self.0.get(&section).map(|entry| entry.origin.clone());
-            faults.push(Fault { key: section.to_string(), origin, found: None, problem: Problem::Gap { next } });
+            faults.push(Fault {
+                key: section.to_string(),
+                origin,
+                found: None,
+                problem: Problem::Gap { next },
+            });
             self.0.retain(|path, _| match path.0.as_slice() {
                 [Step::Name(name), Step::Place(place), ..] => name != list || *place < next,
                 _ => true,

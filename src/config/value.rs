@@ -199,7 +199,8 @@ pub fn secret_name(text: &str) -> Result<String, Expected> {
 ///
 /// Another scheme, no host, or a query.
 pub fn endpoint_url(text: &str) -> Result<String, Expected> {
-    const URL: Expected = Expected::fixed(r#"an http:// or https:// URL without query, "http://127.0.0.1:9000""#);
+    const URL: Expected =
+        Expected::fixed(r#"an http:// or https:// URL without query, "http://127.0.0.1:9000""#);
     let uri = web_address(text).ok_or(URL)?;
     let https = uri.scheme_str() == Some("https") || uri.scheme_str() == Some("http");
     if !https || uri.query().is_some() {
@@ -214,7 +215,8 @@ pub fn endpoint_url(text: &str) -> Result<String, Expected> {
 ///
 /// Anything that is no `http://` URL: a probe asks this host, where TLS proves nothing.
 pub fn probe_url(text: &str) -> Result<String, Expected> {
-    const URL: Expected = Expected::fixed(r#"an http:// URL such as "http://127.0.0.1:8080/?map=/mapfiles/a.map""#);
+    const URL: Expected =
+        Expected::fixed(r#"an http:// URL such as "http://127.0.0.1:8080/?map=/mapfiles/a.map""#);
     match web_address(text) {
         Some(uri) if uri.scheme_str() == Some("http") => Ok(text.to_owned()),
         _ => Err(URL),
@@ -276,7 +278,8 @@ fn port_number(text: &str) -> Result<u16, Expected> {
 pub fn bind(text: &str) -> Result<Bind, Expected> {
     let mut parts = text.split(':');
     let (source, target) = (parts.next().unwrap_or_default(), parts.next().ok_or(BIND)?);
-    let options: Vec<String> = parts.next().map_or_else(Vec::new, |o| o.split(',').map(str::to_owned).collect());
+    let options: Vec<String> =
+        parts.next().map_or_else(Vec::new, |o| o.split(',').map(str::to_owned).collect());
     if parts.next().is_some() {
         return Err(BIND);
     }

@@ -31,7 +31,9 @@ pub enum PasswdError {
     Open { path: PathBuf, mode: u32, whom: &'static str },
     #[error("password file {path:?}, line {line}: {problem}")]
     Line { path: PathBuf, line: usize, problem: &'static str },
-    #[error("password file {path:?}, line {line}: second entry for the same bucket, the first is on line {first}")]
+    #[error(
+        "password file {path:?}, line {line}: second entry for the same bucket, the first is on line {first}"
+    )]
     Twice { path: PathBuf, line: usize, first: usize },
     #[error("password file {path:?} has only one of AWSAccessKeyId and AWSSecretKey, expected both")]
     Half { path: PathBuf },
@@ -42,8 +44,12 @@ pub enum PasswdError {
 impl Advise for PasswdError {
     fn hint(&self) -> Option<String> {
         Some(match self {
-            PasswdError::Unreadable { path, .. } => format!("check that {path:?} exists and that root can read it"),
-            PasswdError::NoFile { path } => format!("name a file of ACCESS_KEY_ID:SECRET instead of {path:?}"),
+            PasswdError::Unreadable { path, .. } => {
+                format!("check that {path:?} exists and that root can read it")
+            }
+            PasswdError::NoFile { path } => {
+                format!("name a file of ACCESS_KEY_ID:SECRET instead of {path:?}")
+            }
             PasswdError::Open { path, .. } => format!("chmod 600 {}", path.display()),
             PasswdError::Line { .. } | PasswdError::Twice { .. } | PasswdError::Half { .. } => {
                 "a line is ACCESS_KEY_ID:SECRET or bucket:ACCESS_KEY_ID:SECRET, without spaces".to_owned()
@@ -130,7 +136,8 @@ fn parse(path: &Path, text: &str, bucket: &str) -> Result<KeyPair, PasswdError> 
         _ => return Err(PasswdError::Half { path: path.to_owned() }),
     }
     let entry = entries.get(bucket).or_else(|| entries.get(""));
-    let entry = entry.ok_or_else(|| PasswdError::NoEntry { path: path.to_owned(), bucket: bucket.to_owned() })?;
+    let entry =
+        entry.ok_or_else(|| PasswdError::NoEntry { path: path.to_owned(), bucket: bucket.to_owned() })?;
     if entry.id.is_empty() || entry.secret.is_empty() {
         return Err(wrong(entry.line, "an empty key, expected ACCESS_KEY_ID:SECRET"));
     }
@@ -173,7 +180,10 @@ mod tests {
     #[test]
     fn a_fault_names_file_and_line_and_no_key() {
         for (text, message) in [
-            ("AK:hunter2\nA B", r#"password file "/p", line 2: a space or tab, expected ACCESS_KEY_ID:SECRET"#),
+            (
+                "AK:hunter2\nA B",
+                r#"password file "/p", line 2: a space or tab, expected ACCESS_KEY_ID:SECRET"#,
+            ),
             ("[hunter2]", r#"password file "/p", line 1: a bracket at the start, expected no ini section"#),
             (
                 "maps:A:hunter2\n#\nmaps:B:hunter2",

@@ -102,8 +102,16 @@ mod tests {
     fn a_fault_names_the_secret_and_the_field_and_no_value() {
         let expected = "expected text that is not empty and has no spaces";
         for (text, message) in [
-            ("hunter2", r#"secret "maps/s3" has 1 fields, expected ACCESS_KEY_ID:SECRET_ACCESS_KEY or JSON"#.to_owned()),
-            ("a:hunter2:c", r#"secret "maps/s3" has 3 fields, expected ACCESS_KEY_ID:SECRET_ACCESS_KEY or JSON"#.to_owned()),
+            (
+                "hunter2",
+                r#"secret "maps/s3" has 1 fields, expected ACCESS_KEY_ID:SECRET_ACCESS_KEY or JSON"#
+                    .to_owned(),
+            ),
+            (
+                "a:hunter2:c",
+                r#"secret "maps/s3" has 3 fields, expected ACCESS_KEY_ID:SECRET_ACCESS_KEY or JSON"#
+                    .to_owned(),
+            ),
             (":hunter2", format!(r#"field `access_key_id` of secret "maps/s3" is empty, {expected}"#)),
             (
                 "AK:hunter2 x",

@@ -321,8 +321,7 @@ fn a_path_hidden_by_a_mount_over_its_parent_proves_nothing() {
 #[test]
 fn a_dead_mount_waits_for_credentials() {
     for credentials in [
-        Seen::Known(CredentialsSeen::Missing("there are none".to_owned())),
-        Seen::Known(CredentialsSeen::Refused("403".to_owned())),
+        Seen::Known(CredentialsSeen::Missing { reason: "there are none".to_owned(), hint: None }),
         Seen::Unknown("no answer in 5 s".to_owned()),
     ] {
         let mut world = World::healthy(Owner::Mapkeeper);

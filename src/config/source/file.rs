@@ -84,7 +84,9 @@ impl Flat<'_> {
             let path = at.with(key.get_ref());
             let origin = self.origin(key.span().start);
             match value.get_ref() {
-                DeValue::Table(inner) if path.to_string() == "container" => self.section(&path.at(0), origin, inner),
+                DeValue::Table(inner) if path.to_string() == "container" => {
+                    self.section(&path.at(0), origin, inner)
+                }
                 DeValue::Table(inner) if path.to_string() != "mount" => self.section(&path, origin, inner),
                 DeValue::Array(list) if is_list_of_tables(&path) => self.tables(&path, list),
                 other => {
