@@ -19,13 +19,13 @@ mod error;
 mod specification;
 
 use std::collections::HashMap;
-use std::future::Future;
+use std::convert::Infallible;
 use std::time::Duration;
 
 use bollard::Docker;
 use bollard::models::{
     ContainerInspectResponse, ContainerStateStatusEnum, ContainerSummary, ContainerSummaryStateEnum,
-    EventMessageTypeEnum,
+    EventMessage, EventMessageTypeEnum,
 };
 use bollard::query_parameters::{
     CreateContainerOptionsBuilder, CreateImageOptionsBuilder, EventsOptionsBuilder,
@@ -249,24 +249,17 @@ impl Engine {
         }
     }
 
-    /// Calls `happened` at each event of a container that may matter, until the stream breaks off.
-    /// `exec_*` events (health checks, people looking around) do not matter.
-    ///
-    /// # Errors
-    ///
-    /// Why the stream broke off. Its end is [`ContainerError::Unreachable`] too: Docker went away.
-    pub async fn events(&self, mut happened: impl FnMut()) -> ContainerError {
+    /// Calls `happened` with a container's name at each of its events that may matter, until the stream
+    /// breaks off; returns why it did.
+    pub async fn events(&self, mut happened: impl FnMut(&str)) -> ContainerError {
         let filters = HashMap::from([("type", vec!["container"])]);
         let options = EventsOptionsBuilder::default().filters(&filters).build();
         let mut events = std::pin::pin!(self.docker.events(Some(options)));
         while let Some(event) = events.next().await {
             match event {
                 Ok(event) => {
-                    let action = event.action.unwrap_or_default();
-                    let matters =
-                        event.typ == Some(EventMessageTypeEnum::CONTAINER) && !action.starts_with("exec_");
-                    if matters {
-                        happened();
+                    if let Some(name) = concerns(event) {
+                        happened(&name);
                     }
                 }
                 Err(error) => return ContainerError::unreachable(error),
@@ -308,7 +301,9 @@ impl Engine {
             .await
             .map_err(|error| ContainerError::asked(Doing::List, label.or(image).unwrap_or(""), error))?;
         let made_from = |one: &ContainerSummary| image.is_none() || one.image.as_deref() == image;
-        Ok(listed.into_iter().filter(made_from).max_by_key(precedence).and_then(|one| one.id))
+        // Docker lists the youngest first, and the last of several maxima wins.
+        let best = listed.into_iter().rev().filter(made_from).max_by_key(precedence);
+        Ok(best.and_then(|one| one.id))
     }
 
     async fn have_image(&self, image: &str) -> Result<(), ContainerError> {
@@ -417,20 +412,54 @@ fn facts(shown: ContainerInspectResponse) -> Facts {
     }
 }
 
-/// Waits for events of Docker for ever and calls `happened` at each, and whenever the connection came
-/// or went; connects again after `pause`.
-pub async fn follow_events<F, C>(mut connect: C, mut happened: impl FnMut(), pause: Duration) -> !
-where
-    C: FnMut() -> F,
-    F: Future<Output = Result<Engine, ContainerError>>,
-{
+/// The name of the container that an event concerns; `None` if it cannot matter. `exec_*` events
+/// (Docker's own health checks, people looking around) come by the dozen and change nothing.
+fn concerns(event: EventMessage) -> Option<String> {
+    let action = event.action.unwrap_or_default();
+    if event.typ != Some(EventMessageTypeEnum::CONTAINER) || action.starts_with("exec_") {
+        return None;
+    }
+    event.actor.and_then(|actor| actor.attributes).and_then(|mut attributes| attributes.remove("name"))
+}
+
+/// Waits for events of Docker for ever. Calls `happened` with a container's name at each of its events,
+/// and with `None` whenever the connection came or went; connects again after `pause`.
+pub async fn follow_events(mut happened: impl FnMut(Option<&str>), pause: Duration) -> Infallible {
     loop {
-        if let Ok(engine) = connect().await {
-            happened();
-            let ended = engine.events(&mut happened).await;
+        if let Ok(engine) = Engine::connect().await {
+            happened(None);
+            let ended = engine.events(|name| happened(Some(name))).await;
             tracing::debug!(error = %crate::error::Chain(&ended), "Docker's events broke off");
-            happened();
+            happened(None);
         }
         tokio::time::sleep(pause).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bollard::models::EventActor;
+
+    use super::*;
+
+    #[test]
+    fn only_events_that_change_a_container_concern_anybody() {
+        let event = |typ, action: &str| EventMessage {
+            typ: Some(typ),
+            action: Some(action.to_owned()),
+            actor: Some(EventActor {
+                id: Some("c0ffee".to_owned()),
+                attributes: Some(HashMap::from([("name".to_owned(), "web".to_owned())])),
+            }),
+            ..EventMessage::default()
+        };
+        for action in ["die", "start", "destroy", "pause", "oom"] {
+            let concerned = concerns(event(EventMessageTypeEnum::CONTAINER, action));
+            assert_eq!(concerned.as_deref(), Some("web"), "{action}");
+        }
+        assert_eq!(concerns(event(EventMessageTypeEnum::CONTAINER, "exec_create: true")), None);
+        assert_eq!(concerns(event(EventMessageTypeEnum::CONTAINER, "exec_die")), None);
+        assert_eq!(concerns(event(EventMessageTypeEnum::NETWORK, "disconnect")), None);
+        assert_eq!(concerns(EventMessage::default()), None);
     }
 }

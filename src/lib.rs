@@ -12,6 +12,8 @@ pub mod config;
 pub mod container;
 pub mod credentials;
 pub mod error;
+pub mod fs;
 pub mod logging;
+pub mod mountinfo;
 pub mod probe;
 pub mod systemd;

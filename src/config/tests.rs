@@ -1,1 +1,623 @@
+use std::collections::BTreeSet;
+
+use proptest::prelude::*;
+
 use super::*;
+
+/// A configuration that is valid and as short as it can be.
+const LEAST: &str = "[[mount]]\nsource = \"s3://maps\"\npath = \"/srv/maps\"\n";
+
+/// The example of the documentation: every setting there is.
+const FULL: &str = r#"
+region = "us-east-1"
+
+[credentials]
+secret = "mapserver/s3"
+refresh = "5m"
+
+[[mount]]
+name = "mapfiles"
+source = "s3://mapserver-bucket/maps"
+path = "/srv/mapkeeper/mapfiles"
+read_only = true
+freshness = "1s"
+uid = 0
+gid = 0
+file_mode = "0644"
+dir_mode = "0755"
+memory = "128MiB"
+disk_cache = "0"
+max_stale = "1h"
+endpoint_url = "http://127.0.0.1:9000"
+path_style = true
+
+[container]
+owner = "ecs"
+name = "mapserver"
+image = "mapserver:8"
+ports = ["8080:80"]
+binds = ["/srv/mapkeeper/mapfiles:/mapfiles:ro"]
+environment = { MS_ERRORFILE = "stderr" }
+
+[container.probe]
+url = "http://127.0.0.1:8080/?map=/mapfiles/health.map&SERVICE=WMS&REQUEST=GetCapabilities"
+expect = "wms"
+interval = "10s"
+timeout = "5s"
+
+[ecs]
+cluster = "maps"
+attributes = { "mapkeeper.ready" = "true" }
+
+[health]
+listen = "127.0.0.1:8081"
+"#;
+
+fn load(text: &str) -> Result<Loaded, ConfigError> {
+    load_with(text, &[])
+}
+
+fn load_with(text: &str, variables: &[(&str, &str)]) -> Result<Loaded, ConfigError> {
+    let variables = variables.iter().map(|(name, value)| ((*name).into(), (*value).into()));
+    Loaded::from_layers(vec![Layer::toml(Path::new("/c.toml"), text)?, Layer::environment(variables)])
+}
+
+fn faults(text: &str) -> Vec<String> {
+    faults_with(text, &[])
+}
+
+fn faults_with(text: &str, variables: &[(&str, &str)]) -> Vec<String> {
+    match load_with(text, variables) {
+        Err(ConfigError::Faults(Faults(faults))) => faults.iter().map(ToString::to_string).collect(),
+        Err(other) => panic!("{other}"),
+        Ok(_) => Vec::new(),
+    }
+}
+
+fn map(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+    pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+}
+
+#[test]
+fn the_full_example_means_what_is_documented() {
+    let expected = Config {
+        region: Some("us-east-1".into()),
+        credentials: Credentials { secret: Some("mapserver/s3".into()), refresh: Duration::from_secs(300) },
+        mounts: vec![Mount {
+            name: "mapfiles".into(),
+            source: Source::S3 { bucket: "mapserver-bucket".into(), prefix: "maps/".into() },
+            path: "/srv/mapkeeper/mapfiles".into(),
+            read_only: true,
+            freshness: Duration::from_secs(1),
+            uid: 0,
+            gid: 0,
+            file_mode: 0o644,
+            dir_mode: 0o755,
+            memory: 134_217_728,
+            disk_cache: 0,
+            max_stale: Duration::from_secs(3_600),
+            endpoint_url: Some("http://127.0.0.1:9000".into()),
+            path_style: true,
+            region: None,
+            profile: None,
+        }],
+        containers: vec![Container {
+            owner: Owner::Ecs,
+            selector: Selector::Name("mapserver".into()),
+            image: Some("mapserver:8".into()),
+            ports: vec![Port { host_ip: None, host: 8080, container: 80, protocol: Protocol::Tcp }],
+            binds: vec![Bind {
+                source: "/srv/mapkeeper/mapfiles".into(),
+                target: "/mapfiles".into(),
+                options: vec!["ro".into()],
+            }],
+            environment: map(&[("MS_ERRORFILE", "stderr")]),
+            probe: Some(Probe {
+                url: "http://127.0.0.1:8080/?map=/mapfiles/health.map&SERVICE=WMS&REQUEST=GetCapabilities"
+                    .into(),
+                expect: Expect::Wms,
+                interval: Duration::from_secs(10),
+                timeout: Duration::from_secs(5),
+            }),
+        }],
+        ecs: Some(Ecs { cluster: "maps".into(), attributes: map(&[("mapkeeper.ready", "true")]) }),
+        health: Some(Health { listen: "127.0.0.1:8081".parse().expect("an address") }),
+    };
+    let loaded = load(FULL).expect("valid");
+    assert_eq!(loaded.config, expected);
+    assert_eq!(loaded.warnings, vec![]);
+}
+
+#[test]
+fn what_is_not_set_has_the_default_of_its_key() {
+    let with_all =
+        format!("{LEAST}[container]\nname = \"mapserver\"\n[container.probe]\nurl = \"http://h/\"\n");
+    let loaded = load(&with_all).expect("valid");
+    let mount = &loaded.config.mounts[0];
+    assert_eq!((mount.name.as_str(), mount.path_style), ("maps", false));
+    let shown = loaded.show(Origins::Hidden);
+    for key in KEYS {
+        let Some(default) = key.default else { continue };
+        let name = key.path.rsplit('.').next().unwrap_or_default();
+        let texts = [format!("{name} = \"{default}\"\n"), format!("{name} = {default}\n")];
+        assert!(texts.iter().any(|text| shown.contains(text)), "{} is {default} in:\n{shown}", key.path);
+    }
+    let other_server = format!("{LEAST}endpoint_url = \"http://127.0.0.1:9000\"\n");
+    assert!(load(&other_server).expect("valid").config.mounts[0].path_style);
+}
+
+#[test]
+fn three_mistakes_are_named_together() {
+    let text = "[[mount]]\nsource = \"s3://maps\"\npath = \"srv\"\nfreshness = 1\nmemroy = \"1GiB\"\n";
+    let error = load(text).expect_err("three mistakes");
+    let expected = "the configuration has 3 faults\n  \
+        /c.toml:3: mount[0].path = \"srv\": expected an absolute path other than / without \".\" and \"..\"\n  \
+        /c.toml:4: mount[0].freshness = 1: expected a duration such as \"1s\"\n  \
+        /c.toml:5: mount[0].memroy: unknown key, did you mean `memory`?";
+    assert_eq!(error.to_string(), expected);
+    assert_eq!(error.exit(), Exit::Usage);
+}
+
+#[test]
+fn each_wrong_value_is_a_fault_that_says_what_was_expected() {
+    let millis = r#"a whole number with a unit (ms, s, m, h or d) such as "250ms", "1s" or "5m""#;
+    for (setting, expected) in [
+        ("uid = -1", "-1: expected a user number from 0 to 4294967294".to_owned()),
+        ("uid = 4294967295", "4294967295: expected a user number from 0 to 4294967294".to_owned()),
+        ("gid = \"0\"", "\"0\": expected a group number from 0 to 4294967294".to_owned()),
+        (
+            "gid = 99999999999999999999999",
+            "99999999999999999999999: expected a group number from 0 to 4294967294".to_owned(),
+        ),
+        ("file_mode = 644", "644: expected an octal mode in quotes such as \"0644\"".to_owned()),
+        ("dir_mode = 0o755", "493: expected an octal mode in quotes such as \"0755\"".to_owned()),
+        (
+            "file_mode = \"4644\"",
+            "\"4644\": expected three or four octal digits in quotes, at most \"0777\"".to_owned(),
+        ),
+        ("freshness = \"1\"", format!("\"1\": expected {millis}")),
+        ("freshness = \"61m\"", "\"61m\": expected a duration from 0s to 1h".to_owned()),
+        ("max_stale = \"31d\"", "\"31d\": expected a duration from 0s to 30d".to_owned()),
+        ("memory = \"15MiB\"", "\"15MiB\": expected a size of at least 16MiB".to_owned()),
+        ("memory = 134217728", "134217728: expected a size such as \"128MiB\"".to_owned()),
+        ("read_only = \"yes\"", "\"yes\": expected true or false".to_owned()),
+        ("path_style = 1.5", "1.5: expected true or false".to_owned()),
+        (
+            "name = 2026-01-01",
+            "2026-01-01: expected letters, digits, \".\", \"_\" and \"-\", at most 64".to_owned(),
+        ),
+        ("region = \"\"", "\"\": expected an AWS region such as \"us-east-1\"".to_owned()),
+    ] {
+        let name = setting.split(' ').next().unwrap_or_default();
+        assert_eq!(
+            faults(&format!("{LEAST}{setting}\n")),
+            [format!("/c.toml:4: mount[0].{name} = {expected}")]
+        );
+    }
+}
+
+#[test]
+fn limits_include_their_ends() {
+    for setting in ["freshness = \"1h\"", "freshness = \"0s\"", "memory = \"16MiB\"", "max_stale = \"30d\""] {
+        assert_eq!(faults(&format!("{LEAST}{setting}\n")), Vec::<String>::new(), "{setting}");
+    }
+    for (refresh, valid) in [("1s", true), ("24h", true), ("999ms", false), ("25h", false)] {
+        let found = faults(&format!("{LEAST}[credentials]\nrefresh = \"{refresh}\"\n"));
+        let expected =
+            format!("/c.toml:5: credentials.refresh = \"{refresh}\": expected a duration from 1s to 1d");
+        assert_eq!(found, if valid { vec![] } else { vec![expected] });
+    }
+}
+
+#[test]
+fn tables_and_lists_have_to_be_such() {
+    let cases = [
+        ("", vec!["no mount is configured, expected at least one [[mount]] with a source and a path".to_owned()]),
+        ("mount = 1\n", vec!["/c.toml:1: mount = 1: expected a table in double brackets: [[mount]]".to_owned()]),
+        (
+            "[mount]\npath = \"/a\"\n",
+            vec!["/c.toml:1: mount = a table: expected a table in double brackets: [[mount]]".to_owned()],
+        ),
+        ("mount = [1]\n", vec!["/c.toml:1: mount[0] = 1: expected a table: [mount[0]]".to_owned()]),
+        (
+            "[[mount]]\n",
+            vec![
+                "/c.toml:1: mount[0].source: missing, expected a source such as \"s3://bucket/prefix\"".to_owned(),
+                "/c.toml:1: mount[0].path: missing, expected an absolute path such as \"/srv/mapkeeper/mapfiles\""
+                    .to_owned(),
+            ],
+        ),
+        (
+            "[[mount]]\nsource = \"s3://maps\"\npath = \"/srv/my maps\"\n",
+            vec![
+                "/c.toml:1: mount[0].name: missing, expected letters, digits, \".\", \"_\" and \"-\", at most 64"
+                    .to_owned(),
+            ],
+        ),
+    ];
+    for (text, expected) in cases {
+        assert_eq!(faults(text), expected, "{text}");
+    }
+    for (text, expected) in [
+        ("credentials = 1", "/c.toml:1: credentials = 1: expected a table: [credentials]"),
+        ("health = 1", "/c.toml:1: health = 1: expected a table: [health]"),
+        ("region = { a = 1 }", "/c.toml:1: region: expected an AWS region such as \"us-east-1\""),
+        ("ecs = {}", "/c.toml:1: ecs.cluster: missing, expected the name of an ECS cluster"),
+        ("container = 1", "/c.toml:1: container = 1: expected a table in double brackets: [[container]]"),
+    ] {
+        let found = faults(&format!("{text}\n{LEAST}"));
+        assert!(found.contains(&expected.to_owned()), "{text}: {found:?}");
+    }
+}
+
+#[test]
+fn a_container_is_chosen_in_exactly_one_way() {
+    for (container, expected) in [
+        (
+            "image = \"a:1\"",
+            "/c.toml:4: container.name: neither `name` nor `match` is given, expected exactly one",
+        ),
+        (
+            "name = \"a1\"\nmatch = { label = \"x\" }",
+            "/c.toml:6: container.match: both `name` and `match` are given, expected exactly one",
+        ),
+        (
+            "match = {}",
+            "/c.toml:5: container.match: `match` is empty, expected a `label`, an `image` or both",
+        ),
+        ("match = \"x\"", "/c.toml:5: container.match = \"x\": expected a table: [container.match]"),
+        (
+            "owner = \"mapkeeper\"\nimage = \"a:1\"\nmatch = { label = \"x\" }",
+            "/c.toml:7: container.match: mapkeeper creates this container, so it needs a `name` and cannot use \
+             `match`",
+        ),
+        (
+            "owner = \"mapkeeper\"\nname = \"a1\"",
+            "/c.toml:4: container.image: mapkeeper creates this container, so it needs an `image`",
+        ),
+        (
+            "owner = \"docker\"\nname = \"a1\"",
+            "/c.toml:5: container.owner = \"docker\": expected \"ecs\" or \"mapkeeper\"",
+        ),
+        (
+            "name = \"-a\"",
+            "/c.toml:5: container.name = \"-a\": expected at least two letters, digits, \"_\", \".\" and \"-\", the \
+             first a letter or digit",
+        ),
+    ] {
+        assert_eq!(faults(&format!("{LEAST}[container]\n{container}\n")), [expected]);
+    }
+    let by_match =
+        load(&format!("{LEAST}[container]\nmatch = {{ label = \"role=maps\" }}\n")).expect("valid");
+    let label = Some("role=maps".to_owned());
+    assert_eq!(by_match.config.containers[0].selector, Selector::Match { label, image: None });
+}
+
+#[test]
+fn values_of_a_container_are_checked_one_by_one() {
+    for (container, expected) in [
+        (
+            "ports = [\n\"80:80\",\n\"81\"]",
+            "/c.toml:8: container.ports[1] = \"81\": expected a port such as \"8080:80\", \"127.0.0.1:8080:80\" or \
+             \"8080:80/udp\"",
+        ),
+        (
+            "ports = \"80:80\"",
+            "/c.toml:6: container.ports = \"80:80\": expected a list of ports such as [\"8080:80\"]",
+        ),
+        (
+            "ports = [80]",
+            "/c.toml:6: container.ports[0] = 80: expected a list of ports such as [\"8080:80\"]",
+        ),
+        (
+            "binds = [\"a:/b\"]",
+            "/c.toml:6: container.binds[0] = \"a:/b\": expected two absolute paths and options such as \
+             \"/src:/dst:ro,rslave\"",
+        ),
+        ("environment = { A = 1 }", "/c.toml:6: container.environment.A = 1: expected a string"),
+        (
+            "environment = { \"A=B\" = \"1\" }",
+            "/c.toml:6: container.environment.\"A=B\" = \"1\": expected text without \"=\" as the name",
+        ),
+        (
+            "environment = { DB_PASSWORD = 815 }",
+            "/c.toml:6: container.environment.DB_PASSWORD = [redacted]: expected a string",
+        ),
+        (
+            "probe = { url = \"http://h/\", expect = \"tcp\" }",
+            "/c.toml:6: container.probe.expect = \"tcp\": expected \"wms\" or \"http\"",
+        ),
+        (
+            "probe = { url = \"http://h/\", interval = \"2s\" }",
+            "/c.toml:6: container.probe.timeout: longer than the interval of 2s, so questions would pile up",
+        ),
+        (
+            "probe = { url = \"http://h/\", timeout = \"1ms\" }",
+            "/c.toml:6: container.probe.timeout = \"1ms\": expected a duration from 100ms to 1h",
+        ),
+        (
+            "probe = {}",
+            "/c.toml:6: container.probe.url: missing, expected an http:// URL such as \"http://127.0.0.1:8080/\"",
+        ),
+    ] {
+        assert_eq!(faults(&format!("{LEAST}[container]\nname = \"a1\"\n{container}\n")), [expected]);
+    }
+}
+
+#[test]
+fn what_must_be_unique_is() {
+    let mount = |name: &str, path: &str| {
+        format!("[[mount]]\nsource = \"s3://maps\"\nname = \"{name}\"\npath = \"{path}\"\n")
+    };
+    let pair = |first: (&str, &str), second: (&str, &str)| {
+        faults(&(mount(first.0, first.1) + &mount(second.0, second.1)))
+    };
+    assert_eq!(pair(("a", "/a"), ("b", "/ab")), Vec::<String>::new());
+    assert_eq!(
+        pair(("a", "/a"), ("a", "/b")),
+        ["/c.toml:7: mount[1].name = \"a\": already the name of mount[0]"]
+    );
+    assert_eq!(
+        pair(("a", "/a"), ("b", "/a/")),
+        ["/c.toml:8: mount[1].path = \"/a/\": already the mount point of mount[0]"]
+    );
+    let nested = "lies below the mount point of";
+    let below = |place, path, other| {
+        format!("{place} = \"{path}\": {nested} {other}, and a mount cannot hold another")
+    };
+    assert_eq!(pair(("a", "/a"), ("b", "/a/b")), [below("/c.toml:8: mount[1].path", "/a/b", "mount[0]")]);
+    assert_eq!(pair(("a", "/a/b"), ("b", "/a")), [below("/c.toml:4: mount[0].path", "/a/b", "mount[1]")]);
+}
+
+#[test]
+fn ports_targets_and_names_of_containers_are_claimed_once() {
+    let container = |name: &str, rest: &str| format!("[[container]]\nname = \"{name}\"\n{rest}\n");
+    let two = |first: &str, second: &str| {
+        faults(&(LEAST.to_owned() + &container("a1", first) + &container("b1", second)))
+    };
+    let taken = |found: &str, other: &str| {
+        [format!(
+            "/c.toml:9: container[1].ports[0] = \"{found}\": host port 80/tcp is already claimed by {other}"
+        )]
+    };
+    let port = |text: &str| format!("ports = [\"{text}\"]");
+    assert_eq!(two(&port("80:80"), &port("80:81")), taken("80:81", "container[0].ports[0]"));
+    assert_eq!(
+        two(&port("127.0.0.1:80:80"), &port("0.0.0.0:80:81")),
+        taken("0.0.0.0:80:81", "container[0].ports[0]")
+    );
+    for second in ["80:80/udp", "81:80", "10.0.0.1:80:80"] {
+        assert_eq!(two(&port("127.0.0.1:80:80"), &port(second)), Vec::<String>::new(), "{second}");
+    }
+    let same_name = faults(&(LEAST.to_owned() + &container("a1", "") + &container("a1", "")));
+    assert_eq!(same_name, ["/c.toml:8: container[1].name = \"a1\": already the name of container[0]"]);
+    let twice = faults(&(LEAST.to_owned() + &container("a1", "binds = [\"/a:/m\", \"/b:/m:ro\"]")));
+    let expected = "/c.toml:6: container.binds[1] = \"/b:/m:ro\": container path /m is already the target of \
+                    container.binds[0]";
+    assert_eq!(twice, [expected]);
+    assert_eq!(two("binds = [\"/a:/m\"]", "binds = [\"/a:/m\"]"), Vec::<String>::new());
+    let listener = format!(
+        "{LEAST}[container]\nname = \"a1\"\nports = [\"80:80\"]\n[health]\nlisten = \"127.0.0.1:80\"\n"
+    );
+    let expected = "/c.toml:8: health.listen = \"127.0.0.1:80\": host port 80/tcp is already claimed by \
+                    container.ports[0]";
+    assert_eq!(faults(&listener), [expected]);
+}
+
+#[test]
+fn a_bind_may_begin_below_a_mount() {
+    let text = format!("{LEAST}[container]\nname = \"a1\"\nbinds = [\"/srv/maps/sub:/m:ro\"]\n");
+    assert_eq!(faults(&text), Vec::<String>::new());
+}
+
+#[test]
+fn a_probe_that_misses_its_container_is_a_warning() {
+    let text = |port: u16| {
+        format!(
+            "{LEAST}[container]\nname = \"a1\"\nports = [\"80:80\", \"82:82/udp\"]\nprobe = {{ url = \"http://h:{port}/\" }}\n"
+        )
+    };
+    let warnings =
+        |port| load(&text(port)).expect("valid").warnings.iter().map(ToString::to_string).collect::<Vec<_>>();
+    assert_eq!(warnings(80), Vec::<String>::new());
+    let expected = "/c.toml:7: container.probe.url = \"http://h:82/\": port 82 is not among the host ports of the \
+                    container (80, 82)";
+    assert_eq!(warnings(82), [expected]);
+}
+
+#[test]
+fn the_environment_wins_and_is_named_in_faults() {
+    let variables = [
+        ("MAPKEEPER_REGION", "eu-west-1"),
+        ("MAPKEEPER_MOUNT__0__READ_ONLY", "false"),
+        ("MAPKEEPER_MOUNT__0__UID", "33"),
+        ("MAPKEEPER_MOUNT__0__FILE_MODE", "0600"),
+        ("MAPKEEPER_CONTAINER__NAME", "mapserver"),
+        ("MAPKEEPER_CONTAINER__PORTS", "[\"80:80\", \"81:81\"]"),
+        ("MAPKEEPER_CONTAINER__BINDS", "/a:/b:ro,rslave"),
+        ("MAPKEEPER_CONTAINER__ENVIRONMENT__LANG", "C"),
+    ];
+    let config = load_with(LEAST, &variables).expect("valid").config;
+    let mount = &config.mounts[0];
+    assert_eq!((config.region.as_deref(), mount.read_only, mount.uid), (Some("eu-west-1"), false, 33));
+    let container = &config.containers[0];
+    assert_eq!((mount.file_mode, container.ports.len()), (0o600, 2));
+    assert_eq!(container.binds[0].options, ["ro", "rslave"]);
+    assert_eq!(container.environment, map(&[("LANG", "C")]));
+
+    let wrong = [("MAPKEEPER_MOUNT__0__UID", "root"), ("MAPKEEPER_CREDENTIALS__SECRET", "AKIA:hunter2")];
+    let expected = [
+        "environment MAPKEEPER_CREDENTIALS__SECRET: credentials.secret = [redacted]: expected the name or ARN of a \
+         secret in Secrets Manager, never the key itself",
+        "environment MAPKEEPER_MOUNT__0__UID: mount[0].uid = \"root\": expected a user number from 0 to 4294967294",
+    ];
+    assert_eq!(faults_with(LEAST, &wrong), expected);
+    let ports =
+        faults_with(LEAST, &[("MAPKEEPER_CONTAINER__NAME", "a1"), ("MAPKEEPER_CONTAINER__PORTS", "[80")]);
+    let expected = "environment MAPKEEPER_CONTAINER__PORTS: container.ports = \"[80\": expected a list of ports such \
+                    as [\"8080:80\"]";
+    assert_eq!(ports, [expected]);
+}
+
+#[test]
+fn what_is_shown_names_the_origin_of_each_value() {
+    let text = format!("{LEAST}[container]\nname = \"a1\"\n");
+    let shown = load_with(&text, &[("MAPKEEPER_REGION", "eu-west-1")]).expect("valid").show(Origins::Shown);
+    for (line, origin) in [
+        ("region = \"eu-west-1\"", "environment MAPKEEPER_REGION"),
+        ("source = \"s3://maps\"", "/c.toml:2"),
+        ("freshness = \"1s\"", "default"),
+        ("name = \"a1\"", "/c.toml:5"),
+    ] {
+        let expected = format!("{line:48}  # {origin}\n");
+        assert!(shown.contains(&expected), "{expected} in:\n{shown}");
+    }
+    assert!(shown.contains("\n# secret is not set\n"), "{shown}");
+}
+
+#[test]
+fn what_is_shown_holds_no_secret() {
+    let text = format!(
+        "{LEAST}endpoint_url = \"http://user:hunter2@h\"\n[container]\nname = \"a1\"\nenvironment = {{ DB_PASSWORD = \
+         \"hunter2\", DSN = \"host=db password=hunter2\" }}\nprobe = {{ url = \"http://h/?token=hunter2\" }}\n"
+    );
+    let shown = load(&text).expect("valid").show(Origins::Shown);
+    assert_eq!(shown.matches("[redacted]").count(), 4, "{shown}");
+    assert!(!shown.contains("hunter2"), "{shown}");
+}
+
+#[test]
+fn what_has_no_effect_yet_is_said() {
+    let text = FULL
+        .replace("read_only = true", "read_only = false")
+        .replace("disk_cache = \"0\"", "disk_cache = \"1GiB\"");
+    let text = text + "[[mount]]\nsource = \"external:\"\npath = \"/srv/nfs\"\n";
+    let notices: Vec<String> =
+        load(&text).expect("valid").config.notices().iter().map(ToString::to_string).collect();
+    let expected = [
+        "`mount[0].read_only = false` has no effect in this version",
+        "`mount[0].disk_cache` has no effect in this version",
+        "`mount[1].source = \"external:\"` has no effect in this version",
+        "`ecs` has no effect in this version",
+        "`health.listen` has no effect in this version",
+    ];
+    assert_eq!(notices, expected);
+    assert_eq!(load(LEAST).expect("valid").config.notices(), vec![]);
+}
+
+#[test]
+fn a_mount_that_cannot_be_served_says_why() {
+    let refusal = |setting: &str| {
+        let text = LEAST.replace("source = \"s3://maps\"", setting);
+        load(&text).expect("valid").config.mounts[0].refusal()
+    };
+    assert_eq!(refusal("source = \"s3://maps\""), None);
+    let writable = refusal("source = \"s3://maps\"\nread_only = false").expect("refused");
+    assert_eq!(writable.to_string(), "mount \"maps\" has `read_only = false`, and this version cannot write");
+    assert_eq!(writable.hint().as_deref(), Some("set `read_only = true`, or leave it out"));
+    let nfs = refusal("source = \"nfs://h/x\"").expect("refused");
+    assert_eq!(
+        nfs.to_string(),
+        "mount \"maps\" has source \"nfs://h/x\", and this version mounts s3:// only"
+    );
+    assert_eq!(nfs.hint().as_deref(), Some("use `source = \"s3://bucket/prefix\"`"));
+    assert_eq!((nfs.exit(), writable.exit()), (Exit::Usage, Exit::Usage));
+}
+
+#[test]
+fn a_file_that_cannot_be_a_configuration_is_named() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let path = directory.path().join("c.toml");
+    let read = || Loaded::read(&ConfigFile::Named(path.clone()), []).expect_err("no configuration");
+    assert!(matches!(read(), ConfigError::Absent { .. }));
+    std::fs::write(&path, b"a = \"\xff\"").expect("writes");
+    assert!(matches!(read(), ConfigError::NotText { offset: 5, .. }));
+    std::fs::write(&path, "#".repeat((1 << 20) + 1)).expect("writes");
+    assert!(matches!(read(), ConfigError::TooLarge { limit: 1_048_576, .. }));
+    std::fs::remove_file(&path).expect("removes");
+    std::fs::create_dir(&path).expect("creates");
+    assert!(matches!(read(), ConfigError::Unreadable { .. }));
+}
+
+#[test]
+fn the_documentation_names_every_key_and_its_default() {
+    let document = include_str!("../../docs/configuration.md");
+    let rows = document.lines().filter_map(|line| line.strip_prefix("| `")?.strip_suffix(" |"));
+    let documented: BTreeSet<(String, String)> = rows
+        .filter_map(|row| {
+            let mut cells = row.split(" | ");
+            let key = cells.next()?.strip_suffix('`')?.to_owned();
+            Some((key, cells.next()?.trim_matches('`').trim_matches('"').to_owned()))
+        })
+        .collect();
+    let known = KEYS.iter().map(|key| (key.path.to_owned(), key.default.unwrap_or("none").to_owned()));
+    assert_eq!(documented, known.collect());
+    for variable in RESERVED_VARIABLES {
+        assert!(document.contains(variable), "{variable}");
+    }
+    let example =
+        document.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).expect("an example");
+    assert_eq!(load(example).expect("a valid example").config, load(FULL).expect("valid").config);
+}
+
+fn short_text() -> impl Strategy<Value = String> {
+    "[a-zA-Z0-9 äß\"\\\\\t\n#=.-]{0,12}"
+}
+
+prop_compose! {
+    fn configurations()(
+        numbers in any::<(u32, u32, u32, u32)>(),
+        flags in any::<(bool, bool)>(),
+        bytes in (16_u64 << 20).., disk in any::<u64>(),
+        millis in 0..=3_600_000_u64, interval in 1_000..=3_600_000_u64,
+        variables in proptest::collection::btree_map("[A-LN-Z]{1,6}", short_text(), 0..4),
+        port in 1..=u16::MAX, prefix in "[a-z]{0,5}",
+    ) -> Config {
+        let variables: BTreeMap<String, String> =
+            variables.into_iter().filter(|(name, _)| !redact::names_a_secret(name)).collect();
+        let source = Source::S3 { bucket: "maps".into(), prefix: if prefix.is_empty() { prefix } else { prefix + "/" } };
+        let mount = Mount {
+            name: "m".into(), source, path: "/srv/m".into(), read_only: flags.0,
+            freshness: Duration::from_millis(millis), uid: numbers.0 & 0x7fff_ffff, gid: numbers.1 & 0x7fff_ffff,
+            file_mode: numbers.2 % 0o1000, dir_mode: numbers.3 % 0o1000, memory: bytes, disk_cache: disk,
+            max_stale: Duration::from_millis(millis * 7), endpoint_url: None, path_style: flags.1,
+            region: flags.0.then(|| "eu-west-1".to_owned()), profile: None,
+        };
+        let probe = Probe {
+            url: format!("http://127.0.0.1:{port}/"), expect: if flags.0 { Expect::Wms } else { Expect::Http },
+            interval: Duration::from_millis(interval), timeout: Duration::from_millis(interval.div_ceil(2)),
+        };
+        let selector = if flags.1 { Selector::Name("a1".into()) }
+            else { Selector::Match { label: Some("role".into()), image: None } };
+        let container = Container {
+            owner: Owner::Ecs, selector, image: None,
+            ports: vec![Port { host_ip: None, host: port, container: 80, protocol: Protocol::Tcp }],
+            binds: vec![], environment: variables, probe: Some(probe),
+        };
+        Config {
+            region: None, credentials: Credentials { secret: None, refresh: Duration::from_secs(60) },
+            mounts: vec![mount], containers: vec![container; usize::from(numbers.0 % 2 == 0)], ecs: None, health: None,
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn what_is_shown_reads_back_the_same(config in configurations(), origins in any::<bool>()) {
+        let origins = if origins { Origins::Shown } else { Origins::Hidden };
+        let text = show::toml(&config, &Entries::default(), origins);
+        prop_assert_eq!(load(&text).expect("valid").config, config, "{}", text);
+    }
+
+    #[test]
+    fn no_text_makes_it_panic(text in any::<String>(), key in 0..KEYS.len(), number in any::<u64>()) {
+        let _ = load(&text);
+        let variable = variable_of(&KEYS[key]);
+        let _ = load_with(LEAST, &[(variable.as_str(), text.replace('\0', "").as_str())]);
+        let _ = load_with(LEAST, &[(variable.as_str(), number.to_string().as_str())]);
+        let name = KEYS[key].path.replace("[]", "").replace('*', "name");
+        for value in [number.to_string(), key::quoted(&text), format!("[{number}]"), format!("{{ a = {number} }}")] {
+            let _ = load(&format!("{name} = {value}\n{LEAST}"));
+        }
+    }
+}

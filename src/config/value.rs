@@ -57,10 +57,10 @@ pub fn s3_source(bucket: &str, prefix: &str) -> Result<Source, Expected> {
     if !is_bucket(bucket) {
         return Err(BUCKET);
     }
-    let prefix = prefix.strip_suffix('/').unwrap_or(prefix);
     if prefix.is_empty() {
         return Ok(Source::S3 { bucket: bucket.to_owned(), prefix: String::new() });
     }
+    let prefix = prefix.strip_suffix('/').unwrap_or(prefix);
     let plain = |part: &str| !matches!(part, "" | "." | "..") && !part.contains(char::is_control);
     if prefix.len() >= 1024 || !prefix.split('/').all(plain) {
         return Err(PREFIX);
@@ -232,7 +232,7 @@ pub fn port_of_url(url: &str) -> Option<u16> {
 fn web_address(text: &str) -> Option<Uri> {
     let uri: Uri = text.parse().ok()?;
     let authority = uri.authority()?;
-    let after_host = authority.as_str().rsplit(']').next().unwrap_or_default();
+    let after_host = authority.as_str().rsplit([']', '@']).next().unwrap_or_default();
     let port_reads = !after_host.contains(':') || authority.port_u16().is_some_and(|port| port != 0);
     (!authority.host().is_empty() && port_reads && !text.contains('#')).then_some(uri)
 }

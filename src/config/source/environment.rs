@@ -128,9 +128,10 @@ pub(super) fn pattern(key: &Key, place: &str) -> String {
 }
 
 fn nearest_variable(wrong: &str) -> Option<String> {
-    let place = wrong.split("__").find(|word| word.parse::<usize>().is_ok()).unwrap_or("0");
-    let mut known: Vec<String> = KEYS.iter().map(|key| pattern(key, place)).collect();
-    known.extend(KEYS.iter().map(|key| pattern(key, "").replace("____", "__")));
+    let number = wrong.split("__").find_map(|word| word.parse::<usize>().ok()).unwrap_or(0).to_string();
+    let mut known: Vec<String> = KEYS.iter().map(|key| pattern(key, &number)).collect();
+    let of_containers = KEYS.iter().filter(|key| key.path.starts_with("container"));
+    known.extend(of_containers.map(|key| pattern(key, "").replace("____", "__")));
     known.extend(RESERVED_VARIABLES.iter().map(|name| (*name).to_owned()));
     nearest(wrong, known.iter().map(String::as_str)).map(str::to_owned)
 }

@@ -1,0 +1,38 @@
+# Everything that is done by hand has a target here; `make` lists them.
+
+export CARGO_TARGET_DIR ?= $(HOME)/.cache/mapkeeper/target
+export MAPKEEPER_CACHE ?= $(HOME)/.cache/mapkeeper
+export PATH := $(PATH):$(HOME)/.cargo/bin
+
+# The directory that the demo serves, and further flags for `mapkeeper demo`.
+DIR ?= $(MAPKEEPER_CACHE)/demo-data
+DEMO_FLAGS ?=
+
+.PHONY: help demo test image install fmt lint clean-cache
+
+help: ## show this list
+	@sed -nE 's/^([a-z-]+):.*## (.*)/make \1|\2/p' $(MAKEFILE_LIST) | awk -F '|' '{ printf "%-18s %s\n", $$1, $$2 }'
+
+demo: install ## serve maps out of a bucket, here and now; DIR=, DEMO_FLAGS=
+	@cargo build --release --locked
+	@demo/make-data "$(DIR)"
+	@scripts/docker run sh -c 'image/build && exec "$$0" "$$@"' "$(CARGO_TARGET_DIR)/release/mapkeeper" demo "$(DIR)" $(DEMO_FLAGS)
+
+test: install ## every test, nothing skipped, and the demo from end to end
+	@scripts/docker run scripts/test
+
+image: install ## build the MapServer image mapserver:8, unless it is there already
+	@scripts/docker run image/build
+
+install: ## install what the targets above need (Debian, root), or say what is missing
+	@scripts/install
+
+fmt: ## format the code
+	@cargo fmt
+
+lint: ## clippy, with warnings as errors, and shellcheck where it is installed
+	@cargo clippy --locked --all-targets -- -D warnings
+	@if command -v shellcheck >/dev/null; then shellcheck scripts/docker scripts/install scripts/test image/build image/start image/environment image/healthcheck .ci/run; fi
+
+clean-cache: ## remove the demo's data and the base of the image (not cargo's target directory)
+	rm -rf "$(MAPKEEPER_CACHE)/demo-data" "$(MAPKEEPER_CACHE)/base-12.tar"

@@ -1,0 +1,198 @@
+//! A bucket as a file system: the face of everything below `fs/`.
+//!
+//! ```text
+//!   kernel -- fuse.rs --> tree.rs (names) ----> store.rs: S3
+//!                     |   directory.rs (lists)-'    ^
+//!                     '-> read.rs (bytes) ----------'      inode.rs: numbers   cache.rs: blocks
+//! ```
+//!
+//! It knows nothing of agents, containers or configuration files. What must hold: what is mounted serves, or
+//! nothing is mounted; memory stays within [`Options::memory`]; the calling process never touches a path below
+//! its own mount.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::mount::{MntFlags, umount2};
+use tokio::runtime::Handle;
+
+use crate::mountinfo::{Device, MountTable};
+
+pub mod attr;
+pub mod cache;
+pub mod directory;
+pub mod error;
+pub mod fuse;
+pub mod health;
+pub mod inode;
+pub mod read;
+pub mod session;
+pub mod store;
+pub mod tree;
+
+pub use attr::Defaults;
+pub use cache::CacheCounts;
+pub use health::StoreHealth;
+pub use session::SessionError;
+
+use cache::BlockCache;
+use health::Pulse;
+use read::Source;
+use store::{ObjectStore, StoreError};
+use tree::{Rules, Tree};
+
+/// Least memory a mount can work with: 16 MiB.
+pub const MEMORY_MIN: u64 = 16 * 1024 * 1024;
+/// What a node that only we know takes, with its path and headers, in bytes.
+const NODE_BYTES: u64 = 512;
+
+/// How a bucket is mounted.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// What `/proc/mounts` shows as the source: `s3://bucket/prefix`.
+    pub source: String,
+    /// Key prefix that is the root: empty, or ending in `/`.
+    pub prefix: String,
+    pub read_only: bool,
+    /// How old an answer may be when a file is opened; zero asks at every open.
+    pub freshness: Duration,
+    /// How long what is known is served when the store cannot be asked.
+    pub max_stale: Duration,
+    pub defaults: Defaults,
+    /// Bytes for all caches and buffers, at least [`MEMORY_MIN`].
+    pub memory: u64,
+}
+
+/// Why a bucket was not mounted. Nothing is left behind.
+#[derive(Debug, thiserror::Error)]
+pub enum MountError {
+    #[error("cannot list {bucket:?}")]
+    Store { bucket: String, source: StoreError },
+    #[error(transparent)]
+    Session(#[from] SessionError),
+    #[error("the file system's own task ended early")]
+    Task { source: tokio::task::JoinError },
+}
+
+/// Why a mount could not be taken away.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot unmount {path:?}")]
+pub struct UnmountError {
+    pub path: PathBuf,
+    pub source: io::Error,
+}
+
+/// How a mount does, without asking anybody.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Health {
+    /// Whether the kernel has closed the connection: nothing is served any more.
+    pub ended: bool,
+    pub store: StoreHealth,
+    pub cache: CacheCounts,
+    /// Numbers that the kernel holds.
+    pub inodes: usize,
+    /// Keys seen that cannot be shown as file names.
+    pub hidden_keys: u64,
+}
+
+/// A mounted bucket. Dropping it does not unmount: use [`Session::unmount`].
+pub struct Session {
+    path: PathBuf,
+    tree: Arc<Tree>,
+    hidden: Arc<directory::Hidden>,
+    connection: session::Connection,
+}
+
+/// Proves that the bucket can be listed, then mounts it on the directory `path`.
+///
+/// `runtime` must be multi-threaded: it does the file system's work from now on.
+///
+/// # Errors
+///
+/// Any [`MountError`]: the bucket is asked first, so a missing bucket or a wrong key never mounts anything.
+pub async fn mount(
+    store: Arc<dyn ObjectStore>,
+    path: &Path,
+    options: Options,
+    runtime: Handle,
+) -> Result<Session, MountError> {
+    let cache = Arc::new(BlockCache::new(options.memory / 4 * 3));
+    let source = Source { store, cache, pulse: Arc::new(Pulse::default()), runtime: runtime.clone() };
+    let rules = Rules {
+        prefix: options.prefix,
+        freshness: options.freshness,
+        max_stale: options.max_stale,
+        defaults: options.defaults,
+    };
+    let tree = Tree::new(rules, source, (options.memory / 4 / NODE_BYTES) as usize);
+    let proof = {
+        let tree = tree.clone();
+        // On the file system's runtime, because connections to the store belong to the runtime that opens them.
+        runtime.spawn(async move { tree.prove().await }).await
+    };
+    proof
+        .map_err(|source| MountError::Task { source })?
+        .map_err(|source| MountError::Store { bucket: options.source.clone(), source })?;
+    let hidden = Arc::new(directory::Hidden::default());
+    let adapter = fuse::Adapter::new(tree.clone(), hidden.clone());
+    let (target, source, read_only) = (path.to_path_buf(), options.source, options.read_only);
+    let connection = runtime
+        .spawn_blocking(move || session::Connection::open(adapter, &target, &source, read_only))
+        .await
+        .map_err(|source| MountError::Task { source })??;
+    Ok(Session { path: path.to_path_buf(), tree, hidden, connection })
+}
+
+impl Session {
+    /// The device number by which every mount of this session can be recognised.
+    pub fn device(&self) -> Device {
+        self.connection.device()
+    }
+
+    /// The directory it was mounted on.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub fn health(&self) -> Health {
+        Health {
+            ended: self.connection.has_ended(),
+            store: self.tree.source.pulse.health(),
+            cache: self.tree.source.cache.counts(),
+            inodes: self.tree.in_use(),
+            hidden_keys: self.hidden.count(),
+        }
+    }
+
+    /// Waits until the kernel has closed the connection. Safe to drop and to call again.
+    pub async fn ended(&self) {
+        self.connection.ended().await;
+    }
+
+    /// Unmounts; a mount that is in use disappears from its path at once and ends with its last user.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses. A path where something else is mounted by now is left alone and is no error.
+    pub async fn unmount(&self) -> Result<(), UnmountError> {
+        let (path, device) = (self.path.clone(), self.device());
+        let unmounted = tokio::task::spawn_blocking(move || unmount_if(&path, device)).await;
+        unmounted
+            .unwrap_or_else(|error| Err(io::Error::other(error)))
+            .map_err(|source| UnmountError { path: self.path.clone(), source })
+    }
+}
+
+fn unmount_if(path: &Path, device: Device) -> io::Result<()> {
+    if MountTable::of(None)?.top(path).map(|entry| entry.device) != Some(device) {
+        return Ok(());
+    }
+    match umount2(path, MntFlags::UMOUNT_NOFOLLOW) {
+        Err(Errno::EBUSY) => umount2(path, MntFlags::UMOUNT_NOFOLLOW | MntFlags::MNT_DETACH),
+        outcome => outcome,
+    }
+    .map_err(io::Error::from)
+}

@@ -1,0 +1,109 @@
+//! The one place where an errno is chosen.
+//!
+//! Everything below reports what happened; here it becomes the number that a reader of a file sees. What must
+//! hold: "could not ask" is `EIO`, never `ENOENT`, because a program that is told a file does not exist acts on it.
+
+use super::store::StoreError;
+
+/// Why an operation on a file did not succeed.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum FsError {
+    #[error("no such file or directory")]
+    NotFound,
+    #[error("not a directory")]
+    NotDirectory,
+    #[error("is a directory")]
+    IsDirectory,
+    #[error("the name is longer than 255 bytes")]
+    NameTooLong,
+    /// The number means nothing (any more), or names a version that is no longer there: look it up again.
+    #[error("the file was replaced")]
+    Stale,
+    #[error("not a symbolic link")]
+    NotSymlink,
+    #[error("no such attribute")]
+    NoAttribute,
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl FsError {
+    /// The errno by which the kernel is told.
+    pub fn errno(&self) -> i32 {
+        match self {
+            FsError::NotFound => libc::ENOENT,
+            FsError::NotDirectory => libc::ENOTDIR,
+            FsError::IsDirectory => libc::EISDIR,
+            FsError::NameTooLong => libc::ENAMETOOLONG,
+            FsError::Stale => libc::ESTALE,
+            FsError::NotSymlink => libc::EINVAL,
+            FsError::NoAttribute => libc::ENODATA,
+            FsError::Store(error) => store_errno(error),
+        }
+    }
+}
+
+fn store_errno(error: &StoreError) -> i32 {
+    match error {
+        StoreError::NotFound { .. } => libc::ENOENT,
+        StoreError::Denied { .. } => libc::EACCES,
+        StoreError::Changed { .. } => libc::ESTALE,
+        StoreError::Archived { .. } => libc::EREMOTE,
+        StoreError::KeyTooLong { .. } => libc::ENAMETOOLONG,
+        StoreError::RangeOutside { .. }
+        | StoreError::NoBucket { .. }
+        | StoreError::Credentials { .. }
+        | StoreError::NoCredentials { .. }
+        | StoreError::WrongRegion { .. }
+        | StoreError::Truncated { .. }
+        | StoreError::TimedOut(_)
+        | StoreError::Unreachable { .. }
+        | StoreError::Throttled { .. }
+        | StoreError::Refused { .. }
+        | StoreError::Malformed { .. } => libc::EIO,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn only_an_answer_says_that_a_file_does_not_exist() {
+        let absent = FsError::Store(StoreError::NotFound { key: "a".into() });
+        assert_eq!(absent.errno(), libc::ENOENT);
+        assert_eq!(FsError::NotFound.errno(), libc::ENOENT);
+        for unasked in [
+            StoreError::TimedOut(Duration::from_secs(1)),
+            StoreError::Throttled { code: "SlowDown".into() },
+            StoreError::NoBucket { bucket: "b".into() },
+            StoreError::Credentials { code: "ExpiredToken".into(), skew: None },
+        ] {
+            assert_eq!(FsError::Store(unasked).errno(), libc::EIO);
+        }
+    }
+
+    #[test]
+    fn a_replaced_file_asks_to_be_looked_up_again() {
+        assert_eq!(FsError::Store(StoreError::Changed { key: "a".into() }).errno(), libc::ESTALE);
+    }
+
+    #[test]
+    fn each_refusal_has_its_own_number() {
+        let numbers = [
+            (FsError::NotDirectory, libc::ENOTDIR),
+            (FsError::IsDirectory, libc::EISDIR),
+            (FsError::NameTooLong, libc::ENAMETOOLONG),
+            (FsError::NotSymlink, libc::EINVAL),
+            (FsError::NoAttribute, libc::ENODATA),
+            (FsError::Store(StoreError::Denied { what: "a".into(), code: "c".into() }), libc::EACCES),
+            (FsError::Store(StoreError::Archived { key: "a".into() }), libc::EREMOTE),
+            (FsError::Store(StoreError::KeyTooLong { key: "a".into() }), libc::ENAMETOOLONG),
+        ];
+        for (error, number) in numbers {
+            assert_eq!(error.errno(), number, "{error}");
+        }
+    }
+}

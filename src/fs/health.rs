@@ -1,0 +1,94 @@
+//! Whether the store answers, as the file system itself notices in passing.
+//!
+//! ```text
+//!   answering  -- a request could not be asked -->  silent since t  -- any answer -->  answering
+//! ```
+//!
+//! What must hold: an answer that refuses (a missing key, a denied one) is an answer.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::store::StoreError;
+
+/// What a mount knows of its store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StoreHealth {
+    Answering,
+    /// The store has not been heard since `silent_for`; what was read before is served meanwhile.
+    Silent {
+        silent_for: Duration,
+        reason: String,
+    },
+}
+
+/// Watches the answers that pass by.
+#[derive(Default)]
+pub struct Pulse {
+    outage: Mutex<Option<Outage>>,
+}
+
+struct Outage {
+    since: Instant,
+    reason: String,
+}
+
+impl Pulse {
+    /// Takes note of an answer, or of its absence.
+    pub fn note<T>(&self, answer: &Result<T, StoreError>) {
+        match answer {
+            Err(error) if error.is_outage() => {
+                let mut outage = self.outage();
+                let since = outage.as_ref().map_or_else(Instant::now, |known| known.since);
+                if outage.is_none() {
+                    tracing::warn!(error = %error, "the store does not answer");
+                }
+                *outage = Some(Outage { since, reason: error.to_string() });
+            }
+            _ => {
+                if let Some(ended) = self.outage().take() {
+                    let elapsed_ms = ended.since.elapsed().as_millis() as u64;
+                    tracing::info!(elapsed_ms, "the store answers again");
+                }
+            }
+        }
+    }
+
+    pub fn health(&self) -> StoreHealth {
+        match self.outage().as_ref() {
+            None => StoreHealth::Answering,
+            Some(outage) => {
+                StoreHealth::Silent { silent_for: outage.since.elapsed(), reason: outage.reason.clone() }
+            }
+        }
+    }
+
+    fn outage(&self) -> MutexGuard<'_, Option<Outage>> {
+        self.outage.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn an_outage_lasts_from_its_first_failure_to_the_next_answer() {
+        let pulse = Pulse::default();
+        assert_eq!(pulse.health(), StoreHealth::Answering);
+        pulse.note::<()>(&Err(StoreError::TimedOut(Duration::from_secs(1))));
+        tokio::time::advance(Duration::from_secs(5)).await;
+        pulse.note::<()>(&Err(StoreError::Throttled { code: "SlowDown".into() }));
+        assert_eq!(
+            pulse.health(),
+            StoreHealth::Silent {
+                silent_for: Duration::from_secs(5),
+                reason: "the store is asked too often (SlowDown)".into()
+            }
+        );
+        pulse.note::<()>(&Err(StoreError::NotFound { key: "a".into() }));
+        assert_eq!(pulse.health(), StoreHealth::Answering);
+    }
+}
