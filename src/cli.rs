@@ -8,13 +8,14 @@
 
 pub mod arguments;
 mod config;
+mod mount;
 
 use std::ffi::OsString;
 
 use clap::{Parser, Subcommand};
 
 use crate::error::{self, Advise, Exit};
-use arguments::{CheckArguments, GlobalArguments, ShowArguments};
+use arguments::{CheckArguments, GlobalArguments, HelperArguments, MountArguments, ShowArguments};
 
 /// Serves maps out of an S3 bucket on a stock ECS host
 ///
@@ -32,6 +33,8 @@ pub struct Cli {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Mount one bucket, in the foreground, without an agent
+    Mount(MountArguments),
     /// Check or show the configuration
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -86,8 +89,25 @@ fn usage_text(error: &clap::Error) -> String {
 /// Runs a command to its end and prints what went wrong.
 pub fn run(cli: &Cli) -> Exit {
     match &cli.command {
+        Command::Mount(arguments) => blocking(mount::foreground(arguments)),
         Command::Config(ConfigCommand::Check(arguments)) => ended(config::check(arguments)),
         Command::Config(ConfigCommand::Show(arguments)) => ended(config::show(arguments)),
+    }
+}
+
+/// Runs `mount.mapkeeper`, the form in which mount(8) calls us.
+pub fn run_helper(arguments: &HelperArguments) -> Exit {
+    mount::helper(arguments)
+}
+
+/// Runs a command on the single-threaded runtime of this process.
+fn blocking<E: Advise + 'static>(command: impl Future<Output = Result<(), E>>) -> Exit {
+    match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => ended(runtime.block_on(command)),
+        Err(error) => {
+            eprintln!("mapkeeper: cannot start: {error}");
+            Exit::Degraded
+        }
     }
 }
 

@@ -73,6 +73,30 @@ pub enum Exit {
 }
 
 impl Exit {
+    /// The code that has this number.
+    pub fn of(number: u8) -> Option<Exit> {
+        use Exit::*;
+        let all = [
+            Success,
+            Degraded,
+            NotRunning,
+            NoFuse,
+            BucketMissing,
+            CredentialsRefused,
+            MountPointUnusable,
+            AlreadyMounted,
+            DockerUnreachable,
+            PortTaken,
+            S3Unreachable,
+            ImageMissing,
+            NotRoot,
+            AlreadyRunning,
+            TimedOut,
+            Usage,
+        ];
+        all.into_iter().find(|exit| exit.code() == number)
+    }
+
     /// The number that the shell sees.
     pub fn code(self) -> u8 {
         self as u8
@@ -168,6 +192,7 @@ mod tests {
         ];
         for (exit, code) in codes {
             assert_eq!(exit.code(), code, "{exit:?}");
+            assert_eq!(Exit::of(code), Some(exit));
         }
     }
 }

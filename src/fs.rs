@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use nix::errno::Errno;
-use nix::mount::{MntFlags, umount2};
+use nix::mount::{MntFlags, MsFlags, umount2};
 use tokio::runtime::Handle;
 
 use crate::mountinfo::{Device, MountTable};
@@ -57,6 +57,10 @@ pub struct Options {
     /// Key prefix that is the root: empty, or ending in `/`.
     pub prefix: String,
     pub read_only: bool,
+    /// `MS_NOEXEC`: no program on the mount can be started.
+    pub no_exec: bool,
+    /// `MS_NOSYMFOLLOW`: symbolic links on the mount are not followed.
+    pub no_symlink_follow: bool,
     /// How old an answer may be when a file is opened; zero asks at every open.
     pub freshness: Duration,
     /// How long what is known is served when the store cannot be asked.
@@ -138,9 +142,13 @@ pub async fn mount(
         .map_err(|source| MountError::Store { bucket: options.source.clone(), source })?;
     let hidden = Arc::new(directory::Hidden::default());
     let adapter = fuse::Adapter::new(tree.clone(), hidden.clone());
-    let (target, source, read_only) = (path.to_path_buf(), options.source, options.read_only);
+    let mut flags = MsFlags::empty();
+    flags.set(MsFlags::MS_RDONLY, options.read_only);
+    flags.set(MsFlags::MS_NOEXEC, options.no_exec);
+    flags.set(MsFlags::from_bits_retain(libc::MS_NOSYMFOLLOW), options.no_symlink_follow);
+    let (target, source) = (path.to_path_buf(), options.source);
     let connection = runtime
-        .spawn_blocking(move || session::Connection::open(adapter, &target, &source, read_only))
+        .spawn_blocking(move || session::Connection::open(adapter, &target, &source, flags))
         .await
         .map_err(|source| MountError::Task { source })??;
     Ok(Session { path: path.to_path_buf(), tree, hidden, connection })

@@ -14,6 +14,7 @@ pub mod credentials;
 pub mod error;
 pub mod fs;
 pub mod logging;
+pub mod mount;
 pub mod mountinfo;
 pub mod probe;
 pub mod systemd;

@@ -1,11 +1,17 @@
 //! The `mapkeeper` command.
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
+use mapkeeper::cli::arguments::called_as_helper;
 use mapkeeper::{cli, logging};
 
 fn main() -> ExitCode {
-    let cli: cli::Cli = match cli::parse(std::env::args_os()) {
+    let words: Vec<OsString> = std::env::args_os().collect();
+    if called_as_helper(words.first()) {
+        return cli::parse(words).map_or_else(ExitCode::from, |helper| cli::run_helper(&helper).into());
+    }
+    let cli: cli::Cli = match cli::parse(words) {
         Ok(cli) => cli,
         Err(exit) => return exit.into(),
     };

@@ -3,6 +3,7 @@
 //! The names are a contract (they stand in units, fstab and user data). Nothing is done here.
 
 use std::ffi::{OsStr, OsString};
+use std::os::fd::RawFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -59,6 +60,9 @@ pub struct MountArguments {
     /// Options, separated by commas; may be given more than once, the last one counts
     #[arg(short = 'o', value_name = "KEY=VALUE,...")]
     pub options: Vec<String>,
+    /// Descriptor on which mount.mapkeeper waits for the word that the mount serves
+    #[arg(long, hide = true)]
+    pub ready_fd: Option<RawFd>,
 }
 
 const MOUNT_HELP: &str = "\

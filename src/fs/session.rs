@@ -52,7 +52,8 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// Mounts on `path` and serves it from threads of its own. Blocks until the kernel has been answered.
+    /// Mounts on `path` and serves it from threads of its own; `nosuid` and `nodev` are added to `flags`. Blocks
+    /// until the kernel has been answered.
     ///
     /// # Errors
     ///
@@ -61,14 +62,11 @@ impl Connection {
         adapter: Adapter,
         path: &Path,
         source: &str,
-        read_only: bool,
+        flags: MsFlags,
     ) -> Result<Connection, SessionError> {
         let device = OpenOptions::new().read(true).write(true).open(DEVICE);
         let device: File = device.map_err(|source| SessionError::NoDevice { source })?;
-        let mut flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
-        if read_only {
-            flags |= MsFlags::MS_RDONLY;
-        }
+        let flags = flags | MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
         let options = format!(
             "fd={},rootmode=40000,user_id=0,group_id=0,allow_other,default_permissions,max_read={READ_MAX}",
             device.as_raw_fd()

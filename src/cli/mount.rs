@@ -1,0 +1,181 @@
+//! `mapkeeper mount` and its form for mount(8), `mount.mapkeeper`.
+//!
+//! ```text
+//!   mount            attach -> serve in the foreground -> SIGTERM, SIGINT: unmount -> 0
+//!                                                     -> unmounted by somebody    -> 0
+//!   mount.mapkeeper  starts `mount` as a process of its own, waits for its word, returns its code
+//! ```
+//!
+//! What must hold: the helper returns 0 only when the mount serves; whatever a failed start says reaches the
+//! terminal of whoever mounted.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use super::arguments::{HelperArguments, MountArguments};
+use crate::config::{ConfigError, CredentialsChoice, MountRequest, Source};
+use crate::credentials::{CredentialsError, Holder};
+use crate::error::{Advise, Exit, report};
+use crate::fs::UnmountError;
+use crate::mount::{AttachError, How, MissingDirectory, attach};
+
+/// What the serving process writes to its helper when the mount serves.
+const WORD: &[u8] = b"serving";
+
+/// Why `mount` ended with an error.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum MountCommandError {
+    #[error(transparent)]
+    Options(#[from] ConfigError),
+    #[error(transparent)]
+    Credentials(#[from] CredentialsError),
+    #[error(transparent)]
+    Attach(#[from] AttachError),
+    #[error(transparent)]
+    Unmount(#[from] UnmountError),
+    #[error("cannot wait for signals")]
+    Signals { source: io::Error },
+    #[error("cannot start the process that serves the mount")]
+    Serve { source: io::Error },
+}
+
+impl Advise for MountCommandError {
+    fn hint(&self) -> Option<String> {
+        match self {
+            MountCommandError::Options(error) => error.hint(),
+            MountCommandError::Credentials(error) => error.hint(),
+            MountCommandError::Attach(error) => error.hint(),
+            MountCommandError::Unmount(error) => {
+                Some(format!("unmount it by hand: umount -l {}", error.path.display()))
+            }
+            MountCommandError::Signals { .. } | MountCommandError::Serve { .. } => None,
+        }
+    }
+
+    fn exit(&self) -> Exit {
+        match self {
+            MountCommandError::Options(error) => error.exit(),
+            MountCommandError::Credentials(error) => error.exit(),
+            MountCommandError::Attach(error) => error.exit(),
+            MountCommandError::Unmount(_)
+            | MountCommandError::Signals { .. }
+            | MountCommandError::Serve { .. } => Exit::Degraded,
+        }
+    }
+}
+
+/// Mounts and serves until it is told to stop, or until somebody has unmounted.
+///
+/// # Errors
+///
+/// Whatever keeps the bucket from being mounted, or from being unmounted at the end.
+pub(super) async fn foreground(arguments: &MountArguments) -> Result<(), MountCommandError> {
+    let request = MountRequest::parse(&arguments.source, &arguments.directory, &arguments.options)?;
+    for remark in &request.remarks {
+        tracing::warn!("{remark}");
+    }
+    let mut stop = crate::agent::stop_on_signals().map_err(|source| MountCommandError::Signals { source })?;
+    let mount = &request.mount;
+    let credentials = holder(&request).await?;
+    let how = How { missing: MissingDirectory::Refuse, flags: request.flags };
+    let mounted = attach(mount, mount.region.as_deref(), &credentials, how).await?;
+    if let Some(helper) = arguments.ready_fd {
+        tell(helper);
+    }
+    // Both arms are cancel-safe: they only wait.
+    tokio::select! {
+        _ = stop.wait_for(|stop| *stop) => {}
+        () = mounted.ended() => tracing::info!(mount = %mount.name, "unmounted by somebody else"),
+    }
+    mounted.unmount().await?;
+    Ok(())
+}
+
+async fn holder(request: &MountRequest) -> Result<Holder, CredentialsError> {
+    let mount = &request.mount;
+    match &request.credentials {
+        CredentialsChoice::PasswdFile(path) => {
+            let bucket = match &mount.source {
+                Source::S3 { bucket, .. } => bucket.as_str(),
+                // Refused when it is mounted.
+                _ => "",
+            };
+            Holder::passwd_file(path, bucket)
+        }
+        CredentialsChoice::DefaultChain => {
+            Holder::default_chain(mount.profile.as_deref(), mount.region.as_deref()).await
+        }
+    }
+}
+
+/// Gives the helper its word and lets go of its terminal, so that whoever reads the helper's output sees its end.
+fn tell(helper: RawFd) {
+    // SAFETY: the helper has opened this descriptor for us and said its number; nothing else knows it.
+    let mut pipe = File::from(unsafe { OwnedFd::from_raw_fd(helper) });
+    if pipe.write_all(WORD).is_err() {
+        tracing::warn!("who asked for this mount has gone away");
+    }
+    if let Ok(null) = File::options().read(true).write(true).open("/dev/null") {
+        let _ = nix::unistd::dup2_stdin(&null);
+        let _ = nix::unistd::dup2_stdout(&null);
+        let _ = nix::unistd::dup2_stderr(&null);
+    }
+}
+
+/// Does what mount(8) asks: returns when the mount serves, and leaves a process behind that serves it.
+pub(super) fn helper(arguments: &HelperArguments) -> Exit {
+    let MountArguments { source, directory, options, .. } = &arguments.mount;
+    let request = MountRequest::parse(source, directory, options);
+    match request {
+        Err(error) if !arguments.sloppy => {
+            eprint!("{}", report(&error));
+            return error.exit();
+        }
+        _ if arguments.fake => return Exit::Success,
+        _ => {}
+    }
+    match serve_apart(source, directory, options) {
+        Ok(exit) => exit,
+        Err(source) => {
+            let error = MountCommandError::Serve { source };
+            eprint!("{}", report(&error));
+            error.exit()
+        }
+    }
+}
+
+/// Starts `mapkeeper mount` in a session of its own and waits for its word, or for its end.
+fn serve_apart(source: &str, directory: &Path, options: &[String]) -> io::Result<Exit> {
+    let (mut word, pipe) = io::pipe()?;
+    let number = pipe.as_raw_fd();
+    let mut command = Command::new("/proc/self/exe");
+    command.arg0("mapkeeper").arg("mount").arg(source).arg(directory).stdin(Stdio::null());
+    for option in options {
+        command.arg("-o").arg(option);
+    }
+    command.arg("--ready-fd").arg(number.to_string());
+    // SAFETY: between fork and exec only async-signal-safe calls are made: setsid and fcntl.
+    unsafe {
+        command.pre_exec(move || {
+            nix::unistd::setsid()?;
+            if libc::fcntl(number, libc::F_SETFD, 0) == -1 {
+                return Err(io::Error::last_os_error());
+            }
+            Ok(())
+        });
+    }
+    let mut child = command.spawn()?;
+    drop(pipe);
+    let mut said = Vec::new();
+    word.read_to_end(&mut said)?;
+    if said == WORD {
+        return Ok(Exit::Success);
+    }
+    // It has said on our standard error what was wrong.
+    let code = child.wait()?.code().unwrap_or(1);
+    Ok(Exit::of(u8::try_from(code).unwrap_or(1)).unwrap_or(Exit::Degraded))
+}

@@ -1,0 +1,469 @@
+//! Mounts of this host: put one up, take one away, look at what is there.
+//!
+//! ```text
+//!   attach: refuse what is not built | nothing mounted there | an empty directory | bucket answers -> mounted
+//!   detach: for each layer at the path: abort its FUSE connection, unmount lazily -> nothing mounted there
+//! ```
+//!
+//! What must hold: a failed attach leaves nothing behind; no file call is made at a path where something is
+//! mounted (it might be a mount that hangs, it might be our own); detaching what is not there is no error.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use tokio::runtime::{Handle, Runtime};
+
+use crate::aws;
+use crate::config::{self, KernelFlags, Refusal, Source};
+use crate::credentials::Holder;
+use crate::error::{Advise, Exit};
+use crate::fs::session::{DEVICE, FS_TYPE};
+use crate::fs::store::s3::{Endpoint, S3};
+use crate::fs::store::{ClockSkew, StoreError};
+use crate::fs::{self, Defaults, MountError, Options, SessionError, UnmountError};
+
+pub use crate::mountinfo::{Device, Entry, MountTable};
+
+/// Where the kernel shows its FUSE connections.
+const CONNECTIONS: &str = "/sys/fs/fuse/connections";
+/// Most layers that are ever taken from one path: more is a mistake of somebody's, and an endless loop of ours.
+const LAYERS_MAX: usize = 32;
+
+/// Whether a mount point that does not exist is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MissingDirectory {
+    Create,
+    Refuse,
+}
+
+/// How a mount is put up, beside what the configuration says of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct How {
+    pub missing: MissingDirectory,
+    pub flags: KernelFlags,
+}
+
+/// Why a mount was not put up. Nothing is left behind.
+#[derive(Debug, thiserror::Error)]
+pub enum AttachError {
+    #[error(transparent)]
+    Refused(Refusal),
+    #[error("only root can mount")]
+    NotRoot,
+    #[error("the mount point {path:?} does not exist")]
+    Absent { path: PathBuf },
+    #[error("the mount point {path:?} cannot be used")]
+    Unusable { path: PathBuf, source: io::Error },
+    #[error("the mount point {path:?} is not a directory")]
+    NotDirectory { path: PathBuf },
+    #[error("the mount point {path:?} is not empty")]
+    NotEmpty { path: PathBuf },
+    #[error("{found:?} ({fs_type}) is already mounted on {path:?}")]
+    AlreadyMounted { path: PathBuf, found: String, fs_type: String },
+    #[error("cannot read the list of mounts")]
+    Table { source: io::Error },
+    #[error("cannot start the file system's threads")]
+    Runtime { source: io::Error },
+    #[error("cannot mount {origin:?} on {path:?}")]
+    Mount { origin: String, path: PathBuf, source: MountError },
+}
+
+impl Advise for AttachError {
+    fn hint(&self) -> Option<String> {
+        match self {
+            AttachError::Refused(refusal) => refusal.hint(),
+            AttachError::NotRoot => Some("run it as root, with sudo for example".into()),
+            AttachError::Absent { path } => Some(format!("create it: mkdir -p {}", path.display())),
+            AttachError::Unusable { .. } | AttachError::NotDirectory { .. } => {
+                Some("choose a path that is, or can become, an empty directory".into())
+            }
+            AttachError::NotEmpty { path } => Some(format!(
+                "mounting would hide what is in it: move it away, or mount elsewhere; ls -A {}",
+                path.display()
+            )),
+            AttachError::AlreadyMounted { path, .. } => {
+                Some(format!("unmount it first: umount {}; or mount elsewhere", path.display()))
+            }
+            AttachError::Table { .. } => Some("check that /proc is mounted".into()),
+            AttachError::Runtime { .. } => Some("check the limits on processes and memory".into()),
+            AttachError::Mount { source, .. } => mount_hint(source),
+        }
+    }
+
+    fn exit(&self) -> Exit {
+        match self {
+            AttachError::Refused(refusal) => refusal.exit(),
+            AttachError::NotRoot => Exit::NotRoot,
+            AttachError::Absent { .. }
+            | AttachError::Unusable { .. }
+            | AttachError::NotDirectory { .. }
+            | AttachError::NotEmpty { .. } => Exit::MountPointUnusable,
+            AttachError::AlreadyMounted { .. } => Exit::AlreadyMounted,
+            AttachError::Table { .. } | AttachError::Runtime { .. } => Exit::Degraded,
+            AttachError::Mount { source, .. } => mount_exit(source),
+        }
+    }
+}
+
+fn mount_hint(error: &MountError) -> Option<String> {
+    match error {
+        MountError::Store { source, .. } => store_hint(source),
+        MountError::Session(SessionError::NoDevice { .. }) => {
+            Some(format!("load the FUSE module (modprobe fuse), and in a container pass --device {DEVICE}"))
+        }
+        MountError::Session(SessionError::Mount { .. }) => {
+            Some("mounting needs CAP_SYS_ADMIN: run it as root outside of an unprivileged container".into())
+        }
+        MountError::Session(_) | MountError::Task { .. } => None,
+    }
+}
+
+fn mount_exit(error: &MountError) -> Exit {
+    match error {
+        MountError::Store { source, .. } => store_exit(source),
+        MountError::Session(SessionError::NoDevice { .. }) => Exit::NoFuse,
+        MountError::Session(SessionError::Mount { .. }) => Exit::MountPointUnusable,
+        MountError::Session(_) | MountError::Task { .. } => Exit::Degraded,
+    }
+}
+
+/// What cures a store that did not answer as asked.
+pub fn store_hint(error: &StoreError) -> Option<String> {
+    let hint = match error {
+        StoreError::NoBucket { .. } => "check the name of the bucket, its account and its region".to_string(),
+        StoreError::Denied { .. } => {
+            "allow s3:ListBucket on the bucket and s3:GetObject on its objects".to_string()
+        }
+        StoreError::Credentials { skew: Some(ClockSkew { server_time }), .. } => match server_time {
+            Some(time) => format!("set the clock of this host: the store's says {time}"),
+            None => "set the clock of this host".to_string(),
+        },
+        StoreError::Credentials { .. } => "check the access key and its secret".to_string(),
+        StoreError::NoCredentials { reason } => {
+            format!("give credentials by a secret, a role, a profile or passwd_file ({reason})")
+        }
+        StoreError::WrongRegion { region: Some(region), .. } => format!("set region = {region:?}"),
+        StoreError::WrongRegion { region: None, .. } => "set the bucket's own region".to_string(),
+        StoreError::Unreachable { .. } | StoreError::TimedOut(_) => {
+            "check the endpoint, the network and the name server".to_string()
+        }
+        StoreError::Throttled { .. } => "wait, or ask for a higher request rate".to_string(),
+        _ => return None,
+    };
+    Some(hint)
+}
+
+fn store_exit(error: &StoreError) -> Exit {
+    match error {
+        StoreError::NoBucket { .. } | StoreError::WrongRegion { .. } | StoreError::NotFound { .. } => {
+            Exit::BucketMissing
+        }
+        StoreError::Denied { .. } | StoreError::Credentials { .. } | StoreError::NoCredentials { .. } => {
+            Exit::CredentialsRefused
+        }
+        _ => Exit::S3Unreachable,
+    }
+}
+
+/// A mount that this process serves. Dropping it does not unmount.
+pub struct Mounted {
+    session: fs::Session,
+}
+
+impl Mounted {
+    pub fn health(&self) -> fs::Health {
+        self.session.health()
+    }
+
+    pub fn device(&self) -> Device {
+        self.session.device()
+    }
+
+    /// The directory as the kernel names it: symbolic links resolved.
+    pub fn path(&self) -> &Path {
+        self.session.path()
+    }
+
+    /// Waits until the kernel has closed the connection. Safe to drop and to call again.
+    pub async fn ended(&self) {
+        self.session.ended().await;
+    }
+
+    /// Unmounts; what is in use disappears from its path at once and ends with its last user.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses.
+    pub async fn unmount(&self) -> Result<(), UnmountError> {
+        self.session.unmount().await
+    }
+}
+
+/// Mounts what `spec` says, once the bucket has answered.
+///
+/// # Errors
+///
+/// Any [`AttachError`]: nothing is mounted then, and no directory was made by it.
+pub async fn attach(
+    spec: &config::Mount,
+    region: Option<&str>,
+    credentials: &Holder,
+    how: How,
+) -> Result<Mounted, AttachError> {
+    if let Some(refusal) = spec.refusal() {
+        return Err(AttachError::Refused(refusal));
+    }
+    let Source::S3 { bucket, prefix } = &spec.source else {
+        unreachable!("every other source is refused above");
+    };
+    if !nix::unistd::geteuid().is_root() {
+        return Err(AttachError::NotRoot);
+    }
+    let made = prepare(&spec.path, how.missing)?;
+    let attached = async {
+        let path = spec.path.canonicalize();
+        let path = path.map_err(|source| AttachError::Unusable { path: spec.path.clone(), source })?;
+        // The configured path may lead, through a symbolic link, to one where something is mounted.
+        refuse_mounted(&path)?;
+        let runtime = runtime()?;
+        let region = spec.region.as_deref().or(region);
+        let sdk = aws::sdk_config(region, spec.profile.as_deref(), Some(credentials.provider())).await;
+        let endpoint = Endpoint { url: spec.endpoint_url.clone(), path_style: spec.path_style };
+        let store = Arc::new(S3::new(&sdk, &endpoint, bucket));
+        let mounted = fs::mount(store, &path, options(spec, prefix, how.flags), runtime).await;
+        mounted.map_err(|source| AttachError::Mount { origin: spec.source.to_string(), path, source })
+    };
+    match attached.await {
+        Ok(session) => {
+            tracing::info!(mount = %spec.name, device = %session.device(), path = ?spec.path, "mount serves");
+            Ok(Mounted { session })
+        }
+        Err(error) => {
+            if made {
+                // Only ever an empty directory that was made a moment ago.
+                let _ = std::fs::remove_dir(&spec.path);
+            }
+            Err(error)
+        }
+    }
+}
+
+fn options(spec: &config::Mount, prefix: &str, flags: KernelFlags) -> Options {
+    Options {
+        source: spec.source.to_string(),
+        prefix: prefix.to_string(),
+        read_only: spec.read_only,
+        no_exec: flags.no_exec,
+        no_symlink_follow: flags.no_symlink_follow,
+        freshness: spec.freshness,
+        max_stale: spec.max_stale,
+        defaults: Defaults {
+            uid: spec.uid,
+            gid: spec.gid,
+            file_permissions: (spec.file_mode & 0o7777) as u16,
+            directory_permissions: (spec.dir_mode & 0o7777) as u16,
+        },
+        memory: spec.memory,
+    }
+}
+
+/// Makes sure that `path` is an empty directory on which nothing is mounted; whether it had to be made.
+fn prepare(path: &Path, missing: MissingDirectory) -> Result<bool, AttachError> {
+    refuse_mounted(path)?;
+    let unusable = |source| AttachError::Unusable { path: path.to_path_buf(), source };
+    match std::fs::metadata(path) {
+        Ok(found) if !found.is_dir() => Err(AttachError::NotDirectory { path: path.to_path_buf() }),
+        Ok(_) => match std::fs::read_dir(path).map_err(unusable)?.next() {
+            None => Ok(false),
+            // Whatever is there, even if it cannot be read: something is.
+            Some(_) => Err(AttachError::NotEmpty { path: path.to_path_buf() }),
+        },
+        Err(error) if error.kind() == io::ErrorKind::NotFound && missing == MissingDirectory::Create => {
+            std::fs::create_dir_all(path).map_err(unusable)?;
+            Ok(true)
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            Err(AttachError::Absent { path: path.to_path_buf() })
+        }
+        Err(error) => Err(unusable(error)),
+    }
+}
+
+fn refuse_mounted(path: &Path) -> Result<(), AttachError> {
+    let table = MountTable::of(None).map_err(|source| AttachError::Table { source })?;
+    match table.top(path) {
+        None => Ok(()),
+        Some(found) => Err(AttachError::AlreadyMounted {
+            path: path.to_path_buf(),
+            found: found.source.clone(),
+            fs_type: found.fs_type.clone(),
+        }),
+    }
+}
+
+/// The runtime of all file systems of this process: the agent's own has one thread and must not wait for them.
+fn runtime() -> Result<Handle, AttachError> {
+    static RUNTIME: OnceLock<Runtime> = OnceLock::new();
+    if let Some(runtime) = RUNTIME.get() {
+        return Ok(runtime.handle().clone());
+    }
+    let built = tokio::runtime::Builder::new_multi_thread().thread_name("fs").enable_all().build();
+    let built = built.map_err(|source| AttachError::Runtime { source })?;
+    Ok(RUNTIME.get_or_init(|| built).handle().clone())
+}
+
+/// Why a mount could not be taken away.
+#[derive(Debug, thiserror::Error)]
+pub enum DetachError {
+    #[error("cannot read the list of mounts")]
+    Table { source: io::Error },
+    #[error("cannot unmount {path:?}")]
+    Unmount { path: PathBuf, source: io::Error },
+    #[error("{path:?} still has something mounted after {LAYERS_MAX} layers were taken away")]
+    Bottomless { path: PathBuf },
+}
+
+/// Takes away every layer mounted at `path`: aborts the FUSE connections that are mapkeeper's, so that nobody
+/// waits for them any more, and unmounts lazily. No layer is no error.
+///
+/// # Errors
+///
+/// When the kernel refuses to unmount.
+pub fn detach(path: &Path) -> Result<(), DetachError> {
+    for _ in 0..LAYERS_MAX {
+        let table = MountTable::of(None).map_err(|source| DetachError::Table { source })?;
+        let Some(entry) = table.top(path) else { return Ok(()) };
+        if entry.fs_type == FS_TYPE
+            && let Err(error) = abort(entry.device)
+        {
+            tracing::warn!(device = %entry.device, error = %error, "cannot abort the connection");
+        }
+        umount2(path, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW)
+            .map_err(|error| DetachError::Unmount { path: path.to_path_buf(), source: error.into() })?;
+    }
+    Err(DetachError::Bottomless { path: path.to_path_buf() })
+}
+
+/// Ends a FUSE connection for everybody who uses it: waiting calls fail at once. Already ended is no error.
+///
+/// # Errors
+///
+/// When the kernel's list of connections cannot be had.
+pub fn abort(device: Device) -> io::Result<()> {
+    match std::fs::write(connection(device)?.join("abort"), "1") {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        outcome => outcome,
+    }
+}
+
+/// Requests that the kernel has sent, or wants to send, to the server of `device`, and that are not answered.
+///
+/// # Errors
+///
+/// When there is no such connection.
+pub fn requests_waiting(device: Device) -> io::Result<u64> {
+    let text = std::fs::read_to_string(connection(device)?.join("waiting"))?;
+    text.trim()
+        .parse()
+        .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, format!("waiting is {text:?}")))
+}
+
+/// The kernel's directory of a connection; the list is mounted first where nobody has.
+fn connection(device: Device) -> io::Result<PathBuf> {
+    if MountTable::of(None)?.top(Path::new(CONNECTIONS)).is_none() {
+        let no_data: Option<&str> = None;
+        mount(Some("fusectl"), CONNECTIONS, Some("fusectl"), MsFlags::empty(), no_data)?;
+    }
+    Ok(Path::new(CONNECTIONS).join(device.minor.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::error::Chain;
+
+    #[test]
+    fn a_mount_point_is_an_empty_directory() {
+        let scratch = tempfile::tempdir().expect("a directory");
+        let empty = scratch.path().join("empty");
+        assert!(matches!(prepare(&empty, MissingDirectory::Refuse), Err(AttachError::Absent { .. })));
+        assert!(prepare(&empty, MissingDirectory::Create).expect("made"));
+        assert!(!prepare(&empty, MissingDirectory::Refuse).expect("there"));
+        assert!(matches!(
+            prepare(scratch.path(), MissingDirectory::Create),
+            Err(AttachError::NotEmpty { .. })
+        ));
+        let file = empty.join("file");
+        std::fs::write(&file, "").expect("written");
+        assert!(matches!(prepare(&file, MissingDirectory::Create), Err(AttachError::NotDirectory { .. })));
+        let below = file.join("below");
+        assert!(matches!(prepare(&below, MissingDirectory::Create), Err(AttachError::Unusable { .. })));
+    }
+
+    #[test]
+    fn a_place_where_something_is_mounted_is_refused_by_name() {
+        let error = prepare(Path::new("/proc"), MissingDirectory::Create).expect_err("proc is mounted there");
+        assert_eq!(error.to_string(), "\"proc\" (proc) is already mounted on \"/proc\"");
+        assert_eq!(error.exit(), Exit::AlreadyMounted);
+        assert_eq!(error.hint().as_deref(), Some("unmount it first: umount /proc; or mount elsewhere"));
+    }
+
+    #[test]
+    fn detaching_where_nothing_is_mounted_is_no_error() {
+        let scratch = tempfile::tempdir().expect("a directory");
+        detach(scratch.path()).expect("nothing to do");
+    }
+
+    #[test]
+    fn what_keeps_a_bucket_from_being_mounted_has_a_cure_and_a_code() {
+        let cases = [
+            (
+                StoreError::NoBucket { bucket: "b".into() },
+                Exit::BucketMissing,
+                "check the name of the bucket",
+            ),
+            (
+                StoreError::Credentials { code: "InvalidAccessKeyId".into(), skew: None },
+                Exit::CredentialsRefused,
+                "check the access key",
+            ),
+            (
+                StoreError::Credentials {
+                    code: "RequestTimeTooSkewed".into(),
+                    skew: Some(ClockSkew { server_time: Some("noon".into()) }),
+                },
+                Exit::CredentialsRefused,
+                "set the clock of this host: the store's says noon",
+            ),
+            (
+                StoreError::Unreachable { endpoint: "http://h".into(), reason: "refused".into() },
+                Exit::S3Unreachable,
+                "check the endpoint",
+            ),
+            (StoreError::TimedOut(Duration::from_secs(1)), Exit::S3Unreachable, "check the endpoint"),
+            (
+                StoreError::WrongRegion { bucket: "b".into(), region: Some("eu-west-1".into()) },
+                Exit::BucketMissing,
+                "set region = \"eu-west-1\"",
+            ),
+            (
+                StoreError::Denied { what: "".into(), code: "AccessDenied".into() },
+                Exit::CredentialsRefused,
+                "allow s3:ListBucket",
+            ),
+        ];
+        for (source, exit, hint) in cases {
+            let text = source.to_string();
+            let source = MountError::Store { bucket: "s3://b".into(), source };
+            let error = AttachError::Mount { origin: "s3://b".into(), path: "/m".into(), source };
+            assert_eq!(error.exit(), exit, "{text}");
+            assert!(error.hint().unwrap_or_default().starts_with(hint), "{text}: {:?}", error.hint());
+            let chain = Chain(&error).to_string();
+            assert_eq!(chain, format!("cannot mount \"s3://b\" on \"/m\": cannot list \"s3://b\": {text}"));
+        }
+    }
+}
