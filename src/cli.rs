@@ -82,8 +82,11 @@ pub fn parse<T: Parser>(words: impl IntoIterator<Item = OsString>) -> Result<T, 
 /// What clap says, in the form in which mapkeeper speaks.
 fn usage_text(error: &clap::Error) -> String {
     let text = error.render().to_string();
-    let text = text.strip_prefix("error: ").unwrap_or(&text).replace("\n  tip: ", "\nhint: ");
-    format!("mapkeeper: {text}")
+    match text.strip_prefix("error: ") {
+        Some(wrong) => format!("mapkeeper: {}", wrong.replace("\n  tip: ", "\nhint: ")),
+        // No command at all: the help itself.
+        None => text,
+    }
 }
 
 /// Runs a command to its end and prints what went wrong.

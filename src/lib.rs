@@ -17,4 +17,5 @@ pub mod logging;
 pub mod mount;
 pub mod mountinfo;
 pub mod probe;
+pub mod s3_server;
 pub mod systemd;

@@ -495,9 +495,9 @@ fn what_has_no_effect_yet_is_said() {
     let notices: Vec<String> =
         load(&text).expect("valid").config.notices().iter().map(ToString::to_string).collect();
     let expected = [
-        "`mount[0].read_only = false` has no effect in this version",
+        "`mount[0].read_only = false` is refused by `run` and `mount` in this version",
         "`mount[0].disk_cache` has no effect in this version",
-        "`mount[1].source = \"external:\"` has no effect in this version",
+        "`mount[1].source = \"external:\"` is refused by `run` and `mount` in this version",
         "`ecs` has no effect in this version",
         "`health.listen` has no effect in this version",
     ];

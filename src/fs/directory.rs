@@ -277,14 +277,27 @@ impl Directory {
     }
 }
 
-/// What the kernel may be told of an item, counted as told; `None` where the headers are not known.
+/// What the kernel may be told of an item, counted as told; `None` if it has gone from the table meanwhile.
+///
+/// Where the headers are not known (they may not be ours to read) it is shown without any permission, and may
+/// not be believed: whoever wants to know looks it up.
 pub fn entry_of(tree: &Tree, item: &Item) -> Option<Entry> {
     let mut table = tree.table();
     let node = table.node(item.ino)?;
-    let attributes = node.facts.attributes.clone()?;
-    let valid_for = tree.rules.freshness.saturating_sub(node.checked?.elapsed());
+    let entry = match &node.facts.attributes {
+        Some(attributes) => {
+            let age = node.checked.map_or(Duration::MAX, |checked| checked.elapsed());
+            let valid_for = tree.rules.freshness.saturating_sub(age);
+            Entry { ino: item.ino, attributes: attributes.clone(), valid_for }
+        }
+        None => {
+            let unknown = Attributes::implicit_directory(&tree.rules.defaults);
+            let attributes = Attributes { kind: item.kind, permissions: 0, size: node.facts.size, ..unknown };
+            Entry { ino: item.ino, attributes, valid_for: Duration::ZERO }
+        }
+    };
     table.remember(item.ino);
-    Some(Entry { ino: item.ino, attributes, valid_for })
+    Some(entry)
 }
 
 struct Names {

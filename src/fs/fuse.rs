@@ -213,15 +213,15 @@ impl Filesystem for Adapter {
             match directory.items(&tree, offset, Detail::Attributes, &shared.hidden).await {
                 Ok(items) => {
                     for item in &items {
+                        // The kernel takes only the names of these two, and does not count them as told.
                         let is_dots = item.name.as_ref() == "." || item.name.as_ref() == "..";
                         let entry = if is_dots { None } else { entry_of(&tree, item) };
                         let (attributes, valid_for) = match &entry {
                             Some(entry) => (file_attr(entry.ino, &entry.attributes), entry.valid_for),
-                            // The number 0 says: only a name; the kernel looks it up if it needs more.
-                            None => (nameless(file_type(item.kind)), Duration::ZERO),
+                            None if is_dots => (nameless(item.ino, FileType::Directory), Duration::ZERO),
+                            None => continue,
                         };
-                        let ino = INodeNo(item.ino);
-                        let name = item.name.as_ref();
+                        let (ino, name) = (INodeNo(item.ino), item.name.as_ref());
                         if reply.add(ino, item.next_offset, name, &valid_for, &attributes, Generation(0)) {
                             // It did not fit, so the kernel has not been told.
                             if let Some(entry) = entry {
@@ -262,7 +262,7 @@ fn reply_looked(reply: ReplyEntry, answer: Result<Looked, FsError>) {
         }
         // The number 0 says: there is no such name, and that may be believed for a while.
         Ok(Looked::Absent { valid_for }) if !valid_for.is_zero() => {
-            reply.entry(&valid_for, &nameless(FileType::RegularFile), Generation(0));
+            reply.entry(&valid_for, &nameless(0, FileType::RegularFile), Generation(0));
         }
         Ok(Looked::Absent { .. }) => reply.error(Errno::ENOENT),
         Err(error) => reply.error(errno(&error)),
@@ -312,11 +312,11 @@ fn file_attr(ino: u64, attributes: &Attributes) -> FileAttr {
     }
 }
 
-/// The attributes that go with the number 0, of which the kernel takes only the type.
-fn nameless(kind: FileType) -> FileAttr {
+/// Attributes of which the kernel takes only number and type.
+fn nameless(ino: u64, kind: FileType) -> FileAttr {
     let time = Timestamp::EPOCH.into();
     FileAttr {
-        ino: INodeNo(0),
+        ino: INodeNo(ino),
         size: 0,
         blocks: 0,
         atime: time,

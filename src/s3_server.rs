@@ -1,0 +1,193 @@
+//! A small S3 server of our own: in memory for tests and benchmarks, over a directory for `mapkeeper demo`.
+//!
+//! It says what S3 says, to the point where a file system can tell: directories as `dir/` keys, conditional requests,
+//! copies that replace metadata, multipart uploads, versions. And it does what S3 does only now and then, whenever a
+//! test wants it: be slow, be busy, break a connection in the middle of a body, refuse a key that worked a moment ago.
+//!
+//! What must hold:
+//! - It is never the bottleneck of what is measured against it: bodies are slices of the stored bytes.
+//! - It has threads of its own, so a busy client in the same process cannot starve it.
+//! - A [`Server`] comes and goes; its [`Store`] and its [`Control`] stay, so "S3 is down" is a stop and a start.
+//!
+//! ```text
+//! connection -> (operation, control, fault, auth) -> protocol -> store -> memory | directory
+//! ```
+//!
+//! Left out because nothing here needs it: access control lists, policies, encryption, reads by part number,
+//! checksums of whole multipart objects.
+
+mod answer;
+mod auth;
+mod condition;
+mod connection;
+mod control;
+mod directory;
+mod error;
+mod fault;
+mod file;
+mod listing;
+mod memory;
+mod multipart;
+mod object;
+mod operation;
+mod protocol;
+mod remote;
+mod store;
+mod wire;
+
+use std::convert::Infallible;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::thread::JoinHandle;
+
+use s3s::service::S3ServiceBuilder;
+use tokio::sync::oneshot;
+
+pub use condition::{TagMatch, WriteCondition};
+pub use control::{ACCESS_KEY, Control, Latency, LogEntry, Refusal, SECRET_KEY};
+pub use error::StoreError;
+pub use fault::{Action, Fault};
+pub use memory::Versioning;
+pub use object::{Attributes, Checksums, Content, EntityTag, Object, VersionId};
+pub use operation::Operation;
+pub use remote::Remote;
+pub use store::Store;
+
+/// Where a server listens and what it serves.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Loopback and any free port by default.
+    pub listen: SocketAddr,
+    pub store: Store,
+    /// Counters, faults and keys. Two servers may share one.
+    pub control: Control,
+    pub remote: Remote,
+    /// Threads that serve; at least one.
+    pub threads: usize,
+}
+
+impl Options {
+    /// A server of `store` on a free port of loopback.
+    pub fn new(store: Store) -> Self {
+        Self {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            store,
+            control: Control::default(),
+            remote: Remote::Absent,
+            threads: 2,
+        }
+    }
+
+    /// A server of empty buckets in memory.
+    pub fn memory<N: Into<String>>(buckets: impl IntoIterator<Item = N>) -> Self {
+        Self::new(Store::memory(buckets))
+    }
+}
+
+/// A running server. Dropped, it stops.
+#[derive(Debug)]
+pub struct Server {
+    /// With the port that was really taken.
+    options: Options,
+    running: Option<Running>,
+}
+
+#[derive(Debug)]
+struct Running {
+    /// Dropped to stop.
+    stop: oneshot::Sender<Infallible>,
+    thread: JoinHandle<()>,
+}
+
+impl Running {
+    fn end(self) {
+        drop(self.stop);
+        if self.thread.join().is_err() {
+            tracing::error!("the S3 server panicked");
+        }
+    }
+}
+
+impl Server {
+    /// Starts a server on threads of its own; it accepts connections when this returns.
+    ///
+    /// # Errors
+    ///
+    /// Those of taking the address, and of starting a thread.
+    pub fn start(mut options: Options) -> io::Result<Self> {
+        let listener = TcpListener::bind(options.listen)?;
+        listener.set_nonblocking(true)?;
+        options.listen = listener.local_addr()?;
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(options.threads.max(1))
+            .thread_name("s3-server")
+            .enable_all()
+            .build()?;
+        let listener = {
+            let _inside = runtime.enter();
+            tokio::net::TcpListener::from_std(listener)?
+        };
+        let front = connection::Front {
+            s3: service(&options),
+            control: options.control.clone(),
+            remote: options.remote,
+        };
+        let (stop, stopped) = oneshot::channel();
+        let thread = std::thread::Builder::new().name("s3-server".to_owned()).spawn(move || {
+            runtime.block_on(async {
+                // On a worker and not on this thread, which only waits: between the two every accept would cost a switch.
+                let _ = tokio::spawn(connection::serve(listener, front, stopped)).await;
+            });
+            // Reads of a disk that are under way have nobody left to answer.
+            runtime.shutdown_background();
+        })?;
+        Ok(Self { options, running: Some(Running { stop, thread }) })
+    }
+
+    /// The URL of the server, for `endpoint_url`. Ask with path-style addresses.
+    pub fn endpoint(&self) -> String {
+        format!("http://{}", self.options.listen)
+    }
+
+    /// The address with the port that was taken.
+    pub fn address(&self) -> SocketAddr {
+        self.options.listen
+    }
+
+    pub fn control(&self) -> Control {
+        self.options.control.clone()
+    }
+
+    pub fn store(&self) -> Store {
+        self.options.store.clone()
+    }
+
+    /// Stops the server: its port refuses connections and those that were open are closed. Starting again with what
+    /// this returns serves the same contents at the same address.
+    pub async fn stop(mut self) -> Options {
+        let options = self.options.clone();
+        if let Some(running) = self.running.take() {
+            // To join a thread is to wait, and the caller's threads have other things to do.
+            if tokio::task::spawn_blocking(|| running.end()).await.is_err() {
+                tracing::error!("the S3 server could not be waited for");
+            }
+        }
+        options
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if let Some(running) = self.running.take() {
+            running.end();
+        }
+    }
+}
+
+fn service(options: &Options) -> s3s::service::S3Service {
+    let mut builder = S3ServiceBuilder::new(protocol::Protocol::new(options.store.clone()));
+    let doorkeeper = auth::Doorkeeper(options.control.clone());
+    builder.set_auth(doorkeeper.clone());
+    builder.set_access(doorkeeper);
+    builder.build()
+}

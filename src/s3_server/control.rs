@@ -1,0 +1,474 @@
+//! What a test or a benchmark sees of a running server, and does to it.
+//!
+//! A [`Control`] is a handle that may be used from any thread and any runtime. Counters count a request when it
+//! arrives, and the log has its status before the client can have it: whoever has an answer finds the request
+//! counted and logged.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+
+use super::fault::{Action, Fault, Faults};
+use super::operation::{Operation, Target};
+
+/// Requests that the log remembers.
+const LOG_LENGTH: usize = 10_000;
+
+/// Access key that every server accepts until told otherwise.
+pub const ACCESS_KEY: &str = "AKIAMAPKEEPEREXAMPLE";
+/// Secret of [`ACCESS_KEY`]. Not a secret at all.
+pub const SECRET_KEY: &str = "mapkeeper-s3-server-secret";
+
+/// Counters, latency, faults and keys of a server. Clones are handles to the same.
+#[derive(Debug, Clone)]
+pub struct Control {
+    state: Arc<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    tally: Mutex<Tally>,
+    bytes_sent: AtomicU64,
+    settings: Mutex<Settings>,
+    faults: Mutex<Faults>,
+    keys: Mutex<Keys>,
+    /// Requests with this number or a later one wait.
+    gate: watch::Sender<Option<u64>>,
+    /// Moves whenever a counter does.
+    activity: watch::Sender<()>,
+}
+
+#[derive(Debug, Default)]
+struct Tally {
+    counts: BTreeMap<Operation, u64>,
+    total: u64,
+    in_progress: u64,
+    highest_in_progress: u64,
+    held: u64,
+    /// Requests ever; unlike `total` it survives a reset, so that an old request cannot be taken for a new one.
+    serial: u64,
+    /// With the serial number of each: consecutive numbers.
+    log: VecDeque<(u64, LogEntry)>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Settings {
+    latency: Latency,
+    bytes_per_second: Option<u64>,
+    refusal: Option<Refusal>,
+    anonymous: bool,
+    random: u64,
+}
+
+#[derive(Debug)]
+struct Keys {
+    secrets: HashMap<String, Key>,
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct Key {
+    pub secret: String,
+    pub session_token: Option<String>,
+}
+
+/// Time that every request waits for the first byte of its answer, beside what the work takes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Latency {
+    #[serde(default)]
+    pub fixed_ms: u64,
+    /// Upper bound of a random time on top.
+    #[serde(default)]
+    pub jitter_ms: u64,
+}
+
+/// A reason for which all requests are refused, whoever signed them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Refusal {
+    AccessDenied,
+    ExpiredToken,
+    RequestTimeTooSkewed,
+}
+
+/// One request as it was answered.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct LogEntry {
+    /// 1 for the first since the start or the last reset.
+    pub number: u64,
+    pub operation: Operation,
+    pub bucket: String,
+    /// For a list its prefix.
+    pub key: String,
+    /// The `Range` header.
+    pub range: Option<String>,
+    /// Absent while there is no answer.
+    pub status: Option<u16>,
+    /// Bytes of the body of the answer given to the connection so far.
+    pub bytes: u64,
+}
+
+impl Default for Control {
+    fn default() -> Self {
+        let key = Key { secret: SECRET_KEY.to_owned(), session_token: None };
+        let settings = Settings {
+            latency: Latency::default(),
+            bytes_per_second: None,
+            refusal: None,
+            anonymous: false,
+            random: 0x9E37_79B9_7F4A_7C15,
+        };
+        let state = State {
+            tally: Mutex::default(),
+            bytes_sent: AtomicU64::new(0),
+            settings: Mutex::new(settings),
+            faults: Mutex::default(),
+            keys: Mutex::new(Keys { secrets: HashMap::from([(ACCESS_KEY.to_owned(), key)]) }),
+            gate: watch::Sender::new(None),
+            activity: watch::Sender::new(()),
+        };
+        Self { state: Arc::new(state) }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Reading.
+impl Control {
+    /// Requests by operation; operations that nobody asked for are absent.
+    pub fn counts(&self) -> BTreeMap<Operation, u64> {
+        lock(&self.state.tally).counts.clone()
+    }
+
+    /// Requests for one operation.
+    pub fn count(&self, operation: Operation) -> u64 {
+        lock(&self.state.tally).counts.get(&operation).copied().unwrap_or(0)
+    }
+
+    /// Requests of any kind.
+    pub fn total(&self) -> u64 {
+        lock(&self.state.tally).total
+    }
+
+    /// The most requests that were in progress at one time: from their arrival to the last byte of their answer.
+    pub fn highest_concurrency(&self) -> u64 {
+        lock(&self.state.tally).highest_in_progress
+    }
+
+    /// Requests in progress.
+    pub fn in_progress(&self) -> u64 {
+        lock(&self.state.tally).in_progress
+    }
+
+    /// Requests that wait because of [`hold_from`](Self::hold_from).
+    pub fn held(&self) -> u64 {
+        lock(&self.state.tally).held
+    }
+
+    /// Bytes of bodies of answers, without heads.
+    pub fn bytes_sent(&self) -> u64 {
+        self.state.bytes_sent.load(Ordering::Relaxed)
+    }
+
+    /// The latest requests, oldest first; at most 10,000.
+    pub fn log(&self) -> Vec<LogEntry> {
+        lock(&self.state.tally).log.iter().map(|(_, entry)| entry.clone()).collect()
+    }
+
+    /// Sets all counters to zero and empties the log. Requests in progress stay in progress.
+    pub fn reset(&self) {
+        let mut tally = lock(&self.state.tally);
+        let Tally { in_progress, held, serial, .. } = *tally;
+        *tally = Tally { in_progress, highest_in_progress: in_progress, held, serial, ..Tally::default() };
+        self.state.bytes_sent.store(0, Ordering::Relaxed);
+    }
+
+    /// Waits until `condition` holds, looking again whenever a request arrives, is held, or is answered. The caller
+    /// sets a limit.
+    pub async fn until(&self, mut condition: impl FnMut(&Self) -> bool) {
+        let mut activity = self.state.activity.subscribe();
+        while !condition(self) {
+            // The sender lives in `self`, so waiting cannot fail.
+            let _ = activity.changed().await;
+        }
+    }
+}
+
+/// Changing.
+impl Control {
+    /// From now on every request takes at least this long.
+    pub fn set_latency(&self, fixed: Duration) {
+        let fixed_ms = u64::try_from(fixed.as_millis()).unwrap_or(u64::MAX);
+        self.set_latency_with_jitter(Latency { fixed_ms, jitter_ms: 0 });
+    }
+
+    pub fn set_latency_with_jitter(&self, latency: Latency) {
+        lock(&self.state.settings).latency = latency;
+    }
+
+    pub fn latency(&self) -> Latency {
+        lock(&self.state.settings).latency
+    }
+
+    /// Limits the bodies of answers on each connection. `None`: no limit.
+    pub fn set_bandwidth(&self, bytes_per_second: Option<u64>) {
+        lock(&self.state.settings).bytes_per_second = bytes_per_second;
+    }
+
+    pub(super) fn bandwidth(&self) -> Option<u64> {
+        lock(&self.state.settings).bytes_per_second
+    }
+
+    /// Adds a rule by which requests go wrong.
+    pub fn inject(&self, fault: Fault) {
+        lock(&self.state.faults).add(fault);
+    }
+
+    /// Ends all faults. Requests that stall already stay so.
+    pub fn clear_faults(&self) {
+        lock(&self.state.faults).clear();
+    }
+
+    /// Holds requests from the `number`th on (counted since the start or the last reset) until [`release`](Self::release).
+    pub fn hold_from(&self, number: u64) {
+        self.state.gate.send_replace(Some(number));
+    }
+
+    /// Lets all held requests go on.
+    pub fn release(&self) {
+        self.state.gate.send_replace(None);
+    }
+
+    /// Accepts requests signed with this key, beside those accepted so far.
+    pub fn accept_key(&self, access_key: &str, secret: &str) {
+        self.insert_key(access_key, secret, None);
+    }
+
+    /// Accepts requests signed with this temporary key if they also carry its token.
+    pub fn accept_session(&self, access_key: &str, secret: &str, token: &str) {
+        self.insert_key(access_key, secret, Some(token.to_owned()));
+    }
+
+    fn insert_key(&self, access_key: &str, secret: &str, session_token: Option<String>) {
+        let key = Key { secret: secret.to_owned(), session_token };
+        lock(&self.state.keys).secrets.insert(access_key.to_owned(), key);
+    }
+
+    /// Refuses requests signed with this key from now on.
+    pub fn revoke_key(&self, access_key: &str) {
+        lock(&self.state.keys).secrets.remove(access_key);
+    }
+
+    /// Refuses all requests for this reason; `None` ends that.
+    pub fn refuse_all(&self, refusal: Option<Refusal>) {
+        lock(&self.state.settings).refusal = refusal;
+    }
+
+    /// Also answers requests that nobody signed.
+    pub fn allow_anonymous(&self) {
+        lock(&self.state.settings).anonymous = true;
+    }
+}
+
+/// What the server asks.
+impl Control {
+    pub(super) fn key(&self, access_key: &str) -> Option<Key> {
+        lock(&self.state.keys).secrets.get(access_key).cloned()
+    }
+
+    pub(super) fn refusal(&self) -> Option<Refusal> {
+        lock(&self.state.settings).refusal
+    }
+
+    pub(super) fn allows_anonymous(&self) -> bool {
+        lock(&self.state.settings).anonymous
+    }
+
+    pub(super) fn fault(&self, target: &Target) -> Option<Action> {
+        lock(&self.state.faults).next(target)
+    }
+
+    /// How long the next answer waits.
+    pub(super) fn next_latency(&self) -> Duration {
+        let mut settings = lock(&self.state.settings);
+        let Latency { fixed_ms, jitter_ms } = settings.latency;
+        if jitter_ms == 0 {
+            return Duration::from_millis(fixed_ms);
+        }
+        // xorshift64: the same times in every run, which is what a benchmark wants.
+        settings.random ^= settings.random << 13;
+        settings.random ^= settings.random >> 7;
+        settings.random ^= settings.random << 17;
+        let jitter = Duration::from_micros(settings.random % jitter_ms.saturating_mul(1000).max(1));
+        Duration::from_millis(fixed_ms) + jitter
+    }
+
+    pub(super) fn begin(&self, target: Target) -> Ticket {
+        let mut tally = lock(&self.state.tally);
+        tally.total += 1;
+        tally.serial += 1;
+        *tally.counts.entry(target.operation).or_default() += 1;
+        tally.in_progress += 1;
+        tally.highest_in_progress = tally.highest_in_progress.max(tally.in_progress);
+        let (number, serial) = (tally.total, tally.serial);
+        let Target { operation, bucket, key, range } = target;
+        if tally.log.len() == LOG_LENGTH {
+            tally.log.pop_front();
+        }
+        let entry = LogEntry { number, operation, bucket, key, range, status: None, bytes: 0 };
+        tally.log.push_back((serial, entry));
+        drop(tally);
+        self.state.activity.send_replace(());
+        Ticket { control: self.clone(), number, serial }
+    }
+
+    /// Waits while requests of this number are held.
+    pub(super) async fn pass_gate(&self, number: u64) {
+        let mut gate = self.state.gate.subscribe();
+        let open = |from: &Option<u64>| from.is_none_or(|from| number < from);
+        if open(&gate.borrow_and_update()) {
+            return;
+        }
+        let _held = Held::new(self);
+        // The sender lives in `self`, so waiting cannot fail.
+        let _ = gate.wait_for(open).await;
+    }
+
+    fn log_entry(&self, serial: u64, change: impl FnOnce(&mut LogEntry)) {
+        let mut tally = lock(&self.state.tally);
+        let first = tally.log.front().map_or(0, |(serial, _)| *serial);
+        let position = serial.checked_sub(first).and_then(|position| usize::try_from(position).ok());
+        // Absent after a reset, or pushed out by later requests.
+        if let Some((_, entry)) = position.and_then(|position| tally.log.get_mut(position)) {
+            change(entry);
+        }
+    }
+}
+
+/// A request in progress. Dropped at its end.
+#[derive(Debug)]
+pub(super) struct Ticket {
+    control: Control,
+    pub number: u64,
+    serial: u64,
+}
+
+impl Ticket {
+    pub fn answered(&self, status: u16) {
+        self.control.log_entry(self.serial, |entry| entry.status = Some(status));
+        self.control.state.activity.send_replace(());
+    }
+
+    pub fn sent(&self, bytes: u64) {
+        self.control.state.bytes_sent.fetch_add(bytes, Ordering::Relaxed);
+        self.control.log_entry(self.serial, |entry| entry.bytes += bytes);
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        lock(&self.control.state.tally).in_progress -= 1;
+        self.control.state.activity.send_replace(());
+    }
+}
+
+/// A request that waits at the gate.
+struct Held<'c> {
+    control: &'c Control,
+}
+
+impl<'c> Held<'c> {
+    fn new(control: &'c Control) -> Self {
+        lock(&control.state.tally).held += 1;
+        control.state.activity.send_replace(());
+        Self { control }
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        lock(&self.control.state.tally).held -= 1;
+        self.control.state.activity.send_replace(());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn target(key: &str) -> Target {
+        Target { operation: Operation::HeadObject, bucket: "b".into(), key: key.into(), range: None }
+    }
+
+    #[test]
+    fn a_request_is_in_progress_until_its_ticket_is_dropped() {
+        let control = Control::default();
+        let first = control.begin(target("a"));
+        let second = control.begin(target("b"));
+        first.answered(200);
+        second.sent(7);
+        drop((first, second));
+        drop(control.begin(target("c")));
+        assert_eq!((control.total(), control.in_progress(), control.highest_concurrency()), (3, 0, 2));
+        assert_eq!(control.counts(), BTreeMap::from([(Operation::HeadObject, 3)]));
+        let log = control.log();
+        assert_eq!((log[0].status, log[1].status, log[1].bytes), (Some(200), None, 7));
+    }
+
+    #[test]
+    fn the_log_forgets_the_oldest_and_still_finds_the_rest() {
+        let control = Control::default();
+        let tickets: Vec<_> = (0..=LOG_LENGTH).map(|_| control.begin(target("k"))).collect();
+        tickets[0].answered(500);
+        tickets[LOG_LENGTH].answered(200);
+        let log = control.log();
+        assert_eq!((log.len(), log[0].number), (LOG_LENGTH, 2));
+        assert_eq!(log.last().unwrap().status, Some(200));
+        assert!(log.iter().all(|entry| entry.status != Some(500)));
+    }
+
+    #[test]
+    fn a_ticket_from_before_a_reset_does_not_touch_the_new_log() {
+        let control = Control::default();
+        let old = (control.begin(target("a")), control.begin(target("b")));
+        control.reset();
+        let new = control.begin(target("c"));
+        old.0.answered(500);
+        old.1.answered(500);
+        new.answered(200);
+        assert_eq!(control.log().len(), 1);
+        assert_eq!(control.log()[0].status, Some(200));
+        assert_eq!(control.highest_concurrency(), 3);
+    }
+
+    #[test]
+    fn jitter_stays_within_its_bound_and_varies() {
+        let control = Control::default();
+        control.set_latency_with_jitter(Latency { fixed_ms: 10, jitter_ms: 5 });
+        let times: Vec<_> = (0..100).map(|_| control.next_latency()).collect();
+        let (low, high) = (Duration::from_millis(10), Duration::from_millis(15));
+        assert!(times.iter().all(|time| (low..high).contains(time)), "{times:?}");
+        assert!(times.iter().any(|time| *time != times[0]));
+    }
+
+    #[tokio::test]
+    async fn requests_from_a_number_on_wait_for_the_release() {
+        let control = Control::default();
+        control.hold_from(2);
+        control.pass_gate(1).await;
+        let waiting = tokio::spawn({
+            let control = control.clone();
+            async move { control.pass_gate(2).await }
+        });
+        control.until(|control| control.held() == 1).await;
+        control.release();
+        waiting.await.unwrap();
+        assert_eq!(control.held(), 0);
+    }
+}

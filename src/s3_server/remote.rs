@@ -1,0 +1,183 @@
+//! The [`Control`] of a server for another process: JSON over HTTP under a path that no bucket can have.
+//!
+//! `GET /-/control` shows the state, `POST /-/control` changes what its body names and shows the state after that,
+//! `GET /-/log` shows the latest requests. No key is asked for: serve it on loopback only.
+
+use http_body_util::{BodyExt, Limited};
+use hyper::body::Incoming;
+use hyper::header::CONTENT_TYPE;
+use hyper::{Method, Request, Response, StatusCode, Uri};
+use serde::{Deserialize, Serialize};
+
+use super::answer::AnswerBody;
+use super::control::{Control, Latency, Refusal};
+use super::fault::Fault;
+use super::operation::Operation;
+
+const CONTROL: &str = "/-/control";
+const LOG: &str = "/-/log";
+const BODY_LIMIT_BYTES: usize = 1024 * 1024;
+
+/// Whether a server's control is served beside its buckets.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Remote {
+    #[default]
+    Absent,
+    /// Under `/-/control`, to whoever reaches the server.
+    Served,
+}
+
+impl Remote {
+    pub(super) fn serves(self, uri: &Uri) -> bool {
+        self == Self::Served && uri.path().starts_with("/-/")
+    }
+}
+
+/// The state of a server as `GET /-/control` shows it.
+#[derive(Debug, Serialize)]
+struct Shown {
+    counts: std::collections::BTreeMap<Operation, u64>,
+    total: u64,
+    bytes_sent: u64,
+    in_progress: u64,
+    highest_concurrency: u64,
+    held: u64,
+    latency: Latency,
+    bytes_per_second: Option<u64>,
+    refusal: Option<Refusal>,
+}
+
+impl Shown {
+    fn of(control: &Control) -> Self {
+        Self {
+            counts: control.counts(),
+            total: control.total(),
+            bytes_sent: control.bytes_sent(),
+            in_progress: control.in_progress(),
+            highest_concurrency: control.highest_concurrency(),
+            held: control.held(),
+            latency: control.latency(),
+            bytes_per_second: control.bandwidth(),
+            refusal: control.refusal(),
+        }
+    }
+}
+
+/// What `POST /-/control` can change. Fields that are absent stay as they are.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Change {
+    /// Sets the counters to zero, after everything else in this change.
+    reset: bool,
+    latency: Option<Latency>,
+    /// 0 ends the limit.
+    bytes_per_second: Option<u64>,
+    /// Ends all faults, before those of this change begin.
+    clear_faults: bool,
+    faults: Vec<Fault>,
+    hold_from: Option<u64>,
+    release: bool,
+    refuse: Option<Refusal>,
+    /// Ends the refusal of all requests.
+    accept: bool,
+    accept_keys: Vec<KeyPair>,
+    revoke_keys: Vec<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct KeyPair {
+    access_key: String,
+    secret_key: String,
+    session_token: Option<String>,
+}
+
+impl Change {
+    fn apply(self, control: &Control) {
+        if let Some(latency) = self.latency {
+            control.set_latency_with_jitter(latency);
+        }
+        if let Some(rate) = self.bytes_per_second {
+            control.set_bandwidth((rate > 0).then_some(rate));
+        }
+        if self.clear_faults {
+            control.clear_faults();
+        }
+        self.faults.into_iter().for_each(|fault| control.inject(fault));
+        if let Some(number) = self.hold_from {
+            control.hold_from(number);
+        }
+        if self.release {
+            control.release();
+        }
+        if self.accept || self.refuse.is_some() {
+            control.refuse_all(self.refuse);
+        }
+        for key in self.accept_keys {
+            match key.session_token {
+                Some(token) => control.accept_session(&key.access_key, &key.secret_key, &token),
+                None => control.accept_key(&key.access_key, &key.secret_key),
+            }
+        }
+        self.revoke_keys.iter().for_each(|key| control.revoke_key(key));
+        if self.reset {
+            control.reset();
+        }
+    }
+}
+
+pub(super) async fn answer(request: Request<Incoming>, control: &Control) -> Response<AnswerBody> {
+    match (request.method().clone(), request.uri().path()) {
+        (Method::GET, CONTROL) => json(StatusCode::OK, &Shown::of(control)),
+        (Method::GET, LOG) => json(StatusCode::OK, &control.log()),
+        (Method::POST, CONTROL) => match change(request).await {
+            Ok(change) => {
+                change.apply(control);
+                json(StatusCode::OK, &Shown::of(control))
+            }
+            Err(error) => json(StatusCode::BAD_REQUEST, &serde_json::json!({ "error": error })),
+        },
+        (method, path) => {
+            let error = format!("{method} {path:?} is not served, only GET and POST {CONTROL} and GET {LOG}");
+            json(StatusCode::NOT_FOUND, &serde_json::json!({ "error": error }))
+        }
+    }
+}
+
+async fn change(request: Request<Incoming>) -> Result<Change, String> {
+    let body = Limited::new(request.into_body(), BODY_LIMIT_BYTES);
+    let body = body.collect().await.map_err(|error| error.to_string())?.to_bytes();
+    serde_json::from_slice(&body).map_err(|error| error.to_string())
+}
+
+fn json(status: StatusCode, value: &impl Serialize) -> Response<AnswerBody> {
+    let text = serde_json::to_vec(value).expect("plain data with text for keys is always JSON");
+    let mut response = Response::new(AnswerBody::plain(text));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, hyper::header::HeaderValue::from_static("application/json"));
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_change_touches_only_what_it_names() {
+        let control = Control::default();
+        control.set_bandwidth(Some(5));
+        let text = r#"{"latency":{"fixed_ms":20},"faults":[{"action":"stall"}],"refuse":"expired_token"}"#;
+        serde_json::from_str::<Change>(text).unwrap().apply(&control);
+        assert_eq!(control.latency(), Latency { fixed_ms: 20, jitter_ms: 0 });
+        assert_eq!(control.bandwidth(), Some(5));
+        assert_eq!(control.refusal(), Some(Refusal::ExpiredToken));
+        serde_json::from_str::<Change>(r#"{"bytes_per_second":0,"accept":true}"#).unwrap().apply(&control);
+        assert_eq!((control.bandwidth(), control.refusal()), (None, None));
+        assert_eq!(control.latency().fixed_ms, 20);
+    }
+
+    #[test]
+    fn a_misspelt_change_is_refused() {
+        assert!(serde_json::from_str::<Change>(r#"{"latncy":{}}"#).is_err());
+    }
+}
