@@ -681,6 +681,37 @@ fn restarts_of_an_ecs_container_that_do_not_help_call_a_person() {
 }
 
 #[test]
+fn a_fault_after_a_steady_while_is_repaired_at_once_and_still_counts() {
+    let mut world = World::healthy(Owner::Mapkeeper);
+    for count in 1..=4 {
+        world.mount().entry = Seen::Known(None);
+        let action = world.look().action.unwrap();
+        world.history.tried(&action, &Outcome::Done, world.now, u64::MAX, &world.settings.timing);
+        assert_eq!(world.history.record(&mount_target()).count(Rung::Remount), count);
+        world.seen = healthy();
+        world.look();
+        world.wait(seconds(10));
+        world.look();
+    }
+}
+
+#[test]
+fn a_fault_before_a_steady_while_waits_for_its_pause() {
+    let mut world = World::healthy(Owner::Mapkeeper);
+    world.mount().entry = Seen::Known(None);
+    for _ in 0..6 {
+        let action = world.next_action(seconds(60)).unwrap();
+        world.history.tried(&action, &Outcome::Done, world.now, 10_000, &world.settings.timing);
+    }
+    world.seen = healthy();
+    world.look();
+    world.wait(Duration::from_millis(600));
+    world.look();
+    world.mount().entry = Seen::Known(None);
+    assert_eq!(world.repair(), None);
+}
+
+#[test]
 fn attempts_are_forgotten_after_lasting_health() {
     let mut world = World::healthy(Owner::Mapkeeper);
     world.mount().entry = Seen::Known(None);
