@@ -9,6 +9,7 @@ pub mod agent;
 pub mod aws;
 pub mod cli;
 pub mod config;
+pub mod container;
 pub mod credentials;
 pub mod error;
 pub mod fs;

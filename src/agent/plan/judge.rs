@@ -135,14 +135,11 @@ fn judge_credentials(seen: &Seen<CredentialsSeen>) -> Verdict {
     match seen {
         Seen::Unknown(reason) => Verdict::Unknown(reason.clone()),
         Seen::Known(CredentialsSeen::Held) => Verdict::Good("held".to_owned()),
-        Seen::Known(CredentialsSeen::Missing(reason)) => Verdict::Faulty(
-            Fault::new(Trigger::CredentialsMissing, reason.clone())
-                .hint("name a secret in [credentials], or give the instance a role that may read the bucket"),
-        ),
-        Seen::Known(CredentialsSeen::Refused(reason)) => Verdict::Faulty(
-            Fault::new(Trigger::CredentialsRefused, reason.clone())
-                .hint("check the value of the secret and the policy of its user"),
-        ),
+        Seen::Known(CredentialsSeen::Missing { reason, hint }) => Verdict::Faulty(Fault {
+            trigger: Trigger::CredentialsMissing,
+            detail: reason.clone(),
+            hint: hint.clone(),
+        }),
     }
 }
 

@@ -108,11 +108,11 @@ fn event_line(event: &Event) -> String {
             format!("good again after {}.{} s", elapsed_ms / 1000, elapsed_ms % 1000 / 100)
         }
         Happening::Acted { action, attempt, outcome, trigger, .. } => {
-            let ended = match outcome {
-                Outcome::Done => "done".to_owned(),
-                Outcome::Failed(failure) => failure.error.clone(),
-            };
-            format!("{} ({}), attempt {attempt}: {ended}", word(action), cause_word(trigger))
+            let action = word(action);
+            match outcome {
+                Outcome::Done => format!("{action} done ({}, attempt {attempt})", cause_word(trigger)),
+                Outcome::Failed(failure) => format!("{action} failed: {}", failure.error),
+            }
         }
     };
     // 2024-05-06T07:08:09.123Z -> 05-06 07:08:09

@@ -281,7 +281,7 @@ fn the_screen_shows_the_chain_the_fault_its_cure_and_the_last_events() {
 mount mapfiles: the session ended: aborted
 hint: wait
 05-06 07:08:09 mount mapfiles: the session ended
-05-06 07:08:09 mount mapfiles: remount (session ended), attempt 2: done
+05-06 07:08:09 mount mapfiles: remount done (session ended, attempt 2)
 05-06 07:08:09 mount mapfiles: good again after 1.2 s
 05-06 07:08:09 everything: good again after 3.9 s
 05-06 07:08:09 mount mapfiles: again
