@@ -69,7 +69,7 @@ pub(super) async fn receive(body: Option<StreamingBlob>, claims: Claims) -> S3Re
     if let Some(mut body) = body {
         while let Some(piece) = body.next().await {
             // Either the connection broke, and nobody reads this, or the body is not what was signed.
-            let piece = piece.map_err(|error| not_as_signed(error))?;
+            let piece = piece.map_err(not_as_signed)?;
             hasher.update(&piece);
             md5.update(&piece);
             whole.extend_from_slice(&piece);
