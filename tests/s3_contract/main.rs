@@ -39,7 +39,6 @@ const DIRECTORY_LACKS: &[(&str, &str)] = &[
     ("copies::a_copy_can_come_from_another_bucket", "there is one bucket"),
     ("listings::strange_keys_are_listed_in_byte_order_and_encoded_on_demand", "empty segments"),
     ("listings::a_directory_object_alone_is_listed", "its parents are keys too"),
-    ("listings::a_list_pages_over_prefixes_and_keys_in_order", "directories are keys too"),
     ("multipart::the_tag_of_a_multipart_object_counts_its_parts", "tags are made from the file"),
     ("versions::a_deleted_object_is_still_there_by_its_version", "no versions"),
     ("versions::a_delete_marker_cannot_be_read", "no versions"),
