@@ -78,6 +78,7 @@ claims! {
         the_tag_is_the_md5_of_what_was_put,
         a_put_replaces_everything,
         a_put_can_insist_on_absence,
+        of_many_writers_that_insist_on_absence_one_wins,
         a_put_can_insist_on_a_version,
         a_wrong_content_md5_is_refused,
         a_checksum_comes_back,

@@ -57,6 +57,17 @@ pub async fn a_put_can_insist_on_absence(w: &World) {
     put().if_none_match("*").send().await.unwrap();
 }
 
+pub async fn of_many_writers_that_insist_on_absence_one_wins(w: &World) {
+    let put = |number: u8| {
+        let put = w.s3.put_object().bucket(&w.bucket).key("a").body(ByteStream::from(vec![number]));
+        put.if_none_match("*").send()
+    };
+    let puts = futures::future::join_all((0..16).map(put)).await;
+    let winners: Vec<_> = puts.iter().enumerate().filter(|(_, put)| put.is_ok()).collect();
+    assert_eq!(winners.len(), 1);
+    assert_eq!(w.read("a").await, [winners[0].0 as u8]);
+}
+
 pub async fn a_put_can_insist_on_a_version(w: &World) {
     let tag = w.put("a", "one").await;
     let put = |text: &'static str| {

@@ -230,3 +230,20 @@ fn a_walk_that_jumps_enters_only_directories_that_it_still_wants() {
     assert_eq!(next("b/2/"), "b/2/");
     assert_eq!(next("b0"), "c/");
 }
+
+proptest::proptest! {
+    #[test]
+    fn whatever_the_key_its_place_is_inside(
+        key in proptest::prop_oneof![proptest::prelude::any::<String>(), "[./a\\x00]{0,12}"],
+    ) {
+        if let Ok(place) = Place::of(&key) {
+            let segments = || place.parents.iter().chain([&place.name]);
+            for segment in segments().copied() {
+                proptest::prop_assert!(!matches!(segment, "" | "." | ".."));
+                proptest::prop_assert!(!segment.contains(['/', '\0']));
+            }
+            let path = segments().copied().collect::<Vec<_>>().join("/");
+            proptest::prop_assert_eq!(key.trim_end_matches('/'), path);
+        }
+    }
+}

@@ -1,18 +1,15 @@
-//! The faults of our S3 server, as a client sees them on its connection, and what the server counts meanwhile.
-//!
-//! Spoken to in plain HTTP: what an S3 client makes of a reset or of a body that ends early is its own affair, here it
-//! counts which bytes came and how the connection ended.
+//! Faults, as a client sees them on its connection, and what the server counts meanwhile.
 
 use std::io;
 use std::time::Duration;
 
 use mapkeeper::s3_server::{Action, Content, Control, Fault, Latency, Operation, Options, Remote, Server};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 
-/// Longest time that something expected may take.
-const LIMIT: Duration = Duration::from_secs(20);
+use crate::http::{Answer, End, LIMIT, ask, connect, header, listen, request};
+
 /// Time in which nothing comes where nothing is to come.
 const SILENCE: Duration = Duration::from_millis(150);
 
@@ -21,84 +18,6 @@ fn start() -> Server {
     server.control().allow_anonymous();
     server.store().put("bucket", "a", "0123456789", &[]).unwrap();
     server
-}
-
-/// How a connection stood when reading stopped.
-#[derive(Debug, PartialEq, Eq)]
-enum End {
-    Open,
-    Closed,
-    Reset,
-}
-
-/// What came from a connection.
-#[derive(Debug)]
-struct Answer {
-    status: u16,
-    head: String,
-    body: Vec<u8>,
-    end: End,
-}
-
-async fn connect(server: &Server) -> TcpStream {
-    TcpStream::connect(server.address()).await.unwrap()
-}
-
-async fn ask(stream: &mut TcpStream, method: &str, path: &str, headers: &str, body: &str) {
-    let length = body.len();
-    let text =
-        format!("{method} {path} HTTP/1.1\r\nHost: s3\r\nContent-Length: {length}\r\n{headers}\r\n{body}");
-    stream.write_all(text.as_bytes()).await.unwrap();
-}
-
-/// Reads until the answer is complete, the connection ends, or nothing comes for a while.
-async fn listen(stream: &mut TcpStream, patience: Duration) -> Answer {
-    listen_until(stream, patience, complete).await
-}
-
-async fn listen_until(stream: &mut TcpStream, patience: Duration, enough: fn(&[u8]) -> bool) -> Answer {
-    let (mut bytes, mut end) = (Vec::new(), End::Open);
-    while !enough(&bytes) {
-        let mut piece = vec![0; 64 * 1024];
-        match timeout(patience, stream.read(&mut piece)).await {
-            Err(_) => break,
-            Ok(Ok(0)) => {
-                end = End::Closed;
-                break;
-            }
-            Ok(Ok(count)) => bytes.extend_from_slice(&piece[..count]),
-            Ok(Err(error)) => {
-                assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
-                end = End::Reset;
-                break;
-            }
-        }
-    }
-    let (head, body) = split(&bytes).unwrap_or_default();
-    let status = head.split(' ').nth(1).map_or(0, |status| status.parse().unwrap());
-    Answer { status, head, body, end }
-}
-
-fn split(bytes: &[u8]) -> Option<(String, Vec<u8>)> {
-    let position = bytes.windows(4).position(|four| four == b"\r\n\r\n")? + 4;
-    Some((String::from_utf8(bytes[..position].to_vec()).unwrap(), bytes[position..].to_vec()))
-}
-
-fn complete(bytes: &[u8]) -> bool {
-    split(bytes).is_some_and(|(head, body)| body.len() >= header(&head, "content-length").parse().unwrap())
-}
-
-fn header<'h>(head: &'h str, name: &str) -> &'h str {
-    let line = head.lines().find(|line| line.to_ascii_lowercase().starts_with(&format!("{name}:")));
-    line.unwrap_or_else(|| panic!("no {name} in {head}")).split_once(':').unwrap().1.trim()
-}
-
-async fn request(server: &Server, method: &str, path: &str, headers: &str) -> Answer {
-    let mut stream = connect(server).await;
-    ask(&mut stream, method, path, headers, "").await;
-    // The length in the answer to a HEAD is that of a body which does not come.
-    let enough = if method == "HEAD" { |bytes: &[u8]| split(bytes).is_some() } else { complete };
-    listen_until(&mut stream, LIMIT, enough).await
 }
 
 async fn get(server: &Server) -> Answer {

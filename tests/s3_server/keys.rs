@@ -1,4 +1,4 @@
-//! Who our S3 server lets in, as a client with the wrong key, an old key or a late clock is told.
+//! Who is let in: what a client with the wrong key, an old key or a late clock is told.
 
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::retry::RetryConfig;
