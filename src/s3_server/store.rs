@@ -235,7 +235,7 @@ impl Store {
                 let (content, attributes) = (object.content.clone(), Arc::new(attributes));
                 self.write(bucket, key, content, object.tag, attributes, condition)
             }
-            Bucket::Directory(bucket) => bucket.write_attributes(key, &attributes, condition),
+            Bucket::Directory(bucket) => bucket.write_attributes(key, &object.tag, attributes, condition),
         }
     }
 

@@ -83,6 +83,23 @@ pub async fn a_copy_can_insist_on_the_version_of_its_source(w: &World) {
     assert_eq!(refusal(w.s3.head_object().bucket(&w.bucket).key("c").send().await).0, 404);
 }
 
+pub async fn a_copy_can_insist_on_the_absence_of_its_target(w: &World) {
+    put(w, "a").await;
+    copy(w, "a", "b").if_none_match("*").send().await.unwrap();
+    let refused = copy(w, "a", "b").if_none_match("*").send().await;
+    assert_eq!(refusal(refused), (412, "PreconditionFailed".into()));
+}
+
+pub async fn a_copy_of_a_multipart_object_is_an_object_in_one_piece(w: &World) {
+    let id = crate::multipart::create(w, "a").await;
+    let parts = vec![crate::multipart::part(w, "a", &id, 1, b"hello".to_vec()).await];
+    crate::multipart::complete(w, "a", &id, parts).send().await.unwrap();
+    let copied = copy(w, "a", "b").send().await.unwrap();
+    let tag = copied.copy_object_result.unwrap().e_tag.unwrap();
+    assert_eq!(tag, "\"5d41402abc4b2a76b9719d911017c592\"");
+    assert_eq!(w.read("b").await, b"hello");
+}
+
 pub async fn nothing_cannot_be_copied(w: &World) {
     assert_eq!(refusal(copy(w, "absent", "c").send().await), (404, "NoSuchKey".into()));
     assert_eq!(refusal(w.s3.head_object().bucket(&w.bucket).key("c").send().await).0, 404);

@@ -19,6 +19,7 @@ const MOTO_DIFFERS: &[(&str, &str)] = &[
     ("writes::a_wrong_content_md5_is_refused", "does not look at Content-MD5"),
     ("writes::a_wrong_checksum_is_refused", "keeps what it is told"),
     ("copies::a_copy_can_insist_on_the_version_of_its_source", "does not look at x-amz-copy-source-if-match"),
+    ("copies::a_copy_can_insist_on_the_absence_of_its_target", "does not look at If-None-Match of a copy"),
     (
         "listings::both_lists_agree_on_every_page_of_keys_and_prefixes",
         "version 1 does not count prefixes into max-keys",
@@ -36,6 +37,10 @@ const DIRECTORY_LACKS: &[(&str, &str)] = &[
     ("writes::the_tag_is_the_md5_of_what_was_put", "tags are made from the file and not from its bytes"),
     ("writes::a_storage_class_is_kept_and_listed", "the list does not open every file"),
     ("copies::a_copy_keeps_the_tag", "tags are made from the file and not from its bytes"),
+    (
+        "copies::a_copy_of_a_multipart_object_is_an_object_in_one_piece",
+        "tags are made from the file and not from its bytes",
+    ),
     ("copies::a_copy_can_come_from_another_bucket", "there is one bucket"),
     ("listings::strange_keys_are_listed_in_byte_order_and_encoded_on_demand", "empty segments"),
     ("listings::a_directory_object_alone_is_listed", "its parents are keys too"),
@@ -86,6 +91,7 @@ claims! {
         a_storage_class_is_kept_and_listed,
         tags_come_back,
         what_is_deleted_is_gone_and_deleting_again_is_success,
+        a_delete_can_insist_on_a_version,
         many_keys_are_deleted_at_once,
     }
     copies {
@@ -95,6 +101,8 @@ claims! {
         a_copy_onto_itself_must_change_something,
         a_copy_onto_itself_replaces_metadata_and_not_content,
         a_copy_can_insist_on_the_version_of_its_source,
+        a_copy_can_insist_on_the_absence_of_its_target,
+        a_copy_of_a_multipart_object_is_an_object_in_one_piece,
         nothing_cannot_be_copied,
         a_copy_can_come_from_another_bucket,
         a_copy_of_a_strange_key_finds_its_source,

@@ -9,18 +9,18 @@ use crate::world::{World, refusal};
 
 const PART: usize = 5 * 1024 * 1024;
 
-async fn create(w: &World, key: &str) -> String {
+pub async fn create(w: &World, key: &str) -> String {
     let create = w.s3.create_multipart_upload().bucket(&w.bucket).key(key);
     create.metadata("mode", "33188").content_type("text/x-map").send().await.unwrap().upload_id.unwrap()
 }
 
-async fn part(w: &World, key: &str, id: &str, number: i32, body: Vec<u8>) -> CompletedPart {
+pub async fn part(w: &World, key: &str, id: &str, number: i32, body: Vec<u8>) -> CompletedPart {
     let part = w.s3.upload_part().bucket(&w.bucket).key(key).upload_id(id).part_number(number);
     let tag = part.body(ByteStream::from(body)).send().await.unwrap().e_tag.unwrap();
     CompletedPart::builder().part_number(number).e_tag(tag).build()
 }
 
-fn complete(
+pub fn complete(
     w: &World,
     key: &str,
     id: &str,

@@ -36,6 +36,8 @@ pub struct World {
     pub bucket: String,
 }
 
+/// Python has a lot to read, and the machine may be busy.
+const START_LIMIT: Duration = Duration::from_secs(120);
 const DIRECTORY_BUCKET: &str = "directory";
 
 fn client(endpoint: &str) -> Client {
@@ -124,10 +126,10 @@ async fn start_moto() -> (Child, SocketAddr) {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     };
-    let started = tokio::time::timeout(Duration::from_secs(60), answers).await;
+    let started = tokio::time::timeout(START_LIMIT, answers).await;
     if started.is_err() {
         let _ = moto.kill();
-        panic!("moto does not listen at {address} after a minute");
+        panic!("moto does not listen at {address} after {START_LIMIT:?}");
     }
     (moto, address)
 }

@@ -138,6 +138,16 @@ pub async fn what_is_deleted_is_gone_and_deleting_again_is_success(w: &World) {
     assert!(w.keys().await.is_empty());
 }
 
+pub async fn a_delete_can_insist_on_a_version(w: &World) {
+    let old = w.put("a", "one").await;
+    let new = w.put("a", "other").await;
+    let delete = |tag: &str| w.s3.delete_object().bucket(&w.bucket).key("a").if_match(tag).send();
+    assert_eq!(refusal(delete(&old).await), (412, "PreconditionFailed".into()));
+    assert_eq!(w.read("a").await, b"other");
+    delete(&new).await.unwrap();
+    assert!(w.keys().await.is_empty());
+}
+
 pub async fn many_keys_are_deleted_at_once(w: &World) {
     let keys = ["a", "b & <c>", "kept"];
     for key in keys {

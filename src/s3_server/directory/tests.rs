@@ -161,9 +161,21 @@ fn replaced_attributes_leave_the_tag_alone() {
     let world = world();
     let before = world.put("a", "text").unwrap();
     let attributes = Attributes::with_metadata([("mode", "1")]);
-    let after = world.bucket.write_attributes("a", &attributes, &WriteCondition::default()).unwrap();
+    let after =
+        world.bucket.write_attributes("a", &before.tag, attributes, &WriteCondition::default()).unwrap();
     assert_eq!(after.tag, before.tag);
     assert_eq!(world.bucket.read("a").unwrap().attributes.metadata["mode"], "1");
+}
+
+#[test]
+fn checksums_of_another_version_are_not_kept_with_replaced_attributes() {
+    let world = world();
+    let old = world.put("a", "text").unwrap();
+    world.drop_in("a", "edited");
+    let mut attributes = Attributes::default();
+    attributes.checksums.crc32 = Some("AAAAAA==".to_owned());
+    let after = world.bucket.write_attributes("a", &old.tag, attributes, &WriteCondition::default()).unwrap();
+    assert_eq!(after.attributes.checksums, Checksums::default());
 }
 
 #[test]
