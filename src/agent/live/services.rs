@@ -67,7 +67,16 @@ async fn ask(probe: Probe) -> ServiceSeen {
         Err(error) => return unanswered(&error),
     };
     let verdict = classify(answer.status, answer.content_type.as_deref(), &answer.body, probe.expect);
-    understood(&verdict)
+    understood(&verdict, &probe.url)
+}
+
+/// The map that a probe asks for: MapServer names it in only some of its messages.
+fn map_asked_for(url: &str) -> Option<&str> {
+    let (_, query) = url.split_once('?')?;
+    query
+        .split('&')
+        .filter_map(|field| field.split_once('='))
+        .find_map(|(name, value)| (name.eq_ignore_ascii_case("map") && !value.is_empty()).then_some(value))
 }
 
 fn unanswered(error: &ServiceError) -> ServiceSeen {
@@ -79,7 +88,7 @@ fn unanswered(error: &ServiceError) -> ServiceSeen {
     ServiceSeen::Faulty { trigger, detail: Chain(error).to_string() }
 }
 
-fn understood(verdict: &ServiceVerdict) -> ServiceSeen {
+fn understood(verdict: &ServiceVerdict, url: &str) -> ServiceSeen {
     let trigger = match verdict {
         // The request is wrong, the service is not.
         ServiceVerdict::Healthy | ServiceVerdict::LayerUnknown => return ServiceSeen::Healthy,
@@ -94,7 +103,13 @@ fn understood(verdict: &ServiceVerdict) -> ServiceSeen {
         ServiceVerdict::HttpStatus(_) => Trigger::HttpStatus,
         ServiceVerdict::NotWms { .. } => Trigger::NotWms,
     };
-    ServiceSeen::Faulty { trigger, detail: verdict.to_string() }
+    let detail = match (verdict, map_asked_for(url)) {
+        (ServiceVerdict::MapBroken { .. } | ServiceVerdict::PatternRefused, Some(map)) => {
+            format!("{map}: {verdict}")
+        }
+        _ => verdict.to_string(),
+    };
+    ServiceSeen::Faulty { trigger, detail }
 }
 
 #[cfg(test)]
@@ -205,6 +220,20 @@ mod tests {
     }
 
     #[test]
+    fn a_broken_map_is_told_by_its_name() {
+        let broken = ServiceVerdict::MapBroken { near: "X".to_owned(), line: 3, message: String::new() };
+        let told = |url| match understood(&broken, url) {
+            ServiceSeen::Faulty { detail, .. } => detail,
+            ServiceSeen::Healthy => String::new(),
+        };
+        let plain = "the mapfile is broken at line 3, near \"X\"";
+        assert_eq!(told("http://h/?SERVICE=WMS&MAP=/maps/a.map&x"), format!("/maps/a.map: {plain}"));
+        for url in ["http://h/?map=&SERVICE=WMS", "http://h/", "http://h/map=/a"] {
+            assert_eq!(told(url), plain);
+        }
+    }
+
+    #[test]
     fn every_verdict_has_its_trigger() {
         let text = String::new;
         let cases = [
@@ -222,7 +251,7 @@ mod tests {
             (ServiceVerdict::NotWms { excerpt: text() }, Some(Trigger::NotWms)),
         ];
         for (verdict, expected) in cases {
-            let trigger = match understood(&verdict) {
+            let trigger = match understood(&verdict, "http://x/") {
                 ServiceSeen::Healthy => None,
                 ServiceSeen::Faulty { trigger, .. } => Some(trigger),
             };

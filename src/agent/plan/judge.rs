@@ -15,6 +15,10 @@ use crate::agent::state::{
     SessionState, Settings, Specification, Target, Trigger,
 };
 
+/// What a person can do about a mount that does not serve although its session lives.
+const ASK_S3: &str =
+    "check that this host reaches S3 and may read the bucket; it ends by itself when S3 answers";
+
 /// Everything that one observation says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Judgement {
@@ -226,12 +230,15 @@ fn judge_answer(session: &Session, answer: &Seen<MountAnswer>) -> Verdict {
                 SessionState::Degraded(reason) => format!("file calls fail with {errno}: {reason}"),
                 _ => format!("file calls fail with {errno}"),
             };
-            Verdict::Faulty(Fault::new(Trigger::MountErrors, why))
+            Verdict::Faulty(Fault::new(Trigger::MountErrors, why).hint(ASK_S3))
         }
-        Seen::Known(MountAnswer::Silent(limit)) => Verdict::Faulty(Fault::new(
-            Trigger::MountSilent,
-            format!("file calls have not returned within {} s", limit.as_secs()),
-        )),
+        Seen::Known(MountAnswer::Silent(limit)) => Verdict::Faulty(
+            Fault::new(
+                Trigger::MountSilent,
+                format!("file calls have not returned within {} s", limit.as_secs()),
+            )
+            .hint(ASK_S3),
+        ),
     }
 }
 

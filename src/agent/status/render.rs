@@ -3,6 +3,8 @@
 //! Everything shown may come from outside (a container's answer, a kernel string): control characters
 //! never reach the terminal.
 
+use std::io::IsTerminal;
+
 use super::{Document, Event, Happening, LinkReport, Report, Standing};
 use crate::agent::state::{Health, LinkState, Outcome, Target, Trigger};
 
@@ -21,6 +23,14 @@ const EVENTS: usize = 5;
 pub enum Style {
     Plain,
     Coloured,
+}
+
+impl Style {
+    /// Colour only on a terminal, and not where `NO_COLOR` is set.
+    pub fn of(out: &impl IsTerminal) -> Style {
+        let unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        if out.is_terminal() && !unwanted { Style::Coloured } else { Style::Plain }
+    }
 }
 
 /// Shows a report on one screen. With [`Style::Coloured`] the escapes come on top of the limit.
