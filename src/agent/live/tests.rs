@@ -1,3 +1,5 @@
+//! The live host against real parts: binds, mounts of this kernel, probes by child processes.
+
 use nix::mount::{MntFlags, MsFlags, umount2};
 use tokio::time::timeout;
 
