@@ -12,7 +12,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -31,6 +31,7 @@ pub mod inode;
 pub mod read;
 pub mod session;
 pub mod store;
+pub mod sweep;
 pub mod tree;
 
 pub use attr::Defaults;
@@ -124,7 +125,9 @@ pub async fn mount(
     runtime: Handle,
 ) -> Result<Session, MountError> {
     let cache = Arc::new(BlockCache::new(options.memory / 4 * 3));
-    let source = Source { store, cache, pulse: Arc::new(Pulse::default()), runtime: runtime.clone() };
+    let push = Arc::new(OnceLock::new());
+    let pulse = Arc::new(Pulse::default());
+    let source = Source { store, cache, pulse, runtime: runtime.clone(), push: push.clone() };
     let rules = Rules {
         prefix: options.prefix,
         freshness: options.freshness,
@@ -148,7 +151,7 @@ pub async fn mount(
     flags.set(MsFlags::from_bits_retain(libc::MS_NOSYMFOLLOW), options.no_symlink_follow);
     let (target, source) = (path.to_path_buf(), options.source);
     let connection = runtime
-        .spawn_blocking(move || session::Connection::open(adapter, &target, &source, flags))
+        .spawn_blocking(move || session::Connection::open(adapter, &target, &source, flags, &push))
         .await
         .map_err(|source| MountError::Task { source })??;
     Ok(Session { path: path.to_path_buf(), tree, hidden, connection })

@@ -18,6 +18,7 @@ async fn content(store: &Memory, body: Bytes, budget: u64) -> Arc<Content> {
         cache: Arc::new(BlockCache::new(budget)),
         pulse: Arc::new(Pulse::default()),
         runtime: Handle::current(),
+        push: Arc::default(),
     };
     Arc::new(Content::new(5, "k".into(), version, body.len() as u64, source))
 }
