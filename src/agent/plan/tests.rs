@@ -582,6 +582,18 @@ fn the_mount_is_repaired_before_the_container_on_it() {
 }
 
 #[test]
+fn of_two_faults_the_first_in_order_of_dependency_is_repaired_first() {
+    let mut world = World::healthy(Owner::Mapkeeper);
+    let mut dead = world.mount().clone();
+    dead.entry = Seen::Known(None);
+    world.seen.mounts.insert("rasters".to_owned(), dead);
+    world.settings.mounts.insert(0, "rasters".to_owned());
+    world.absent();
+    let first = world.look().action.unwrap();
+    assert_eq!(first.target, Target::Mount("rasters".to_owned()));
+}
+
+#[test]
 fn a_mount_in_its_pause_does_not_hold_up_a_container_on_another_mount() {
     let mut world = World::healthy(Owner::Mapkeeper);
     let mut dead = world.mount().clone();
@@ -709,6 +721,25 @@ fn a_fault_before_a_steady_while_waits_for_its_pause() {
     world.look();
     world.mount().entry = Seen::Known(None);
     assert_eq!(world.repair(), None);
+}
+
+#[test]
+fn the_slow_pause_of_a_spent_budget_outlasts_a_steady_while() {
+    let mut world = World::healthy(Owner::Mapkeeper);
+    world.mount().entry = Seen::Known(None);
+    let budget = Timing::default().remount;
+    for _ in 0..budget.attempts {
+        let action = world.next_action(seconds(60)).unwrap();
+        world.tried(&action, Outcome::Done);
+    }
+    world.seen = healthy();
+    world.look();
+    world.wait(seconds(20));
+    world.look();
+    world.mount().entry = Seen::Known(None);
+    let before = world.now;
+    assert!(world.next_action(seconds(60)).is_some());
+    assert!(world.now.since(before) >= budget.slow - seconds(20));
 }
 
 #[test]
