@@ -62,20 +62,18 @@ impl Loaded {
     ///
     /// # Errors
     ///
-    /// A named file that is absent, a file that is not TOML, or every fault of the configuration at
-    /// once.
+    /// A file that is absent (the standard one only if the environment says nothing), a file that is
+    /// not TOML, or every fault of the configuration at once.
     pub fn read(
         file: &ConfigFile,
         environment: impl IntoIterator<Item = (OsString, OsString)>,
     ) -> Result<Loaded, ConfigError> {
+        let environment = Layer::environment(environment);
         let from_file = match file {
             ConfigFile::Named(path) => Layer::file(path)?,
-            ConfigFile::Standard => match Layer::file(Path::new(DEFAULT_FILE)) {
-                Err(ConfigError::Absent { .. }) => Layer::default(),
-                read => read?,
-            },
+            ConfigFile::Standard => standard_layer(Path::new(DEFAULT_FILE), &environment)?,
         };
-        Loaded::from_layers(vec![from_file, Layer::environment(environment)])
+        Loaded::from_layers(vec![from_file, environment])
     }
 
     /// Lays `layers` over the defaults, the last uppermost, and checks the result.
@@ -109,6 +107,14 @@ impl Loaded {
     /// Where the value at `path` was written.
     pub fn origin(&self, path: &KeyPath) -> Origin {
         self.entries.origin(path)
+    }
+}
+
+/// The settings in the standard file; without it none, if the environment has some.
+fn standard_layer(path: &Path, environment: &Layer) -> Result<Layer, ConfigError> {
+    match Layer::file(path) {
+        Err(ConfigError::Absent { .. }) if !environment.is_empty() => Ok(Layer::default()),
+        read => read,
     }
 }
 

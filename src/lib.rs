@@ -11,6 +11,7 @@ pub mod cli;
 pub mod config;
 pub mod container;
 pub mod credentials;
+pub mod demo;
 pub mod error;
 pub mod fs;
 pub mod logging;
