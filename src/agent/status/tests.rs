@@ -1,3 +1,5 @@
+//! The document on disk, its reader, its screen, and the board that fills it.
+
 use std::time::SystemTime;
 
 use proptest::prelude::*;
