@@ -1,4 +1,4 @@
-//! The document written, read, believed or not, and shown on one screen.
+//! The document on disk, its reader, its screen, and the board that fills it.
 
 use std::time::SystemTime;
 
