@@ -292,9 +292,9 @@ async fn aborting_the_connection_ends_the_session_and_frees_readers() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_busy_mount_disappears_from_its_path_and_ends_with_its_last_user() {
     let world = World::new(|store| store.put("a", pattern(1000), &[])).await;
-    let held = format!("exec 3<a; echo held; read line; cat <&3 | wc -c");
+    let held = "exec 3<a; echo held; read line; cat <&3 | wc -c";
     let mut holder = tokio::process::Command::new("sh")
-        .args(["-c", &held])
+        .args(["-c", held])
         .current_dir(world.scratch.path())
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
