@@ -1,4 +1,4 @@
-//! The document on disk, its reader, its screen, and the board that fills it.
+//! The document written, read, believed or not, and shown on one screen.
 
 use std::time::SystemTime;
 
