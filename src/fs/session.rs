@@ -21,7 +21,7 @@ use tokio::sync::watch;
 
 use crate::mountinfo::{Device, MountTable};
 
-use super::fuse::Adapter;
+use super::fuse::{Adapter, drop_surplus};
 
 /// Where the kernel's FUSE driver is asked for a connection.
 pub const DEVICE: &str = "/dev/fuse";
@@ -85,8 +85,10 @@ impl Connection {
         let mut config = fuser::Config::default();
         config.acl = fuser::SessionACL::All;
         config.n_threads = Some(THREADS);
+        let tree = adapter.tree();
         let session = fuser::Session::from_fd(adapter, device, fuser::SessionACL::All, config)
             .map_err(|source| SessionError::Handshake { source })?;
+        drop_surplus(&tree, session.notifier()).map_err(|source| SessionError::Handshake { source })?;
         let (sender, ended) = watch::channel(false);
         std::thread::Builder::new()
             .name("fuse-session".into())
@@ -94,6 +96,8 @@ impl Connection {
                 if let Err(error) = session.run() {
                     tracing::debug!(error = %error, "the session ended with an error");
                 }
+                // Ends the thread that holds the device as well.
+                tree.hand_surplus_to(None);
                 sender.send_replace(true);
             })
             .map_err(|source| SessionError::Handshake { source })?;
