@@ -31,6 +31,7 @@ pub mod fuse;
 pub mod health;
 pub mod inode;
 pub mod listing;
+mod percent;
 pub mod read;
 pub mod session;
 pub mod store;

@@ -11,6 +11,7 @@
 
 use std::time::{Duration, SystemTime};
 
+use super::percent::percent_decoded;
 use super::store::Object;
 
 /// Bits of `st_mode` that say the type (`S_IFMT`).
@@ -309,29 +310,6 @@ fn nanoseconds(fraction: &str) -> u32 {
         .chain(std::iter::repeat(b'0'))
         .take(9)
         .fold(0, |value, digit| value * 10 + u32::from(digit - b'0'))
-}
-
-/// `%41` becomes `A`; a percent sign that starts no such pair stays.
-pub fn percent_decoded(text: &str) -> Vec<u8> {
-    let bytes = text.as_bytes();
-    let mut decoded = Vec::with_capacity(bytes.len());
-    let mut at = 0;
-    while at < bytes.len() {
-        let pair = bytes.get(at + 1).zip(bytes.get(at + 2)).and_then(|(high, low)| {
-            Some((char::from(*high).to_digit(16)? * 16 + char::from(*low).to_digit(16)?) as u8)
-        });
-        match pair {
-            Some(byte) if bytes[at] == b'%' => {
-                decoded.push(byte);
-                at += 3;
-            }
-            _ => {
-                decoded.push(bytes[at]);
-                at += 1;
-            }
-        }
-    }
-    decoded
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use aws_smithy_types::base64;
 
-use super::attr::percent_decoded;
+use super::percent::percent_decoded;
 
 /// The header in which s3fs keeps them.
 const S3FS_HEADER: &str = "xattr";
