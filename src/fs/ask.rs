@@ -35,6 +35,9 @@ pub(super) const MARKER_PATIENCE: Duration = Duration::from_secs(30);
 /// A write this close to when it was seen may be followed by another one within the same second, which the
 /// store's clock cannot tell apart: such an object is asked for its headers, not for a difference.
 const SAME_SECOND: i64 = 2;
+/// How long an object is believed to be the only thing of its name: only a listing tells of keys that have appeared
+/// below it, and such a bucket is a mistake.
+const ALONE_PATIENCE: Duration = Duration::from_secs(300);
 /// Longest wait for the answer to a question about a name, all attempts together.
 pub const ASK_DEADLINE: Duration = Duration::from_secs(30);
 /// Key of the object in which s3fs keeps owner and mode of the root of a bucket.
@@ -142,8 +145,23 @@ impl Tree {
         Ok(absent.map(|left| Answer { found: None, left }))
     }
 
+    /// What the object known at `path` is now; and, once in a while, whether there is a directory of its name.
+    async fn object(&self, path: &Arc<str>, known: &Facts, left: Instant) -> Outcome {
+        if known.alone.is_some_and(|seen| seen.elapsed() < ALONE_PATIENCE) {
+            return self.object_itself(path, known, left).await;
+        }
+        let (answer, seen) = futures::join!(self.object_itself(path, known, left), self.list_directory(path));
+        let seen = seen?;
+        if seen.exists {
+            return self.record_directory(path, seen).await;
+        }
+        let answer = answer?;
+        self.note_alone(answer, left);
+        Ok(answer)
+    }
+
     /// Whether the object known at `path` is still what it was.
-    async fn object(&self, path: &str, known: &Facts, left: Instant) -> Outcome {
+    async fn object_itself(&self, path: &str, known: &Facts, left: Instant) -> Outcome {
         let key = self.key(path);
         let version = known.version.as_ref().filter(|_| known.attributes.is_some() && known.settled);
         if let Some(Version { etag, last_modified: wrote, .. }) = version {
@@ -222,7 +240,18 @@ impl Tree {
         let (first, below) = futures::join!(self.first(&key, Condition::Always), below);
         match below? {
             Some(seen) => self.record_directory(path, seen).await,
-            None => self.recorded_unless_folder(path, first?, left).await,
+            None => {
+                let answer = self.recorded_unless_folder(path, first?, left).await?;
+                self.note_alone(answer, left);
+                Ok(answer)
+            }
+        }
+    }
+
+    fn note_alone(&self, answer: Answer, left: Instant) {
+        let mut table = self.table();
+        if let Some(node) = answer.found.and_then(|ino| table.node_mut(ino)) {
+            node.facts.alone = Some(left);
         }
     }
 
@@ -337,7 +366,8 @@ impl Tree {
         let facts = |shown: &Shown| match shown {
             Shown::Directory => Facts::directory(),
             Shown::Object(listed) => {
-                Facts::listed(listed_version(listed), listed.size, is_settled(listed.last_modified))
+                let settled = is_settled(listed.last_modified);
+                Facts { alone: Some(asked), ..Facts::listed(listed_version(listed), listed.size, settled) }
             }
         };
         names

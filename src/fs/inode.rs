@@ -117,6 +117,8 @@ pub struct Facts {
     /// Whether the write was old enough when it was last looked at that a later one, which changes nothing but
     /// headers, would show another time.
     pub settled: bool,
+    /// Of an object: when it was last seen that there is no directory of its name.
+    pub alone: Option<Instant>,
     /// Of a directory: the marker whose headers `attributes` are. Absent without a marker.
     pub marker: Option<Version>,
     /// Of a directory: when its marker was last asked about. A file found below proves the directory, not these.
@@ -179,6 +181,7 @@ impl Facts {
         let same_write = write(self) == write(&newer);
         let earlier = std::mem::replace(self, newer);
         self.kind = self.kind.or(earlier.kind);
+        self.alone = self.alone.max(earlier.alone);
         if self.attributes.is_none() {
             self.target = earlier.target;
             // A listing of the same write: the headers seen earlier still hold.
