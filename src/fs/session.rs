@@ -23,7 +23,7 @@ use tokio::sync::watch;
 
 use crate::mountinfo::{Device, MountTable};
 
-use super::fuse::Adapter;
+use super::fuse::{Adapter, drop_surplus};
 use super::read::Push;
 
 /// Where the kernel's FUSE driver is asked for a connection.
@@ -94,12 +94,14 @@ impl Connection {
         let mut config = fuser::Config::default();
         config.acl = fuser::SessionACL::All;
         config.n_threads = Some(THREADS);
+        let tree = adapter.tree();
         let session = fuser::Session::from_fd(adapter, device, fuser::SessionACL::All, config)
             .map_err(|source| SessionError::Handshake { source })?;
         let notifier = session.notifier();
         let store: Push = Box::new(move |ino, offset, bytes| notifier.store(INodeNo(ino), offset, bytes));
         // Set once: a connection is opened once for each tree.
         let _ = push.set(store);
+        drop_surplus(&tree, session.notifier()).map_err(|source| SessionError::Handshake { source })?;
         let (sender, ended) = watch::channel(false);
         std::thread::Builder::new()
             .name("fuse-session".into())
@@ -107,6 +109,8 @@ impl Connection {
                 if let Err(error) = session.run() {
                     tracing::debug!(error = %error, "the session ended with an error");
                 }
+                // Ends the thread that holds the device as well.
+                tree.hand_surplus_to(None);
                 sender.send_replace(true);
             })
             .map_err(|source| SessionError::Handshake { source })?;
