@@ -36,7 +36,7 @@ END
 "#;
 
 struct World {
-    server: Server,
+    server: Option<Server>,
     scratch: tempfile::TempDir,
     container: String,
     port: u16,
@@ -53,7 +53,7 @@ impl World {
         drop(free);
         let container = format!("mapkeeper-test-{name}-{}", std::process::id());
         let scratch = tempfile::tempdir().expect("a directory");
-        let mut world = World { server, scratch, container, port, agent: None };
+        let mut world = World { server: Some(server), scratch, container, port, agent: None };
         std::fs::write(world.config(), world.settings()).expect("written");
         world.start();
         world.until("the first health", |status| status["health"] == "healthy").await;
@@ -64,6 +64,10 @@ impl World {
         let mut command = self.mapkeeper();
         command.arg("run").arg("--config").arg(self.config()).stderr(Stdio::null());
         self.agent = Some(command.spawn().expect("started"));
+    }
+
+    fn server(&self) -> &Server {
+        self.server.as_ref().expect("it runs")
     }
 
     fn config(&self) -> PathBuf {
@@ -96,7 +100,7 @@ interval = "1s"
 timeout = "900ms"
 "#,
             point = self.point().display(),
-            endpoint = self.server.endpoint(),
+            endpoint = self.server().endpoint(),
             container = self.container,
             port = self.port,
         )
@@ -262,7 +266,7 @@ async fn a_mount_that_is_unmounted_or_aborted_comes_back_and_the_container_sees_
 async fn a_broken_mapfile_is_reported_and_nothing_is_repaired() {
     let world = World::healthy("mapfile").await;
     let first = world.docker(&["inspect", "--format", "{{.State.StartedAt}}"]).await;
-    world.server.store().put("maps", "health.map", "MAP\n  NONSENSE\nEND\n", &[]).expect("stored");
+    world.server().store().put("maps", "health.map", "MAP\n  NONSENSE\nEND\n", &[]).expect("stored");
     let (status, _) = world.until("the report", |status| status["health"] != "healthy").await;
     let cause = status["first_fault"]["cause"].to_string();
     assert!(cause.contains("health.map"), "{cause}");
@@ -274,7 +278,7 @@ async fn a_broken_mapfile_is_reported_and_nothing_is_repaired() {
         sleep(Duration::from_millis(200)).await;
     }
     assert_eq!(world.docker(&["inspect", "--format", "{{.State.StartedAt}}"]).await, first);
-    world.server.store().put("maps", "health.map", HEALTH_MAP, &[]).expect("stored");
+    world.server().store().put("maps", "health.map", HEALTH_MAP, &[]).expect("stored");
     world.until("health", |status| status["health"] == "healthy").await;
     world.end().await;
 }
@@ -300,5 +304,26 @@ async fn a_new_agent_takes_over_from_one_that_was_killed() {
     assert_eq!(second.status.code(), Some(20), "{}", String::from_utf8_lossy(&second.stderr));
     let wait = output(world.mapkeeper().args(["wait", "--timeout", "5s"])).await;
     assert_eq!(wait.status.code(), Some(0));
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_outage_of_s3_repairs_nothing_and_serves_what_is_known() {
+    let mut world = World::healthy("outage").await;
+    let started = world.docker(&["inspect", "--format", "{{.State.StartedAt}}"]).await;
+    let mounted = device(&world.point());
+    let stopped = world.server.take().expect("it runs").stop().await;
+    world.until("the report", |status| status["health"] == "degraded").await;
+    let outage = Instant::now();
+    while outage.elapsed() < Duration::from_secs(12) {
+        let status = world.status().await;
+        assert_eq!(status["acting"], Value::Null, "{status:#}");
+        assert!(world.serves().await, "a map that is known is served: {status:#}");
+        sleep(Duration::from_millis(500)).await;
+    }
+    world.server = Some(Server::start(stopped).expect("started again"));
+    world.until("health", |status| status["health"] == "healthy").await;
+    assert_eq!(world.docker(&["inspect", "--format", "{{.State.StartedAt}}"]).await, started);
+    assert_eq!(device(&world.point()), mounted);
     world.end().await;
 }
