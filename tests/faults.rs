@@ -62,12 +62,17 @@ impl World {
 
     fn start(&mut self) {
         let mut command = self.mapkeeper();
-        command.arg("run").arg("--config").arg(self.config()).stderr(Stdio::null());
+        let log = std::fs::File::options().create(true).append(true).open(self.log()).expect("a file");
+        command.arg("run").arg("--config").arg(self.config()).stderr(log);
         self.agent = Some(command.spawn().expect("started"));
     }
 
     fn server(&self) -> &Server {
         self.server.as_ref().expect("it runs")
+    }
+
+    fn log(&self) -> PathBuf {
+        self.scratch.path().join("agent.log")
     }
 
     fn config(&self) -> PathBuf {
@@ -130,7 +135,10 @@ timeout = "900ms"
             if status["standing"] == "fresh" && holds(&status) {
                 return (status, began.elapsed());
             }
-            assert!(began.elapsed() < LIMIT, "{what} did not come: {status:#}");
+            if began.elapsed() > LIMIT {
+                let said = std::fs::read_to_string(self.log()).unwrap_or_default();
+                panic!("{what} did not come: {status:#}\nthe agent said:\n{said}");
+            }
             sleep(Duration::from_millis(50)).await;
         }
     }
