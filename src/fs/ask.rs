@@ -84,6 +84,9 @@ impl Tree {
                 let answer = tokio::time::timeout(ASK_DEADLINE, tree.question(&subject, left)).await;
                 let answer = answer.unwrap_or(Err(StoreError::TimedOut(ASK_DEADLINE)));
                 tree.pulse().note(&answer);
+                if let Ok(Answer { found: Some(ino), .. }) = answer {
+                    tree.table().bear_witness(ino);
+                }
                 answer
             };
             let (seat, answer) = self.questions.answer(path, freshness, self.runtime(), question).await;

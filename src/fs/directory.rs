@@ -7,7 +7,8 @@
 //!
 //! ```text
 //!   read at 0 .......... page 0 listed, first chunk complete
-//!   read further ....... this chunk complete; started: the page's other chunks, the next page, its chunks
+//!   read further ....... this chunk complete; started: the page's other chunks
+//!   past the middle .... and the next page with its chunks
 //!   offset = page << PAGE_BITS | position + 1      0: the start;  `.` and `..` are the first page's first two
 //! ```
 //!
@@ -124,6 +125,10 @@ impl Directory {
         });
         let page = directory.clone().list(tree.clone(), 0).await?;
         if page.has_keys || ino == ROOT || directory.is_of_an_object(tree).await? {
+            // Who lists once lists again: the next time the listing that follows is proof enough.
+            if let Some(node) = tree.table().node_mut(ino) {
+                node.witness = None;
+            }
             return Ok(directory);
         }
         tree.table().record_absent(&directory.path, page.asked);
@@ -264,12 +269,14 @@ impl Directory {
 
     /// Has what comes behind `chunk` of `page` ready by the time it is read.
     fn read_ahead(self: &Arc<Self>, tree: &Arc<Tree>, page: &Arc<Page>, chunk: usize, detail: Detail) {
-        for later in chunk + 1..page.items.len().div_ceil(CHUNK) {
+        let chunks = page.items.len().div_ceil(CHUNK);
+        for later in chunk + 1..chunks {
             drop(self.complete(tree, page, later, detail));
         }
         let next = page.number + 1;
         let is_held = self.state().pages.iter().any(|page| page.number == next);
-        if !page.is_last && !is_held {
+        // Not before the middle: what waits to be read grows old.
+        if chunk >= chunks / 2 && !page.is_last && !is_held {
             let (this, with) = (self.clone(), tree.clone());
             tree.runtime().spawn(async move {
                 if let Ok(page) = this.page(&with, next, From0::On).await {

@@ -292,19 +292,30 @@ impl Table {
         }
     }
 
-    /// Records that the file `ino`, of which was asked at `asked`, is there: what it is in are directories.
+    /// Records that `ino`, of which was asked at `asked`, is there: what it is in are directories.
     pub fn prove_above(&mut self, ino: u64, asked: Instant) {
-        let Some(path) = self.nodes.get(&ino).map(|node| node.path.clone()) else { return };
-        let is_file = self.nodes.get(&ino).is_some_and(|node| !node.facts.is_directory());
+        self.each_above(ino, |directory| directory.checked = directory.checked.max(Some(asked)));
+    }
+
+    /// Notes that `ino` was found by its name: if it is a file, it can prove what it is in.
+    pub fn bear_witness(&mut self, ino: u64) {
+        if self.node(ino).is_some_and(|node| !node.facts.is_directory()) {
+            self.each_above(ino, |directory| directory.witness = Some(ino));
+        }
+    }
+
+    /// All directories that `ino` is in, but for the root and those that an object of their name makes.
+    fn each_above(&mut self, ino: u64, change: impl Fn(&mut Node)) {
+        let Some(path) = self.node(ino).map(|node| node.path.clone()) else { return };
         let mut rest: &str = &path;
         while let Some((above, _)) = rest.rsplit_once('/') {
             rest = above;
-            let Some(directory) = self.find(above).and_then(|ino| self.nodes.get_mut(&ino)) else { continue };
-            if directory.facts.is_directory() && directory.facts.version.is_none() {
-                directory.checked = directory.checked.max(Some(asked));
-                if is_file {
-                    directory.witness = Some(ino);
-                }
+            let directory = self.find(above).and_then(|ino| self.nodes.get_mut(&ino));
+            if let Some(directory) = directory
+                && directory.facts.is_directory()
+                && directory.facts.version.is_none()
+            {
+                change(directory);
             }
         }
     }
