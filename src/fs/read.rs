@@ -35,10 +35,12 @@ use super::sweep::Sweep;
 pub const READ_DEADLINE: Duration = Duration::from_secs(30);
 /// Longest wait for the next piece of a body before the run is given up.
 const STALL: Duration = Duration::from_secs(10);
-/// Blocks of one request at the most: 8 MiB.
-const RUN_BLOCKS: u64 = 64;
-/// Read-ahead of a reader that has just proved sequential: 512 KiB.
-const FIRST_WINDOW: u64 = 4;
+/// Blocks of one request at the most: 2 MiB, so that a window is several requests at the same time.
+const RUN_BLOCKS: u64 = 16;
+/// Read-ahead of a reader that has just proved sequential: 2 MiB.
+const FIRST_WINDOW: u64 = 16;
+/// Blocks by which the kernel's own read-ahead may come out of order: 512 KiB.
+const DISORDER: u64 = 4;
 /// How many sequential readers of one object are told apart.
 const STREAMS: usize = 4;
 /// Bytes given to the kernel's page cache at once.
@@ -99,8 +101,8 @@ struct Stream {
     next: u64,
     /// Blocks wanted beyond it.
     window: u64,
-    /// The block behind the last one asked for: more is asked for once half of the window has been read, so
-    /// that requests stay large.
+    /// The block behind the last one asked for: more is asked for once it is a whole request, so that requests
+    /// stay large.
     reached: u64,
     used: Instant,
 }
@@ -439,9 +441,9 @@ impl Content {
         BLOCK.min(self.size - index * BLOCK)
     }
 
-    /// Blocks a reader's read-ahead may reach: an eighth of the cache, so that several readers fit.
+    /// Blocks a reader's read-ahead may reach: a sixth of the cache, so that several readers fit.
     fn window_limit(&self) -> u64 {
-        self.source.cache.budget() / BLOCK / 8
+        self.source.cache.budget() / BLOCK / 6
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -464,7 +466,7 @@ impl State {
     /// The sequential reader that `blocks` continue. The kernel's own read-ahead may come out of order by a few
     /// requests.
     fn stream_of(&self, blocks: &Range<u64>) -> Option<usize> {
-        let reach = blocks.end - blocks.start + FIRST_WINDOW;
+        let reach = blocks.end - blocks.start + DISORDER;
         self.streams.iter().position(|stream| {
             blocks.start <= stream.next + reach && stream.next <= blocks.end + reach && blocks.end > 0
         })
@@ -480,7 +482,7 @@ impl State {
                 stream.window = (stream.window * 2).max(FIRST_WINDOW).min(limit);
             }
             stream.used = now;
-            if stream.reached < stream.next + stream.window.div_ceil(2) {
+            if stream.reached + RUN_BLOCKS.min(stream.window) <= stream.next + stream.window {
                 stream.reached = stream.next + stream.window;
                 return stream.reached;
             }
