@@ -12,7 +12,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -36,6 +36,7 @@ pub mod read;
 pub mod session;
 pub mod store;
 mod survey;
+pub mod sweep;
 pub mod tree;
 pub mod xattr;
 
@@ -127,7 +128,9 @@ pub async fn mount(
     runtime: Handle,
 ) -> Result<Session, MountError> {
     let cache = Arc::new(BlockCache::new(options.memory / 4 * 3));
-    let source = Source { store, cache, pulse: Arc::new(Pulse::default()), runtime: runtime.clone() };
+    let push = Arc::new(OnceLock::new());
+    let pulse = Arc::new(Pulse::default());
+    let source = Source { store, cache, pulse, runtime: runtime.clone(), push: push.clone() };
     let rules = Rules {
         prefix: options.prefix,
         freshness: options.freshness,
@@ -150,7 +153,7 @@ pub async fn mount(
     flags.set(MsFlags::from_bits_retain(libc::MS_NOSYMFOLLOW), options.no_symlink_follow);
     let (target, source) = (path.to_path_buf(), options.source);
     let connection = runtime
-        .spawn_blocking(move || session::Connection::open(adapter, &target, &source, flags))
+        .spawn_blocking(move || session::Connection::open(adapter, &target, &source, flags, &push))
         .await
         .map_err(|source| MountError::Task { source })??;
     Ok(Session { path: path.to_path_buf(), tree, connection })

@@ -365,6 +365,7 @@ async fn play(bucket: &Bucket, story: &Story) {
         cache: Arc::new(BlockCache::new(16 << 20)),
         pulse: Arc::new(Pulse::default()),
         runtime: Handle::current(),
+        push: Arc::default(),
     };
     let rules = Rules {
         prefix: String::new(),

@@ -454,6 +454,11 @@ impl Tree {
     /// Asks for the headers of what was listed as `path`, of which `known` is known.
     pub(super) async fn headers(&self, path: &str, known: &Facts) -> Result<(), StoreError> {
         let _permit = self.headers_at_once.acquire().await.map_err(|_| mount_is_gone())?;
+        let is_known = known.attributes.is_some();
+        self.patiently(is_known, self.headers_now(path, known)).await
+    }
+
+    async fn headers_now(&self, path: &str, known: &Facts) -> Result<(), StoreError> {
         let left = Instant::now();
         if known.version.is_none() {
             let facts = self.marker(path, left).await?;

@@ -93,13 +93,20 @@ struct State {
 }
 
 /// A page that was listed.
-struct Page {
+pub struct Page {
     number: usize,
     items: Vec<Item>,
     asked: Instant,
     is_last: bool,
     /// Whether there was any key at all.
     has_keys: bool,
+}
+
+impl Page {
+    /// When the question left that it answers.
+    pub fn asked(&self) -> Instant {
+        self.asked
+    }
 }
 
 impl Directory {
@@ -203,9 +210,16 @@ impl Directory {
         let from = token.as_deref().map_or(From::Start, From::Page);
         let asked = Instant::now();
         let list = List { prefix: &prefix, depth: Depth::Directory, from, limit: PAGE_LIMIT };
-        let answer = tree.store().list(list).await;
+        let known = if number == 0 { tree.last_page(&self.path) } else { None };
+        let answer = tree.patiently(known.is_some(), tree.store().list(list)).await;
         tree.pulse().note(&answer);
-        let answer = answer?;
+        let answer = match (answer, known) {
+            (Err(error), Some(page)) if error.is_outage() => {
+                self.keep(page.clone(), None);
+                return Ok(page);
+            }
+            (answer, _) => answer?,
+        };
         let has_keys = !answer.objects.is_empty() || !answer.prefixes.is_empty();
         let next = answer.next.clone();
         let names = names(&prefix, answer, open.unwrap_or_default(), &tree.hidden);
@@ -220,6 +234,9 @@ impl Directory {
         }
         let items = self.items(number, names.shown, inos);
         let page = Arc::new(Page { number, items, asked, is_last: next.is_none(), has_keys });
+        if number == 0 && page.is_last {
+            tree.keep_page(self.path.clone(), page.clone());
+        }
         self.keep(page.clone(), next.map(|token| (token, names.open)));
         Ok(page)
     }
@@ -287,7 +304,14 @@ impl Directory {
             let mut answers = futures::stream::iter(unknown)
                 .map(|(path, facts)| {
                     let tree = with.clone();
-                    async move { tree.headers(&path, &facts).await }
+                    async move {
+                        let is_known = facts.attributes.is_some();
+                        match tree.headers(&path, &facts).await {
+                            // What was known of it is shown until it can be asked for again.
+                            Err(error) if is_known && error.is_outage() => Ok(()),
+                            answer => answer,
+                        }
+                    }
                 })
                 .buffer_unordered(HEADERS_AT_ONCE);
             while let Some(answer) = answers.next().await {

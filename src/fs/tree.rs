@@ -14,18 +14,20 @@
 //! What must hold: an answer is never older than `freshness` when the store answers; what the kernel is told is
 //! counted (`remember`) before the reply leaves.
 
+use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use lru::LruCache;
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use super::ask::{Answer, Seen};
 use super::attr::{self, Attributes, Defaults, Kind};
-use super::directory::HEADERS_AT_ONCE;
+use super::directory::{HEADERS_AT_ONCE, Page};
 use super::error::FsError;
 use super::flight::Flights;
 use super::health::Pulse;
@@ -36,6 +38,8 @@ use super::store::{Depth, From, List, ObjectStore, StoreError};
 use super::survey::Surveys;
 use super::xattr::Xattrs;
 
+/// Directories of which the last listing is kept; some 100 KiB each at most.
+const PAGES: NonZeroUsize = NonZeroUsize::new(32).expect("not zero");
 /// How long the kernel may believe attributes that can never change: those of a version that was replaced.
 const FOR_EVER: Duration = Duration::from_secs(24 * 3600);
 
@@ -79,6 +83,8 @@ pub struct Tree {
     folder_keys: AtomicBool,
     /// Takes the names that the kernel is to drop.
     surplus: Mutex<Option<SyncSender<Surplus>>>,
+    /// Small directories as they were last listed, for when they cannot be listed any more.
+    pages: Mutex<LruCache<Arc<str>, Arc<Page>>>,
     /// Finds this tree again from a question that outlives its asker.
     pub(super) this: std::sync::Weak<Tree>,
 }
@@ -98,6 +104,7 @@ impl Tree {
             headers_at_once: Semaphore::new(HEADERS_AT_ONCE),
             folder_keys: AtomicBool::new(false),
             surplus: Mutex::default(),
+            pages: Mutex::new(LruCache::new(PAGES)),
             this: this.clone(),
         })
     }
@@ -151,7 +158,8 @@ impl Tree {
     /// the store neither answers nor is what was known young enough.
     pub async fn lookup(&self, parent: u64, name: &str) -> Result<Looked, FsError> {
         let path = self.child_path(parent, name)?;
-        let Answer { found, left } = match self.ask(&path).await {
+        let is_known = self.table().named(&path).is_some_and(|(_, node)| self.is_young(node));
+        let Answer { found, left } = match self.patiently(is_known, self.ask(&path)).await {
             Ok(answer) => answer,
             Err(error) => return self.last_known(&path, error),
         };
@@ -189,8 +197,12 @@ impl Tree {
         if ino == ROOT {
             return self.root_attributes().await;
         }
-        let path = self.table().node(ino).ok_or(FsError::Stale)?.path.clone();
-        let outcome = self.ask(&path).await;
+        let (path, is_known) = {
+            let table = self.table();
+            let node = table.node(ino).ok_or(FsError::Stale)?;
+            (node.path.clone(), node.facts.attributes.is_some() && self.is_young(node))
+        };
+        let outcome = self.patiently(is_known, self.ask(&path)).await;
         let table = self.table();
         let node = table.node(ino).ok_or(FsError::Stale)?;
         let attributes = node.facts.attributes.clone().ok_or(FsError::Stale)?;
@@ -210,7 +222,7 @@ impl Tree {
 
     /// The root is what is mounted: an outage changes nothing about it.
     async fn root_attributes(&self) -> Result<Entry, FsError> {
-        let asked = self.ask_for_root().await;
+        let asked = self.patiently(true, self.ask_for_root()).await;
         let table = self.table();
         let attributes = table.node(ROOT).and_then(|root| root.facts.attributes.clone());
         let valid_for = if asked.is_ok() { self.rules.freshness } else { Duration::ZERO };
@@ -393,9 +405,41 @@ impl Tree {
         Ok(Looked::Found(Entry { ino, attributes, valid_for: Duration::ZERO }))
     }
 
+    /// Waits for an answer, but not for ever if something `is_known`: the store then counts as silent, and the
+    /// question goes on by itself where others may be waiting for it.
+    pub(super) async fn patiently<T>(
+        &self,
+        is_known: bool,
+        answer: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        if !is_known {
+            return answer.await;
+        }
+        let patience = self.pulse().patience();
+        tokio::time::timeout(patience, answer).await.unwrap_or_else(|_| {
+            let silence = Err(StoreError::TimedOut(patience));
+            self.pulse().note(&silence);
+            silence
+        })
+    }
+
+    /// What the directory `path` held when it was last listed whole, if that may be served in an outage.
+    pub(super) fn last_page(&self, path: &str) -> Option<Arc<Page>> {
+        let mut pages = self.pages.lock().unwrap_or_else(PoisonError::into_inner);
+        pages.get(path).filter(|page| page.asked().elapsed() < self.rules.max_stale).cloned()
+    }
+
+    pub(super) fn keep_page(&self, path: Arc<str>, page: Arc<Page>) {
+        self.pages.lock().unwrap_or_else(PoisonError::into_inner).put(path, page);
+    }
+
+    /// Whether what is known of a node may be served when the store cannot be asked.
+    fn is_young(&self, node: &Node) -> bool {
+        node.checked.is_some_and(|checked| checked.elapsed() < self.rules.max_stale)
+    }
+
     fn believable(&self, node: &Node, error: &StoreError) -> Result<(), StoreError> {
-        let young = node.checked.is_some_and(|checked| checked.elapsed() < self.rules.max_stale);
-        if error.is_outage() && young { Ok(()) } else { Err(error.clone()) }
+        if error.is_outage() && self.is_young(node) { Ok(()) } else { Err(error.clone()) }
     }
 }
 

@@ -23,6 +23,7 @@ fn world_with(freshness: Duration, prefix: &str) -> World {
         cache: Arc::new(BlockCache::new(16 << 20)),
         pulse: Arc::new(Pulse::default()),
         runtime: Handle::current(),
+        push: Arc::default(),
     };
     let rules = Rules {
         prefix: prefix.to_string(),
