@@ -414,9 +414,9 @@ impl Tree {
         let found = match known {
             Some(ino) => ino,
             None => {
-                let facts = match seen.marker {
-                    Some(_) => self.marker(path, left).await?,
-                    None => self.directory_facts("", None, left),
+                let facts = match seen.marker.is_some() || self.has_folder_keys() {
+                    true => self.marker(path, left).await?,
+                    false => self.directory_facts("", None, left),
                 };
                 let mut table = self.table();
                 let ino = table.record(path, facts, left);

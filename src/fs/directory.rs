@@ -392,3 +392,6 @@ fn entry_now(tree: &Tree, path: &str) -> Option<Entry> {
 fn no_such_page() -> StoreError {
     StoreError::Malformed { reason: "a directory is read where no page begins".into() }
 }
+
+#[cfg(test)]
+mod tests;

@@ -124,3 +124,121 @@ fn a_directory_replaced_by_an_object_gets_another_number() {
     assert_eq!(table.record("d", Facts::directory(), now), directory);
     assert_ne!(table.record("d", object("1", 5), now), directory);
 }
+
+#[test]
+fn the_names_told_longest_ago_are_surplus_files_before_directories() {
+    let mut table = table(4);
+    let now = Instant::now();
+    let directory = table.record("d", Facts::directory(), now);
+    table.remember(directory);
+    for number in 0..4 {
+        let ino = table.record(&format!("d/n{number}"), object("1", 5), now);
+        table.remember(ino);
+    }
+    // Whoever is told again is no longer the oldest.
+    let first = table.find("d/n0").expect("recorded");
+    table.remember(first);
+    let surplus = table.surplus().expect("five are too many");
+    assert_eq!(surplus, Surplus { parent: directory, name: "n1".into() });
+    let second = table.find("d/n1").expect("still there: the kernel has not forgotten it");
+    table.forget(second, 1);
+    assert_eq!(table.surplus(), None);
+    for number in [0, 2, 3] {
+        let ino = table.find(&format!("d/n{number}")).expect("recorded");
+        table.forget(ino, 2);
+    }
+    for number in 0..5 {
+        let ino = table.record(&format!("e{number}"), Facts::directory(), now);
+        table.remember(ino);
+    }
+    assert_eq!(table.surplus(), Some(Surplus { parent: ROOT, name: "d".into() }));
+}
+
+#[test]
+fn a_file_without_its_name_is_not_asked_to_be_dropped() {
+    let mut table = table(1);
+    let now = Instant::now();
+    for etag in ["1", "2", "3"] {
+        let ino = table.record("a", object(etag, 5), now);
+        table.remember(ino);
+    }
+    assert_eq!(table.surplus(), None, "the oldest has lost its name to the newest");
+    assert_eq!(table.in_use(), 4);
+}
+
+#[test]
+fn a_file_proves_the_directories_that_it_is_in() {
+    let mut table = table(10);
+    let early = Instant::now();
+    let late = early + std::time::Duration::from_secs(1);
+    let above = table.record("d", Facts::directory(), early);
+    table.record("d/e", Facts::directory(), early);
+    let file = table.record("d/e/a", with_headers(object("1", 5)), late);
+    table.prove_above(file, late);
+    table.bear_witness(file);
+    assert_eq!(table.node(above).expect("recorded").checked, Some(late));
+    assert_eq!(table.witness(above).as_deref(), Some("d/e/a"));
+    table.record_absent("d/e/a", late);
+    assert_eq!(table.witness(above), None);
+}
+
+#[test]
+fn headers_that_make_another_kind_of_file_give_another_number() {
+    let mut table = table(10);
+    let now = Instant::now();
+    let kind = |kind| Facts { kind: Some(kind), ..with_headers(object("1", 5)) };
+    let file = table.record("a", kind(Kind::File), now);
+    assert_eq!(table.record("a", kind(Kind::File), now), file);
+    // A listing of another write does not tell.
+    assert_eq!(table.record("a", object("1", 6), now), file);
+    let link = table.record("a", kind(Kind::Symlink), now);
+    assert_ne!(link, file);
+    let turned = Facts { target: Some(Arc::from(&b"elsewhere"[..])), ..kind(Kind::Symlink) };
+    assert_ne!(table.record("a", turned, now), link);
+}
+
+#[test]
+fn what_a_marker_said_outlives_being_seen_as_a_prefix() {
+    let mut table = table(10);
+    let early = Instant::now();
+    let late = early + std::time::Duration::from_secs(1);
+    let attributes = Attributes { uid: 33, ..Attributes::implicit_directory(&DEFAULTS) };
+    let known = |checked| Facts::known_directory(attributes.clone(), Xattrs::default(), None, checked);
+    let ino = table.record("d", known(early), early);
+    assert_eq!(table.record("d", Facts::directory(), late), ino);
+    let uid =
+        |table: &Table| table.node(ino).and_then(|node| node.facts.attributes.clone()).map(|known| known.uid);
+    assert_eq!(uid(&table), Some(33));
+    // The marker was asked about before the directory was proved, and answers all the same.
+    let newer = Attributes { uid: 34, ..attributes.clone() };
+    let between = early + std::time::Duration::from_millis(500);
+    table.record("d", Facts::known_directory(newer, Xattrs::default(), None, between), between);
+    assert_eq!(uid(&table), Some(34));
+    assert_eq!(table.node(ino).expect("recorded").checked, Some(late));
+}
+
+#[test]
+fn every_byte_is_counted_and_none_is_left_when_all_is_gone() {
+    let mut table = table(1000);
+    let now = Instant::now();
+    for number in 0..100 {
+        let name = format!("{}{number}", "n".repeat(number));
+        let ino = table.record(&name, object("1", 5), now);
+        if number % 3 == 0 {
+            table.remember(ino);
+        }
+        let metadata = [("xattr".to_string(), "{\"user.a\":\"dg==\"}".to_string())];
+        let facts = Facts { xattrs: Xattrs::of(&metadata), ..with_headers(object("1", 5)) };
+        assert_eq!(table.record(&name, facts, now), ino);
+    }
+    let paths: u64 = (0..100).map(|number: u64| number + number.to_string().len() as u64).sum();
+    let xattr = Xattrs::of(&[("xattr".to_string(), "{\"user.a\":\"dg==\"}".to_string())]).bytes();
+    assert_eq!(table.bytes(), paths + 100 * (NODE_BYTES + xattr));
+    for number in 0..100 {
+        let name = format!("{}{number}", "n".repeat(number));
+        let ino = table.find(&name).expect("recorded");
+        table.record_absent(&name, now);
+        table.forget(ino, 1);
+    }
+    assert_eq!((table.bytes(), table.in_use()), (0, 1));
+}
