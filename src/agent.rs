@@ -24,6 +24,7 @@
 //! exited and starts them on the proven mount. Containers of ECS are left to ECS, which would replace
 //! a stopped one at once.
 
+pub mod live;
 pub mod plan;
 pub mod state;
 pub mod status;

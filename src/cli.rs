@@ -6,8 +6,10 @@
 //!     +--> usage: 64      --help, --version: 0
 //! ```
 
+mod agent;
 pub mod arguments;
 mod config;
+mod demo;
 mod mount;
 
 use std::ffi::OsString;
@@ -15,7 +17,10 @@ use std::ffi::OsString;
 use clap::{Parser, Subcommand};
 
 use crate::error::{self, Advise, Exit};
-use arguments::{CheckArguments, GlobalArguments, HelperArguments, MountArguments, ShowArguments};
+use arguments::{
+    CheckArguments, DemoArguments, GlobalArguments, HelperArguments, MountArguments, ProbeArguments,
+    RunArguments, ShowArguments, StatusArguments, WaitArguments,
+};
 
 /// Serves maps out of an S3 bucket on a stock ECS host
 ///
@@ -33,11 +38,21 @@ pub struct Cli {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Look after this host: mount, watch, repair; the daemon
+    Run(RunArguments),
     /// Mount one bucket, in the foreground, without an agent
     Mount(MountArguments),
+    /// Show the chain, one line a link, and explain the first fault
+    Status(StatusArguments),
+    /// Wait until every mount is proven
+    Wait(WaitArguments),
     /// Check or show the configuration
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Play the whole chain on this machine, with a directory as the bucket
+    Demo(DemoArguments),
+    #[command(name = crate::probe::MOUNT_COMMAND, hide = true)]
+    ProbeMount(ProbeArguments),
 }
 
 /// What to do with the configuration.
@@ -82,14 +97,23 @@ pub fn parse<T: Parser>(words: impl IntoIterator<Item = OsString>) -> Result<T, 
 /// What clap says, in the form in which mapkeeper speaks.
 fn usage_text(error: &clap::Error) -> String {
     let text = error.render().to_string();
-    let text = text.strip_prefix("error: ").unwrap_or(&text).replace("\n  tip: ", "\nhint: ");
-    format!("mapkeeper: {text}")
+    match text.strip_prefix("error: ") {
+        Some(wrong) => format!("mapkeeper: {}", wrong.replace("\n  tip: ", "\nhint: ")),
+        // No command at all: the help itself.
+        None => text,
+    }
 }
 
 /// Runs a command to its end and prints what went wrong.
 pub fn run(cli: &Cli) -> Exit {
+    let runtime_dir = &cli.global.runtime_dir;
     match &cli.command {
+        Command::Run(arguments) => blocking(agent::run(arguments, runtime_dir)),
         Command::Mount(arguments) => blocking(mount::foreground(arguments)),
+        Command::Status(arguments) => blocking(agent::status(arguments, runtime_dir)),
+        Command::Wait(arguments) => blocking(agent::wait(arguments, runtime_dir)),
+        Command::Demo(arguments) => blocking(demo::demo(arguments)),
+        Command::ProbeMount(arguments) => agent::probe_mount(arguments),
         Command::Config(ConfigCommand::Check(arguments)) => ended(config::check(arguments)),
         Command::Config(ConfigCommand::Show(arguments)) => ended(config::show(arguments)),
     }
@@ -101,7 +125,7 @@ pub fn run_helper(arguments: &HelperArguments) -> Exit {
 }
 
 /// Runs a command on the single-threaded runtime of this process.
-fn blocking<E: Advise + 'static>(command: impl Future<Output = Result<(), E>>) -> Exit {
+fn blocking<T: Into<Exit>, E: Advise + 'static>(command: impl Future<Output = Result<T, E>>) -> Exit {
     match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => ended(runtime.block_on(command)),
         Err(error) => {
@@ -112,9 +136,9 @@ fn blocking<E: Advise + 'static>(command: impl Future<Output = Result<(), E>>) -
 }
 
 /// Prints an error as people meet it, once, and gives its code.
-pub fn ended<E: Advise + 'static>(result: Result<(), E>) -> Exit {
+pub fn ended<T: Into<Exit>, E: Advise + 'static>(result: Result<T, E>) -> Exit {
     match result {
-        Ok(()) => Exit::Success,
+        Ok(done) => done.into(),
         Err(error) => {
             eprint!("{}", error::report(&error));
             error.exit()

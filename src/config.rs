@@ -62,20 +62,18 @@ impl Loaded {
     ///
     /// # Errors
     ///
-    /// A named file that is absent, a file that is not TOML, or every fault of the configuration at
-    /// once.
+    /// A file that is absent (the standard one only if the environment says nothing), a file that is
+    /// not TOML, or every fault of the configuration at once.
     pub fn read(
         file: &ConfigFile,
         environment: impl IntoIterator<Item = (OsString, OsString)>,
     ) -> Result<Loaded, ConfigError> {
+        let environment = Layer::environment(environment);
         let from_file = match file {
             ConfigFile::Named(path) => Layer::file(path)?,
-            ConfigFile::Standard => match Layer::file(Path::new(DEFAULT_FILE)) {
-                Err(ConfigError::Absent { .. }) => Layer::default(),
-                read => read?,
-            },
+            ConfigFile::Standard => standard_layer(Path::new(DEFAULT_FILE), &environment)?,
         };
-        Loaded::from_layers(vec![from_file, Layer::environment(environment)])
+        Loaded::from_layers(vec![from_file, environment])
     }
 
     /// Lays `layers` over the defaults, the last uppermost, and checks the result.
@@ -112,16 +110,29 @@ impl Loaded {
     }
 }
 
+/// The settings in the standard file; without it none, if the environment has some.
+fn standard_layer(path: &Path, environment: &Layer) -> Result<Layer, ConfigError> {
+    match Layer::file(path) {
+        Err(ConfigError::Absent { .. }) if !environment.is_empty() => Ok(Layer::default()),
+        read => read,
+    }
+}
+
 /// A setting that is accepted and checked, and that this version does not act on.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Notice {
-    /// The setting, or the table, as it is written.
-    pub key: String,
+pub enum Notice {
+    /// The setting, or the table, changes nothing.
+    NoEffect { key: String },
+    /// The mount of this setting cannot be served: see [`Mount::refusal`].
+    Refused { key: String },
 }
 
 impl fmt::Display for Notice {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "`{}` has no effect in this version", self.key)
+        match self {
+            Notice::NoEffect { key } => write!(out, "`{key}` has no effect in this version"),
+            Notice::Refused { key } => write!(out, "`{key}` is refused by `run` and `mount` in this version"),
+        }
     }
 }
 
@@ -169,25 +180,26 @@ pub struct Config {
 impl Config {
     /// Everything that is set and that this version does not act on.
     pub fn notices(&self) -> Vec<Notice> {
-        let mut keys = Vec::new();
+        let mut notices = Vec::new();
         for (number, mount) in self.mounts.iter().enumerate() {
             if !mount.read_only {
-                keys.push(format!("mount[{number}].read_only = false"));
+                notices.push(Notice::Refused { key: format!("mount[{number}].read_only = false") });
             }
             if !matches!(mount.source, Source::S3 { .. }) {
-                keys.push(format!("mount[{number}].source = \"{}\"", mount.source));
+                let key = format!("mount[{number}].source = \"{}\"", mount.source);
+                notices.push(Notice::Refused { key });
             }
             if mount.disk_cache > 0 {
-                keys.push(format!("mount[{number}].disk_cache"));
+                notices.push(Notice::NoEffect { key: format!("mount[{number}].disk_cache") });
             }
         }
         if self.ecs.is_some() {
-            keys.push("ecs".to_owned());
+            notices.push(Notice::NoEffect { key: "ecs".to_owned() });
         }
         if self.health.is_some() {
-            keys.push("health.listen".to_owned());
+            notices.push(Notice::NoEffect { key: "health.listen".to_owned() });
         }
-        keys.into_iter().map(|key| Notice { key }).collect()
+        notices
     }
 }
 

@@ -103,6 +103,12 @@ impl Exit {
     }
 }
 
+impl From<()> for Exit {
+    fn from((): ()) -> Exit {
+        Exit::Success
+    }
+}
+
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> ExitCode {
         ExitCode::from(exit.code())

@@ -31,6 +31,9 @@ const CONNECTIONS: &str = "/sys/fs/fuse/connections";
 /// Most layers that are ever taken from one path: more is a mistake of somebody's, and an endless loop of ours.
 const LAYERS_MAX: usize = 32;
 
+/// Symbolic links followed in one path at the most, as in the kernel.
+const LINKS_MAX: usize = 40;
+
 /// Whether a mount point that does not exist is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MissingDirectory {
@@ -221,29 +224,30 @@ pub async fn attach(
     if !nix::unistd::geteuid().is_root() {
         return Err(AttachError::NotRoot);
     }
-    let made = prepare(&spec.path, how.missing)?;
+    let path = resolved(&spec.path)?;
+    let made = prepare(&path, how.missing)?;
     let attached = async {
-        let path = spec.path.canonicalize();
-        let path = path.map_err(|source| AttachError::Unusable { path: spec.path.clone(), source })?;
-        // The configured path may lead, through a symbolic link, to one where something is mounted.
-        refuse_mounted(&path)?;
         let runtime = runtime()?;
         let region = spec.region.as_deref().or(region);
         let sdk = aws::sdk_config(region, spec.profile.as_deref(), Some(credentials.provider())).await;
         let endpoint = Endpoint { url: spec.endpoint_url.clone(), path_style: spec.path_style };
         let store = Arc::new(S3::new(&sdk, &endpoint, bucket));
         let mounted = fs::mount(store, &path, options(spec, prefix, how.flags), runtime).await;
-        mounted.map_err(|source| AttachError::Mount { origin: spec.source.to_string(), path, source })
+        mounted.map_err(|source| AttachError::Mount {
+            origin: spec.source.to_string(),
+            path: path.clone(),
+            source,
+        })
     };
     match attached.await {
         Ok(session) => {
-            tracing::info!(mount = %spec.name, device = %session.device(), path = ?spec.path, "mount serves");
+            tracing::info!(mount = %spec.name, device = %session.device(), ?path, "mount serves");
             Ok(Mounted { session })
         }
         Err(error) => {
             if made {
                 // Only ever an empty directory that was made a moment ago.
-                let _ = std::fs::remove_dir(&spec.path);
+                let _ = std::fs::remove_dir(&path);
             }
             Err(error)
         }
@@ -267,6 +271,28 @@ fn options(spec: &config::Mount, prefix: &str, flags: KernelFlags) -> Options {
         },
         memory: spec.memory,
     }
+}
+
+/// The path as the kernel will name it: symbolic links followed, without touching what is mounted where they lead.
+fn resolved(path: &Path) -> Result<PathBuf, AttachError> {
+    let unusable = |source| AttachError::Unusable { path: path.to_path_buf(), source };
+    let mut at = path.to_path_buf();
+    for _ in 0..LINKS_MAX {
+        if let (Some(parent), Some(name)) = (at.parent(), at.file_name()) {
+            match parent.canonicalize() {
+                Ok(parent) => at = parent.join(name),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(at),
+                Err(error) => return Err(unusable(error)),
+            }
+        }
+        refuse_mounted(&at)?;
+        match std::fs::read_link(&at) {
+            Ok(target) => at = at.parent().unwrap_or(Path::new("/")).join(target),
+            // No link, or nothing there.
+            Err(_) => return Ok(at),
+        }
+    }
+    Err(unusable(io::Error::from_raw_os_error(libc::ELOOP)))
 }
 
 /// Makes sure that `path` is an empty directory on which nothing is mounted; whether it had to be made.

@@ -466,6 +466,7 @@ mod tests {
         let url = format!("http://{}/", listener.local_addr().unwrap());
         let server = async {
             let (mut stream, _) = listener.accept().await.unwrap();
+            let _ = stream.read(&mut [0; 4096]).await.unwrap();
             stream.write_all(b"HTTP/1.0 200 OK\r\n\r\n").await.unwrap();
             while stream.write_all(&[b'x'; 65536]).await.is_ok() {}
         };

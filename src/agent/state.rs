@@ -92,12 +92,12 @@ pub struct Observation {
 /// Whether requests to S3 can be signed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CredentialsSeen {
-    /// They are there, and nobody has refused them.
     Held,
     /// There are none.
-    Missing(String),
-    /// They are there and were refused.
-    Refused(String),
+    Missing {
+        reason: String,
+        hint: Option<String>,
+    },
 }
 
 /// One mount, seen from three sides.
@@ -243,7 +243,6 @@ pub enum ServiceSeen {
 #[serde(rename_all = "snake_case")]
 pub enum Trigger {
     CredentialsMissing,
-    CredentialsRefused,
     /// Nothing is mounted at the path.
     NothingMounted,
     /// The mount of a mapkeeper process that is gone.
@@ -458,6 +457,9 @@ pub struct Timing {
     /// Consecutive failed looks at a service, and their shortest span, before a restart.
     pub confirm_looks: u32,
     pub confirm_for: Duration,
+    /// A fault of a target that was well this long is a new one: the first attempt at it needs no
+    /// pause, although attempts still count. The span after which Docker resets its own delay.
+    pub steady_after: Duration,
     /// Attempts are forgotten after the target was well this long.
     pub forgive_after: Duration,
     /// ECS has this long to replace a container that ended.
@@ -502,6 +504,7 @@ impl Default for Timing {
             start_grace: seconds(20),
             confirm_looks: 3,
             confirm_for: seconds(2),
+            steady_after: seconds(10),
             forgive_after: seconds(300),
             replacement_deadline: seconds(120),
             // A failed mount disturbs nobody: short pauses, so that it is back soon after S3 is.
@@ -511,9 +514,9 @@ impl Default for Timing {
                 cap: seconds(8),
                 slow: seconds(60),
             },
-            // A restart interrupts a service that may half work: long pauses, few attempts.
-            restart: Budget { attempts: 3, base: seconds(5), cap: seconds(60), slow: seconds(600) },
-            recreate: Budget { attempts: 6, base: seconds(1), cap: seconds(10), slow: seconds(60) },
+            // A restart interrupts a service that may half work: longer pauses, fewer attempts.
+            restart: Budget { attempts: 5, base: seconds(1), cap: seconds(60), slow: seconds(600) },
+            recreate: Budget { attempts: 8, base: seconds(1), cap: seconds(10), slow: seconds(60) },
         }
     }
 }

@@ -39,6 +39,11 @@ pub const VERSION: u32 = 1;
 /// How many events a document remembers.
 pub const EVENTS: usize = 20;
 
+/// How often a watched document is looked at.
+const WATCH_EVERY: Duration = Duration::from_millis(500);
+/// Puts the cursor of a terminal at its upper left and clears everything below.
+const CLEAR: &str = "\x1b[H\x1b[J";
+
 const FILE: &str = "status.json";
 const LOCK: &str = "agent.lock";
 
@@ -378,6 +383,38 @@ pub async fn wait(dir: &Path, limit: Duration) -> Result<(), WaitError> {
             return Err(WaitError::TimedOut { limit, missing });
         }
         tokio::time::sleep(Duration::from_millis(100).min(deadline - now)).await;
+    }
+}
+
+/// What becomes of a screen when the next one is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Screens {
+    /// It is replaced, as suits a terminal.
+    Replaced,
+    /// It stays above the next one.
+    Kept,
+}
+
+/// Shows the document again whenever its screen changes, until it cannot be written any more; returns
+/// why.
+pub async fn watch(dir: &Path, style: Style, screens: Screens, mut out: impl Write) -> io::Error {
+    let mut shown = String::new();
+    loop {
+        let screen = match read(dir) {
+            Ok(report) => render(&report, style),
+            Err(error) => crate::error::report(&error),
+        };
+        if screen != shown {
+            let text = match screens {
+                Screens::Replaced => format!("{CLEAR}{screen}"),
+                Screens::Kept => screen.clone(),
+            };
+            if let Err(error) = out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+                return error;
+            }
+            shown = screen;
+        }
+        tokio::time::sleep(WATCH_EVERY).await;
     }
 }
 

@@ -10,6 +10,7 @@ use std::time::Duration;
 use clap::{Args, Parser};
 
 use crate::config::{ConfigFile, quantity};
+use crate::mountinfo::Device;
 
 /// What every command takes.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
@@ -103,6 +104,16 @@ pub struct WaitArguments {
     pub timeout: Duration,
 }
 
+/// `mapkeeper probe-mount`: what the agent's children do.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct ProbeArguments {
+    /// Directory to look at
+    pub path: PathBuf,
+    /// Device that is expected there, as in /proc/self/mountinfo; another one is not listed
+    #[arg(long, value_name = "MAJOR:MINOR", value_parser = device)]
+    pub expect_device: Option<Device>,
+}
+
 /// `mapkeeper config check`
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 #[command(after_help = "Exit status: 0 valid (warnings are allowed), 64 faults; all of them are listed.")]
@@ -170,6 +181,10 @@ pub struct HelperArguments {
 /// Whether the program was started under the name by which mount(8) knows it.
 pub fn called_as_helper(program: Option<&OsString>) -> bool {
     program.and_then(|program| Path::new(program).file_name()) == Some(OsStr::new("mount.mapkeeper"))
+}
+
+fn device(text: &str) -> Result<Device, String> {
+    text.parse().map_err(|()| "expected MAJOR:MINOR".to_owned())
 }
 
 fn duration(text: &str) -> Result<Duration, String> {

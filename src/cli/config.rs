@@ -35,11 +35,9 @@ pub(super) fn show(arguments: &ShowArguments) -> Result<(), ConfigError> {
 }
 
 fn warn(loaded: &Loaded) {
-    let refusals =
-        loaded.config.mounts.iter().filter_map(|mount| mount.refusal()).map(|refusal| refusal.to_string());
     let notices = loaded.config.notices().into_iter().map(|notice| notice.to_string());
     let warnings = loaded.warnings.iter().map(ToString::to_string);
-    for line in warnings.chain(notices).chain(refusals) {
+    for line in warnings.chain(notices) {
         eprintln!("warning: {line}");
     }
 }

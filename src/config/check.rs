@@ -56,8 +56,7 @@ fn taken(entries: &Entries, claims: &[(KeyPath, String)], what: &'static str, fa
 
 fn mount_points(entries: &Entries, claims: &[(KeyPath, PathBuf)], faults: &mut Vec<Fault>) {
     for (number, (path, point)) in claims.iter().enumerate() {
-        let others =
-            || claims.iter().enumerate().filter(|(other, _)| *other != number).map(|(other, c)| (other, c));
+        let others = || claims.iter().enumerate().filter(|(other, _)| *other != number);
         let same = others().find(|(other, (_, known))| *other < number && known == point);
         let above = others().find(|(_, (_, known))| known != point && point.starts_with(known));
         let problem = match (same, above) {

@@ -89,6 +89,7 @@ mod tests {
             ("http://127.0.0.1:9000", "http://127.0.0.1:9000"),
             ("https://user:pa/s?s@host/x?map=a&token=t", "https://[redacted]@host/x?map=a&token=[redacted]"),
             ("http://host/?map=a&token=x@y&b=c", "http://[redacted]@&b=c"),
+            ("http://user:p@ss@host/", "http://[redacted]@host/"),
             ("http://host/?token=x&b=c@d", "http://[redacted]@d"),
             ("host=db Password=hunter2", "[redacted]"),
             ("AKIAABCDEFGHIJKLMNOP:abc", "[redacted]"),

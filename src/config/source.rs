@@ -144,6 +144,11 @@ impl Layer {
         self.faults.push(fault);
     }
 
+    /// Whether the source says nothing at all, right or wrong.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty() && self.faults.is_empty()
+    }
+
     fn insert(&mut self, path: KeyPath, value: Value, origin: Origin) {
         self.entries.insert(path, Entry { value, origin });
     }

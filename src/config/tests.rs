@@ -1,8 +1,8 @@
 use std::collections::BTreeSet;
 
-use proptest::prelude::*;
-
 use super::*;
+
+mod round_trip;
 
 /// A configuration that is valid and as short as it can be.
 const LEAST: &str = "[[mount]]\nsource = \"s3://maps\"\npath = \"/srv/maps\"\n";
@@ -207,6 +207,18 @@ fn limits_include_their_ends() {
             format!("/c.toml:5: credentials.refresh = \"{refresh}\": expected a duration from 1s to 1d");
         assert_eq!(found, if valid { vec![] } else { vec![expected] });
     }
+}
+
+#[test]
+fn a_probe_may_take_as_long_as_its_interval_and_no_longer() {
+    let found = |interval: &str| {
+        let probe = format!("probe = {{ url = \"http://h/\", interval = \"{interval}\", timeout = \"5s\" }}");
+        faults(&format!("{LEAST}[container]\nname = \"a1\"\n{probe}\n"))
+    };
+    assert_eq!(found("5s"), Vec::<String>::new());
+    let expected = "/c.toml:6: container.probe.timeout = \"5s\": longer than the interval of 4999ms, so questions \
+                    would pile up";
+    assert_eq!(found("4999ms"), [expected]);
 }
 
 #[test]
@@ -495,9 +507,9 @@ fn what_has_no_effect_yet_is_said() {
     let notices: Vec<String> =
         load(&text).expect("valid").config.notices().iter().map(ToString::to_string).collect();
     let expected = [
-        "`mount[0].read_only = false` has no effect in this version",
+        "`mount[0].read_only = false` is refused by `run` and `mount` in this version",
         "`mount[0].disk_cache` has no effect in this version",
-        "`mount[1].source = \"external:\"` has no effect in this version",
+        "`mount[1].source = \"external:\"` is refused by `run` and `mount` in this version",
         "`ecs` has no effect in this version",
         "`health.listen` has no effect in this version",
     ];
@@ -540,6 +552,18 @@ fn a_file_that_cannot_be_a_configuration_is_named() {
 }
 
 #[test]
+fn the_standard_file_may_be_absent_where_the_environment_speaks() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let path = directory.path().join("c.toml");
+    let layer = |name: &str| Layer::environment([(name.into(), "x".into())]);
+    assert!(matches!(standard_layer(&path, &layer("PATH")), Err(ConfigError::Absent { .. })));
+    assert!(standard_layer(&path, &layer("MAPKEEPER_REGION")).is_ok_and(|layer| layer.is_empty()));
+    assert!(standard_layer(&path, &layer("MAPKEEPER_REGOIN")).is_ok_and(|layer| layer.is_empty()));
+    std::fs::write(&path, LEAST).expect("writes");
+    assert!(standard_layer(&path, &layer("PATH")).is_ok_and(|layer| !layer.is_empty()));
+}
+
+#[test]
 fn the_documentation_names_every_key_and_its_default() {
     let document = include_str!("../../docs/configuration.md");
     let rows = document.lines().filter_map(|line| line.strip_prefix("| `")?.strip_suffix(" |"));
@@ -558,66 +582,4 @@ fn the_documentation_names_every_key_and_its_default() {
     let example =
         document.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).expect("an example");
     assert_eq!(load(example).expect("a valid example").config, load(FULL).expect("valid").config);
-}
-
-fn short_text() -> impl Strategy<Value = String> {
-    "[a-zA-Z0-9 äß\"\\\\\t\n#=.-]{0,12}"
-}
-
-prop_compose! {
-    fn configurations()(
-        numbers in any::<(u32, u32, u32, u32)>(),
-        flags in any::<(bool, bool)>(),
-        bytes in (16_u64 << 20).., disk in any::<u64>(),
-        millis in 0..=3_600_000_u64, interval in 1_000..=3_600_000_u64,
-        variables in proptest::collection::btree_map("[A-LN-Z]{1,6}", short_text(), 0..4),
-        port in 1..=u16::MAX, prefix in "[a-z]{0,5}",
-    ) -> Config {
-        let variables: BTreeMap<String, String> =
-            variables.into_iter().filter(|(name, _)| !redact::names_a_secret(name)).collect();
-        let source = Source::S3 { bucket: "maps".into(), prefix: if prefix.is_empty() { prefix } else { prefix + "/" } };
-        let mount = Mount {
-            name: "m".into(), source, path: "/srv/m".into(), read_only: flags.0,
-            freshness: Duration::from_millis(millis), uid: numbers.0 & 0x7fff_ffff, gid: numbers.1 & 0x7fff_ffff,
-            file_mode: numbers.2 % 0o1000, dir_mode: numbers.3 % 0o1000, memory: bytes, disk_cache: disk,
-            max_stale: Duration::from_millis(millis * 7), endpoint_url: None, path_style: flags.1,
-            region: flags.0.then(|| "eu-west-1".to_owned()), profile: None,
-        };
-        let probe = Probe {
-            url: format!("http://127.0.0.1:{port}/"), expect: if flags.0 { Expect::Wms } else { Expect::Http },
-            interval: Duration::from_millis(interval), timeout: Duration::from_millis(interval.div_ceil(2)),
-        };
-        let selector = if flags.1 { Selector::Name("a1".into()) }
-            else { Selector::Match { label: Some("role".into()), image: None } };
-        let container = Container {
-            owner: Owner::Ecs, selector, image: None,
-            ports: vec![Port { host_ip: None, host: port, container: 80, protocol: Protocol::Tcp }],
-            binds: vec![], environment: variables, probe: Some(probe),
-        };
-        Config {
-            region: None, credentials: Credentials { secret: None, refresh: Duration::from_secs(60) },
-            mounts: vec![mount], containers: vec![container; usize::from(numbers.0 % 2 == 0)], ecs: None, health: None,
-        }
-    }
-}
-
-proptest! {
-    #[test]
-    fn what_is_shown_reads_back_the_same(config in configurations(), origins in any::<bool>()) {
-        let origins = if origins { Origins::Shown } else { Origins::Hidden };
-        let text = show::toml(&config, &Entries::default(), origins);
-        prop_assert_eq!(load(&text).expect("valid").config, config, "{}", text);
-    }
-
-    #[test]
-    fn no_text_makes_it_panic(text in any::<String>(), key in 0..KEYS.len(), number in any::<u64>()) {
-        let _ = load(&text);
-        let variable = variable_of(&KEYS[key]);
-        let _ = load_with(LEAST, &[(variable.as_str(), text.replace('\0', "").as_str())]);
-        let _ = load_with(LEAST, &[(variable.as_str(), number.to_string().as_str())]);
-        let name = KEYS[key].path.replace("[]", "").replace('*', "name");
-        for value in [number.to_string(), key::quoted(&text), format!("[{number}]"), format!("{{ a = {number} }}")] {
-            let _ = load(&format!("{name} = {value}\n{LEAST}"));
-        }
-    }
 }

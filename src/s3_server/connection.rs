@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
+use hyper::header::HeaderValue;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
@@ -47,13 +48,14 @@ pub(super) struct Front {
 #[error("the connection breaks instead of an answer")]
 struct Broken;
 
-/// Serves connections until `stop` is sent or dropped, then drops them all.
+/// Serves connections until `stop` is sent or dropped. When this returns the port is free and all connections are
+/// closed.
 pub(super) async fn serve(listener: TcpListener, front: Front, mut stop: oneshot::Receiver<Infallible>) {
     let mut connections = JoinSet::new();
     loop {
         // Cancel-safe: a oneshot keeps its state, accept loses no connection, join_next no task.
         let accepted = tokio::select! {
-            _ = &mut stop => return,
+            _ = &mut stop => break,
             accepted = listener.accept() => accepted,
             Some(_) = connections.join_next() => continue,
         };
@@ -68,6 +70,8 @@ pub(super) async fn serve(listener: TcpListener, front: Front, mut stop: oneshot
             }
         }
     }
+    drop(listener);
+    connections.shutdown().await;
 }
 
 async fn connection(stream: TcpStream, front: Front) {
@@ -116,7 +120,7 @@ async fn answer(
         Some(Action::StallAfter { bytes }) => spoil = Some(Spoil::Stall { at: bytes }),
         Some(Action::FlipBit { offset }) => spoil = Some(Spoil::FlipBit { at: offset }),
     }
-    let answered = match refusal {
+    let mut answered = match refusal {
         Some(refusal) => refuse(request, refusal).await,
         None => front.s3.call(request.map(s3s::Body::from)).await.map_err(|error| {
             tracing::warn!(error = ?error, "no answer to an S3 request");
@@ -126,6 +130,7 @@ async fn answer(
     // Not in steps: a delay comes on top of the latency, as a slow disk comes on top of a long line.
     tokio::time::sleep(control.next_latency() + delay).await;
     ticket.answered(answered.status().as_u16());
+    answered.headers_mut().insert("x-amz-request-id", HeaderValue::from(ticket.number));
     Ok(answered.map(|body| AnswerBody::new(body, ticket, breaker, spoil, control.bandwidth())))
 }
 

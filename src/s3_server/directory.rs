@@ -27,7 +27,7 @@ use serde::{Deserialize, Serialize};
 
 use super::condition::WriteCondition;
 use super::error::StoreError;
-use super::file::{OpenFile, last_modified};
+use super::file::{OpenFile, last_modified, tag};
 use super::listing::Cursor;
 use super::object::{Attributes, Checksums, Content, EntityTag, FRAME_BYTES, Object};
 
@@ -192,18 +192,12 @@ impl DirectoryBucket {
         self.writing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn judge(
-        &self,
-        key: &str,
-        place: &Place<'_>,
-        condition: &WriteCondition,
-    ) -> Result<Option<EntityTag>, StoreError> {
+    fn judge(&self, key: &str, place: &Place<'_>, condition: &WriteCondition) -> Result<(), StoreError> {
         let current = match self.find(key, place)? {
             Some(file) => Some(self.object(key, place, file)?.tag),
             None => None,
         };
-        condition.judge(current.as_ref()).map_err(|refusal| StoreError::refused(key, refusal))?;
-        Ok(current)
+        condition.judge(current.as_ref()).map_err(|refusal| StoreError::refused(key, refusal))
     }
 
     pub fn write(
@@ -279,18 +273,28 @@ impl DirectoryBucket {
         self.object(key, place, file)
     }
 
-    /// Replaces the attributes of a file in place: its content, and so its tag, stay as they are.
+    /// Replaces the attributes of a file in place: its content, and so its tag, stay as they are. `of` is the version
+    /// whose checksums are among the attributes.
     pub fn write_attributes(
         &self,
         key: &str,
-        attributes: &Attributes,
+        of: &EntityTag,
+        mut attributes: Attributes,
         condition: &WriteCondition,
     ) -> Result<Arc<Object>, StoreError> {
         let place = Place::of(key)?;
         let _writing = self.lock();
         self.judge(key, &place, condition)?;
         let file = self.find(key, &place)?.ok_or_else(|| StoreError::NoSuchKey { key: key.to_owned() })?;
-        self.store(key, &file, attributes)?;
+        let found = file.metadata().map_err(|source| StoreError::File {
+            action: "examine",
+            key: key.to_owned(),
+            source,
+        })?;
+        if tag(&found) != *of {
+            attributes.checksums = Checksums::default();
+        }
+        self.store(key, &file, &attributes)?;
         self.object(key, &place, file).map(Arc::new)
     }
 
@@ -307,7 +311,7 @@ impl DirectoryBucket {
             };
         }
         let found = file.metadata().map_err(failed)?;
-        let stored = Stored { attributes: attributes.clone(), tag: super::file::tag(&found).to_string() };
+        let stored = Stored { attributes: attributes.clone(), tag: tag(&found).to_string() };
         let text = serde_json::to_vec(&stored).map_err(|error| failed(error.into()))?;
         fs::fsetxattr(file, ATTRIBUTES, &text, XattrFlags::empty()).map_err(|errno| failed(errno.into()))
     }

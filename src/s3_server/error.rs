@@ -81,3 +81,105 @@ impl From<StoreError> for S3Error {
         answer
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn named(text: &str) -> String {
+        text.to_owned()
+    }
+
+    /// Every error with its code and its text.
+    fn all() -> Vec<(StoreError, &'static str, u16, &'static str)> {
+        let key = || named("k");
+        let deleted = |by_version| StoreError::Deleted { key: key(), marker: None, by_version };
+        let file = StoreError::File { action: "read", key: key(), source: io::Error::other("disk") };
+        vec![
+            (StoreError::NoSuchBucket { bucket: named("b") }, "NoSuchBucket", 404, "no bucket \"b\""),
+            (
+                StoreError::BucketExists { bucket: named("b") },
+                "BucketAlreadyOwnedByYou",
+                409,
+                "bucket \"b\" exists already",
+            ),
+            (
+                StoreError::BucketNotEmpty { bucket: named("b") },
+                "BucketNotEmpty",
+                409,
+                "bucket \"b\" is not empty",
+            ),
+            (StoreError::NoSuchKey { key: key() }, "NoSuchKey", 404, "no object \"k\""),
+            (
+                StoreError::NoSuchVersion { key: key(), version: named("v") },
+                "NoSuchVersion",
+                404,
+                "no version \"v\" of object \"k\"",
+            ),
+            (deleted(false), "NoSuchKey", 404, "object \"k\" is deleted"),
+            (deleted(true), "MethodNotAllowed", 405, "object \"k\" is deleted"),
+            (
+                StoreError::Unmet { key: key(), condition: "If-Match" },
+                "PreconditionFailed",
+                412,
+                "condition If-Match does not hold for object \"k\"",
+            ),
+            (
+                StoreError::NotAFile { key: key(), reason: "a segment is empty" },
+                "InvalidArgument",
+                400,
+                "key \"k\" cannot be a file of the directory: a segment is empty",
+            ),
+            (
+                StoreError::DirectoryOnly { missing: "keeps no versions" },
+                "NotImplemented",
+                501,
+                "a directory as a bucket keeps no versions",
+            ),
+            (
+                StoreError::NoSuchUpload { upload: named("u") },
+                "NoSuchUpload",
+                404,
+                "no multipart upload \"u\"",
+            ),
+            (
+                StoreError::InvalidPart { number: 3, reason: "was not uploaded" },
+                "InvalidPart",
+                400,
+                "part 3 of the upload was not uploaded",
+            ),
+            (
+                StoreError::PartOrder,
+                "InvalidPartOrder",
+                400,
+                "parts of the upload are not in ascending order",
+            ),
+            (
+                StoreError::PartTooSmall { number: 1, size: 2, minimum: 5 },
+                "EntityTooSmall",
+                400,
+                "part 1 of the upload has 2 bytes, expected at least 5 in all parts but the last",
+            ),
+            (file, "InternalError", 500, "cannot read the file of \"k\""),
+        ]
+    }
+
+    #[test]
+    fn every_error_has_its_text_and_is_what_s3_calls_it() {
+        for (error, code, status, text) in all() {
+            assert_eq!(error.to_string(), text);
+            let answer = S3Error::from(error);
+            assert_eq!((answer.code().as_str(), answer.message()), (code, Some(text)));
+            assert_eq!(answer.status_code().map(|status| status.as_u16()), Some(status), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_answer_about_a_delete_marker_says_so_in_its_headers() {
+        let error = StoreError::Deleted { key: named("k"), marker: Some(VersionId(10)), by_version: false };
+        let answer = S3Error::from(error);
+        let headers = answer.headers().unwrap();
+        assert_eq!(headers["x-amz-delete-marker"], "true");
+        assert_eq!(headers["x-amz-version-id"], "000000000000000a");
+    }
+}

@@ -3,6 +3,9 @@
 //! A file of a served directory can be overwritten in place while it is being sent. The tag was told to the client
 //! before the bytes, so every read looks at the file again *after* it has its bytes: bytes that may belong to
 //! another version are never handed out under the old tag.
+//!
+//! A tag is as good as the kernel's timestamps: before Linux 6.13 two writes of the same size within one tick of its
+//! clock, some milliseconds, look the same.
 
 use std::fs::File;
 use std::io;

@@ -97,6 +97,11 @@ impl Uploads {
         Ok(self.open.remove(id).expect("found in the line above"))
     }
 
+    /// Drops all uploads of a bucket.
+    pub fn forget(&mut self, bucket: &str) {
+        self.open.retain(|_, upload| upload.bucket != bucket);
+    }
+
     /// Open uploads of a bucket, by key and then by age, with their ids.
     pub fn of_bucket(&self, bucket: &str) -> Vec<(String, Upload)> {
         let own = self.open.iter().filter(|(_, upload)| upload.bucket == bucket);

@@ -17,7 +17,6 @@ use s3s::dto::*;
 use s3s::{S3, S3Error, S3ErrorCode, S3Request, S3Response, S3Result, s3_error};
 
 use super::condition::{ReadCondition, TagMatch, WriteCondition};
-use super::error::StoreError;
 use super::object::{EntityTag, VersionId};
 use super::store::Store;
 

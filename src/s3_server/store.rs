@@ -235,7 +235,7 @@ impl Store {
                 let (content, attributes) = (object.content.clone(), Arc::new(attributes));
                 self.write(bucket, key, content, object.tag, attributes, condition)
             }
-            Bucket::Directory(bucket) => bucket.write_attributes(key, &attributes, condition),
+            Bucket::Directory(bucket) => bucket.write_attributes(key, &object.tag, attributes, condition),
         }
     }
 
@@ -339,14 +339,16 @@ impl Store {
         Ok(keys.map(|key| (key.to_owned(), bucket.versions(key))).collect())
     }
 
-    /// Empties a bucket, past versions included.
+    /// Empties a bucket, past versions and open uploads included.
     ///
     /// # Errors
     ///
     /// As [`delete`](Self::delete).
     pub fn clear(&self, bucket: &str) -> Result<(), StoreError> {
-        if let Bucket::Memory(bucket) = self.bucket(bucket)? {
-            write(&bucket).clear();
+        let found = self.bucket(bucket)?;
+        self.uploads().forget(bucket);
+        if let Bucket::Memory(found) = found {
+            write(&found).clear();
             return Ok(());
         }
         // Files before the directories that they are in.

@@ -3,6 +3,7 @@
 //! ```text
 //! attempt --> count + 1, pause = decorrelated(last pause)      within the budget
 //!         --> count + 1, pause = slow                          once it is spent
+//! well for `steady_after` without a break  --> pause = base, within the budget
 //! well for `forgive_after` without a break --> attempts forgotten
 //! ```
 //!
@@ -36,11 +37,7 @@ impl History {
             }
         }
         for record in self.targets.values_mut() {
-            let forgiven =
-                record.well_since.is_some_and(|since| now.since(since) >= settings.timing.forgive_after);
-            if forgiven {
-                record.attempts.clear();
-            }
+            record.forgive(now, &settings.timing);
         }
     }
 
@@ -129,6 +126,23 @@ impl Record {
                 life.misses = 0;
             }
             Some(Verdict::Unknown(_) | Verdict::Blocked(_)) | None => {}
+        }
+    }
+
+    /// Lets go of pauses, and later of attempts, after lasting health. The slow pause of a spent budget
+    /// stays until the attempts are forgotten.
+    fn forgive(&mut self, now: Moment, timing: &Timing) {
+        let Some(well) = self.well_since.map(|since| now.since(since)) else { return };
+        if well >= timing.forgive_after {
+            self.attempts.clear();
+        } else if well >= timing.steady_after {
+            for (rung, attempts) in &mut self.attempts {
+                let budget = timing.budget(*rung);
+                if attempts.count < budget.attempts {
+                    attempts.not_before = attempts.not_before.min(now);
+                    attempts.delay = budget.base;
+                }
+            }
         }
     }
 

@@ -15,6 +15,10 @@ use crate::agent::state::{
     SessionState, Settings, Specification, Target, Trigger,
 };
 
+/// What a person can do about a mount that does not serve although its session lives.
+const ASK_S3: &str =
+    "check that this host reaches S3 and may read the bucket; it ends by itself when S3 answers";
+
 /// Everything that one observation says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Judgement {
@@ -135,14 +139,11 @@ fn judge_credentials(seen: &Seen<CredentialsSeen>) -> Verdict {
     match seen {
         Seen::Unknown(reason) => Verdict::Unknown(reason.clone()),
         Seen::Known(CredentialsSeen::Held) => Verdict::Good("held".to_owned()),
-        Seen::Known(CredentialsSeen::Missing(reason)) => Verdict::Faulty(
-            Fault::new(Trigger::CredentialsMissing, reason.clone())
-                .hint("name a secret in [credentials], or give the instance a role that may read the bucket"),
-        ),
-        Seen::Known(CredentialsSeen::Refused(reason)) => Verdict::Faulty(
-            Fault::new(Trigger::CredentialsRefused, reason.clone())
-                .hint("check the value of the secret and the policy of its user"),
-        ),
+        Seen::Known(CredentialsSeen::Missing { reason, hint }) => Verdict::Faulty(Fault {
+            trigger: Trigger::CredentialsMissing,
+            detail: reason.clone(),
+            hint: hint.clone(),
+        }),
     }
 }
 
@@ -229,12 +230,15 @@ fn judge_answer(session: &Session, answer: &Seen<MountAnswer>) -> Verdict {
                 SessionState::Degraded(reason) => format!("file calls fail with {errno}: {reason}"),
                 _ => format!("file calls fail with {errno}"),
             };
-            Verdict::Faulty(Fault::new(Trigger::MountErrors, why))
+            Verdict::Faulty(Fault::new(Trigger::MountErrors, why).hint(ASK_S3))
         }
-        Seen::Known(MountAnswer::Silent(limit)) => Verdict::Faulty(Fault::new(
-            Trigger::MountSilent,
-            format!("file calls have not returned within {} s", limit.as_secs()),
-        )),
+        Seen::Known(MountAnswer::Silent(limit)) => Verdict::Faulty(
+            Fault::new(
+                Trigger::MountSilent,
+                format!("file calls have not returned within {} s", limit.as_secs()),
+            )
+            .hint(ASK_S3),
+        ),
     }
 }
 

@@ -125,8 +125,7 @@ fn container() -> impl Strategy<Value = ContainerSeen> {
 fn observation() -> impl Strategy<Value = Observation> {
     let credentials = prop_oneof![
         8 => Just(CredentialsSeen::Held),
-        1 => Just(CredentialsSeen::Missing("none".to_owned())),
-        1 => Just(CredentialsSeen::Refused("403".to_owned())),
+        1 => Just(CredentialsSeen::Missing { reason: "none".to_owned(), hint: None }),
     ];
     let docker = prop_oneof![
         8 => Just(DockerSeen::Answers),

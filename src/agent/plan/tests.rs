@@ -321,8 +321,7 @@ fn a_path_hidden_by_a_mount_over_its_parent_proves_nothing() {
 #[test]
 fn a_dead_mount_waits_for_credentials() {
     for credentials in [
-        Seen::Known(CredentialsSeen::Missing("there are none".to_owned())),
-        Seen::Known(CredentialsSeen::Refused("403".to_owned())),
+        Seen::Known(CredentialsSeen::Missing { reason: "there are none".to_owned(), hint: None }),
         Seen::Unknown("no answer in 5 s".to_owned()),
     ] {
         let mut world = World::healthy(Owner::Mapkeeper);
@@ -679,6 +678,37 @@ fn restarts_of_an_ecs_container_that_do_not_help_call_a_person() {
         world.tried(&action, Outcome::Done);
     }
     assert_eq!(world.look().health, Health::Failed);
+}
+
+#[test]
+fn a_fault_after_a_steady_while_is_repaired_at_once_and_still_counts() {
+    let mut world = World::healthy(Owner::Mapkeeper);
+    for count in 1..=4 {
+        world.mount().entry = Seen::Known(None);
+        let action = world.look().action.unwrap();
+        world.history.tried(&action, &Outcome::Done, world.now, u64::MAX, &world.settings.timing);
+        assert_eq!(world.history.record(&mount_target()).count(Rung::Remount), count);
+        world.seen = healthy();
+        world.look();
+        world.wait(seconds(10));
+        world.look();
+    }
+}
+
+#[test]
+fn a_fault_before_a_steady_while_waits_for_its_pause() {
+    let mut world = World::healthy(Owner::Mapkeeper);
+    world.mount().entry = Seen::Known(None);
+    for _ in 0..6 {
+        let action = world.next_action(seconds(60)).unwrap();
+        world.history.tried(&action, &Outcome::Done, world.now, 10_000, &world.settings.timing);
+    }
+    world.seen = healthy();
+    world.look();
+    world.wait(Duration::from_millis(600));
+    world.look();
+    world.mount().entry = Seen::Known(None);
+    assert_eq!(world.repair(), None);
 }
 
 #[test]

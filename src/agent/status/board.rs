@@ -36,7 +36,7 @@ pub struct Board {
     links: Vec<LinkReport>,
     memory: BTreeMap<Target, Memory>,
     events: VecDeque<Event>,
-    /// Since when something has been amiss, as long as not every link is good.
+    /// Since when not every link has been good, once a fault was seen among them.
     amiss_since: Option<Moment>,
     acting: Option<Acting>,
     last_failure: Option<Failure>,
@@ -87,6 +87,10 @@ impl Board {
             links.push(self.link(link, clock));
         }
         self.links = links;
+        let amiss = |link: &LinkReport| matches!(link.state, LinkState::Broken | LinkState::Degraded);
+        if self.amiss_since.is_none() && self.links.iter().any(amiss) {
+            self.amiss_since = self.memory.values().filter_map(|memory| memory.down_since).min();
+        }
         if self.links.iter().all(|link| link.state == LinkState::Ok) {
             self.all_good(clock);
         }
@@ -199,7 +203,6 @@ impl Board {
             }
             LinkState::Broken | LinkState::Degraded => {
                 memory.down_since.get_or_insert(clock.now);
-                self.amiss_since.get_or_insert(clock.now);
                 if memory.detected != Some(link.trigger) {
                     memory.detected = Some(link.trigger);
                     log_detection(link, memory.ever_good);

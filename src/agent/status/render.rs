@@ -3,6 +3,8 @@
 //! Everything shown may come from outside (a container's answer, a kernel string): control characters
 //! never reach the terminal.
 
+use std::io::IsTerminal;
+
 use super::{Document, Event, Happening, LinkReport, Report, Standing};
 use crate::agent::state::{Health, LinkState, Outcome, Target, Trigger};
 
@@ -21,6 +23,14 @@ const EVENTS: usize = 5;
 pub enum Style {
     Plain,
     Coloured,
+}
+
+impl Style {
+    /// Colour only on a terminal, and not where `NO_COLOR` is set.
+    pub fn of(out: &impl IsTerminal) -> Style {
+        let unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        if out.is_terminal() && !unwanted { Style::Coloured } else { Style::Plain }
+    }
 }
 
 /// Shows a report on one screen. With [`Style::Coloured`] the escapes come on top of the limit.
@@ -108,11 +118,11 @@ fn event_line(event: &Event) -> String {
             format!("good again after {}.{} s", elapsed_ms / 1000, elapsed_ms % 1000 / 100)
         }
         Happening::Acted { action, attempt, outcome, trigger, .. } => {
-            let ended = match outcome {
-                Outcome::Done => "done".to_owned(),
-                Outcome::Failed(failure) => failure.error.clone(),
-            };
-            format!("{} ({}), attempt {attempt}: {ended}", word(action), cause_word(trigger))
+            let action = word(action);
+            match outcome {
+                Outcome::Done => format!("{action} done ({}, attempt {attempt})", cause_word(trigger)),
+                Outcome::Failed(failure) => format!("{action} failed: {}", failure.error),
+            }
         }
     };
     // 2024-05-06T07:08:09.123Z -> 05-06 07:08:09

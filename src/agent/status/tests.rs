@@ -234,6 +234,39 @@ fn the_json_of_a_document_has_the_promised_names() {
     );
 }
 
+#[tokio::test(start_paused = true)]
+async fn watching_redraws_only_what_changed_and_ends_with_its_reader() {
+    /// Changes the document after its first screen, and goes away after the second.
+    struct Reader<'a> {
+        dir: &'a RuntimeDir,
+        screens: Vec<String>,
+    }
+    impl Write for Reader<'_> {
+        fn write(&mut self, text: &[u8]) -> io::Result<usize> {
+            self.screens.push(String::from_utf8(text.to_vec()).unwrap());
+            match self.screens.len() {
+                1 => {
+                    self.dir.publish(&Document { health: Health::Degraded, ..document() }).unwrap();
+                    Ok(text.len())
+                }
+                _ => Err(io::ErrorKind::BrokenPipe.into()),
+            }
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let runtime = RuntimeDir::claim(dir.path()).unwrap();
+    runtime.publish(&document()).unwrap();
+    let mut reader = Reader { dir: &runtime, screens: Vec::new() };
+    let ended = watch(dir.path(), Style::Plain, Screens::Kept, &mut reader).await;
+    assert_eq!(ended.kind(), io::ErrorKind::BrokenPipe);
+    assert_eq!(reader.screens.len(), 2);
+    assert!(reader.screens[0].starts_with("mapkeeper: healthy"), "{:?}", reader.screens[0]);
+    assert!(reader.screens[1].starts_with("mapkeeper: degraded"), "{:?}", reader.screens[1]);
+}
+
 #[test]
 fn the_screen_shows_the_chain_the_fault_its_cure_and_the_last_events() {
     let mut shown = document();
@@ -281,7 +314,7 @@ fn the_screen_shows_the_chain_the_fault_its_cure_and_the_last_events() {
 mount mapfiles: the session ended: aborted
 hint: wait
 05-06 07:08:09 mount mapfiles: the session ended
-05-06 07:08:09 mount mapfiles: remount (session ended), attempt 2: done
+05-06 07:08:09 mount mapfiles: remount done (session ended, attempt 2)
 05-06 07:08:09 mount mapfiles: good again after 1.2 s
 05-06 07:08:09 everything: good again after 3.9 s
 05-06 07:08:09 mount mapfiles: again
@@ -410,6 +443,22 @@ fn a_fault_is_told_once_and_its_end_with_the_time_from_first_seen_to_good() {
     assert_eq!(story.round(Ok, Waiting), [said("mount m", "recovered 2000")]);
     assert_eq!(story.round(Ok, Ok), [said("container c", "recovered 3000"), said("all", "recovered 3000")]);
     assert_eq!(story.round(Ok, Ok), []);
+}
+
+#[test]
+fn the_whole_was_down_at_least_as_long_as_any_of_its_links() {
+    use LinkState::{Broken, Ok, Waiting};
+    let mut story = Story::new();
+    story.round(Ok, Ok);
+    assert_eq!(story.round(Ok, Waiting), []);
+    story.round(Broken, Waiting);
+    let told = story.round(Ok, Ok);
+    let expected = [
+        said("mount m", "recovered 1000"),
+        said("container c", "recovered 2000"),
+        said("all", "recovered 2000"),
+    ];
+    assert_eq!(told, expected);
 }
 
 #[test]

@@ -161,9 +161,21 @@ fn replaced_attributes_leave_the_tag_alone() {
     let world = world();
     let before = world.put("a", "text").unwrap();
     let attributes = Attributes::with_metadata([("mode", "1")]);
-    let after = world.bucket.write_attributes("a", &attributes, &WriteCondition::default()).unwrap();
+    let after =
+        world.bucket.write_attributes("a", &before.tag, attributes, &WriteCondition::default()).unwrap();
     assert_eq!(after.tag, before.tag);
     assert_eq!(world.bucket.read("a").unwrap().attributes.metadata["mode"], "1");
+}
+
+#[test]
+fn checksums_of_another_version_are_not_kept_with_replaced_attributes() {
+    let world = world();
+    let old = world.put("a", "text").unwrap();
+    world.drop_in("a", "edited");
+    let mut attributes = Attributes::default();
+    attributes.checksums.crc32 = Some("AAAAAA==".to_owned());
+    let after = world.bucket.write_attributes("a", &old.tag, attributes, &WriteCondition::default()).unwrap();
+    assert_eq!(after.attributes.checksums, Checksums::default());
 }
 
 #[test]
@@ -229,4 +241,21 @@ fn a_walk_that_jumps_enters_only_directories_that_it_still_wants() {
     assert_eq!(next("b/1"), "b/1");
     assert_eq!(next("b/2/"), "b/2/");
     assert_eq!(next("b0"), "c/");
+}
+
+proptest::proptest! {
+    #[test]
+    fn whatever_the_key_its_place_is_inside(
+        key in proptest::prop_oneof![proptest::prelude::any::<String>(), "[./a\\x00]{0,12}"],
+    ) {
+        if let Ok(place) = Place::of(&key) {
+            let segments = || place.parents.iter().chain([&place.name]);
+            for segment in segments().copied() {
+                proptest::prop_assert!(!matches!(segment, "" | "." | ".."));
+                proptest::prop_assert!(!segment.contains(['/', '\0']));
+            }
+            let path = segments().copied().collect::<Vec<_>>().join("/");
+            proptest::prop_assert_eq!(key.trim_end_matches('/'), path);
+        }
+    }
 }

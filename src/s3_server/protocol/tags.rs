@@ -29,6 +29,8 @@ impl Protocol {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -37,5 +39,12 @@ mod tests {
         let expected = [("a", "1"), ("b c", "d&e"), ("f", "")].map(|(k, v)| (k.to_owned(), v.to_owned()));
         assert_eq!(tags, expected);
         assert!(parse(None).is_empty());
+    }
+
+    proptest! {
+        #[test]
+        fn no_header_is_too_strange(text in prop_oneof![any::<String>(), "[a&=%+0-9]{0,20}"]) {
+            parse(Some(&text));
+        }
     }
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use hyper::header::{HeaderMap, HeaderName, IF_MATCH, IF_NONE_MATCH};
+use s3s::crypto::{Checksum as _, Md5};
 use s3s::dto::*;
 use s3s::{S3Request, S3Result, s3_error};
 
@@ -11,7 +12,7 @@ use super::super::memory::Removal;
 use super::super::object::{Attributes, Content, EntityTag, Object, VersionId};
 use super::super::store::Store;
 use super::receive::{Claims, Received, answer_checksums, claimed_checksums, receive};
-use super::{Protocol, StoreError, e_tag, invalid_argument, read_condition, shown_version, write_condition};
+use super::{Protocol, e_tag, invalid_argument, read_condition, shown_version, write_condition};
 
 /// What S3 allows of user metadata: names and values together.
 const METADATA_LIMIT_BYTES: usize = 2048;
@@ -285,7 +286,10 @@ impl Copy {
         }
         // A copy of a multipart object is one object like any other, with a tag to match.
         let tag = match (&object.content, object.tag) {
-            (Content::Parts(_), EntityTag::Multipart { .. }) => whole_tag(&object.content)?,
+            // To hash a large object takes a while, which other requests on this thread must not wait for.
+            (Content::Parts(_), EntityTag::Multipart { .. }) => {
+                tokio::task::block_in_place(|| whole_tag(&object.content))
+            }
             (_, tag) => tag,
         };
         let content = object.content.clone();
@@ -294,8 +298,7 @@ impl Copy {
 }
 
 /// The tag that this content has when it is written in one piece.
-fn whole_tag(content: &Content) -> Result<EntityTag, StoreError> {
-    use s3s::crypto::{Checksum as _, Md5};
+fn whole_tag(content: &Content) -> EntityTag {
     let mut md5 = Md5::new();
     let mut offset = 0;
     while offset < content.size() {
@@ -303,7 +306,7 @@ fn whole_tag(content: &Content) -> Result<EntityTag, StoreError> {
         md5.update(&piece);
         offset += piece.len() as u64;
     }
-    Ok(EntityTag::Md5(md5.finalize()))
+    EntityTag::Md5(md5.finalize())
 }
 
 /// A condition on the target of a copy, which the decoded request does not have.

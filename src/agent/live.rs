@@ -1,0 +1,451 @@
+//! The real host: mounts of this process, Docker, the kernel's tables, services over HTTP.
+//!
+//! Nothing here decides: questions are answered and actions carried out. What an action rests on is
+//! compared once more right before it, because a mount may have gone between the look and the deed.
+//!
+//! No file below a mount of ours is ever touched from this process: paths are asked about by children
+//! (`probe.rs`), everything else is read from `/proc` and `/sys`.
+
+mod keys;
+mod mounts;
+mod services;
+mod table;
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+
+use self::keys::Keys;
+use self::mounts::{Mounts, device};
+use self::services::Services;
+use super::Host;
+use super::state::{
+    Action, ContainerFacts, ContainerSettings, ContainerState, CredentialsSeen, Device, DockerSeen, Failure,
+    MountAnswer, MountEntry, Owner, Phase, Repair, Seen, ServiceSeen, Session, Settings, Specification,
+    Target, Timing,
+};
+use super::status::uptime;
+use crate::config::{self, Config, Refusal, Selector};
+use crate::container::{self, Engine, Facts, Found, fingerprint, follow_events, title};
+use crate::credentials::Holder;
+use crate::error::{Advise, Chain, Exit};
+use crate::mount::MountTable;
+use crate::probe::{MountFinding, MountProbe, MountProbeError};
+
+/// A mount has this long to answer a child. Less than the loop waits for one part of a look.
+const MOUNT_LIMIT: Duration = Duration::from_secs(4);
+/// Docker's events are asked for again this long after they broke off.
+const EVENTS_PAUSE: Duration = Duration::from_secs(2);
+
+/// What becomes of the containers that mapkeeper owns when the agent stops.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AtStop {
+    /// They are stopped; the next start of the agent starts them again.
+    Stop,
+    /// They are removed: the host is left as it was found.
+    Remove,
+}
+
+/// What a live host needs beside the configuration.
+#[derive(Debug)]
+pub struct Options {
+    /// Takes the place of the credentials that the configuration names.
+    pub credentials: Option<Holder>,
+    /// The program that children run: this binary, as `/proc/self/exe`.
+    pub program: Vec<OsString>,
+    pub at_stop: AtStop,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options { credentials: None, program: vec!["/proc/self/exe".into()], at_stop: AtStop::Stop }
+    }
+}
+
+/// Why a host cannot be looked after.
+#[derive(Debug, thiserror::Error)]
+pub enum LiveError {
+    #[error(transparent)]
+    Refused(Refusal),
+    #[error("cannot watch the list of mounts")]
+    Watch { source: io::Error },
+}
+
+impl Advise for LiveError {
+    fn hint(&self) -> Option<String> {
+        match self {
+            LiveError::Refused(refusal) => refusal.hint(),
+            LiveError::Watch { .. } => Some("check that /proc is mounted".to_owned()),
+        }
+    }
+
+    fn exit(&self) -> Exit {
+        match self {
+            LiveError::Refused(refusal) => refusal.exit(),
+            LiveError::Watch { .. } => Exit::Degraded,
+        }
+    }
+}
+
+/// This host.
+pub struct Live {
+    mounts: Mounts,
+    keys: Keys,
+    probe: MountProbe,
+    table: table::Watch,
+    /// By the name in the settings.
+    containers: BTreeMap<String, config::Container>,
+    engine: RefCell<Option<Engine>>,
+    /// What Docker said of each container at the last look.
+    facts: RefCell<BTreeMap<String, Facts>>,
+    services: Services,
+    docker_events: Arc<Notify>,
+    follower: Option<JoinHandle<()>>,
+    at_stop: AtStop,
+}
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        if let Some(follower) = &self.follower {
+            follower.abort();
+        }
+    }
+}
+
+/// What the plan needs to know of a configuration.
+pub fn settings(config: &Config) -> Settings {
+    let container = |(name, wanted): (String, &config::Container)| ContainerSettings {
+        name,
+        owner: match wanted.owner {
+            config::Owner::Ecs => Owner::Ecs,
+            config::Owner::Mapkeeper => Owner::Mapkeeper,
+        },
+        mounts: config.mounts.iter().filter(|mount| binds(wanted, mount)).map(|m| m.name.clone()).collect(),
+        probed: wanted.probe.is_some(),
+    };
+    Settings {
+        mounts: config.mounts.iter().map(|mount| mount.name.clone()).collect(),
+        containers: named(config).into_iter().map(container).collect(),
+        timing: Timing::default(),
+    }
+}
+
+/// Each container with a name of its own: two selectors may read the same.
+fn named(config: &Config) -> Vec<(String, &config::Container)> {
+    let mut named: Vec<(String, &config::Container)> = Vec::new();
+    for wanted in &config.containers {
+        let plain = title(wanted);
+        let same = named.iter().filter(|(_, other)| title(other) == plain).count();
+        let name = if same == 0 { plain } else { format!("{plain} #{}", same + 1) };
+        named.push((name, wanted));
+    }
+    named
+}
+
+fn binds(wanted: &config::Container, mount: &config::Mount) -> bool {
+    wanted.binds.iter().any(|bind| seen_at(&bind.source, &bind.target, &mount.path).is_some())
+}
+
+/// Where a container that binds `source` at `target` sees the mount at `path`; `None` if it does not.
+///
+/// A bind of the mount or of a directory in it shows the mount at the bind's target, a bind of a
+/// directory above it shows it below the target.
+fn seen_at(source: &Path, target: &str, path: &Path) -> Option<PathBuf> {
+    if source.starts_with(path) {
+        return Some(PathBuf::from(target));
+    }
+    path.strip_prefix(source).ok().map(|below| Path::new(target).join(below))
+}
+
+impl Live {
+    /// Takes charge of the host that `config` describes. Nothing is mounted or started yet.
+    ///
+    /// Must be called within a runtime.
+    ///
+    /// # Errors
+    ///
+    /// [`LiveError::Refused`] for a mount that this version cannot serve.
+    pub fn new(config: &Config, options: Options) -> Result<Live, LiveError> {
+        if let Some(refusal) = config.mounts.iter().find_map(config::Mount::refusal) {
+            return Err(LiveError::Refused(refusal));
+        }
+        let docker_events = Arc::new(Notify::new());
+        let follower = (!config.containers.is_empty()).then(|| follow(config, &docker_events));
+        Ok(Live {
+            mounts: Mounts::new(config),
+            keys: Keys::new(config, options.credentials),
+            probe: MountProbe::new(options.program, MOUNT_LIMIT),
+            table: table::Watch::new().map_err(|source| LiveError::Watch { source })?,
+            containers: named(config).into_iter().map(|(name, wanted)| (name, wanted.clone())).collect(),
+            engine: RefCell::new(None),
+            facts: RefCell::new(BTreeMap::new()),
+            services: Services::default(),
+            docker_events,
+            follower,
+            at_stop: options.at_stop,
+        })
+    }
+
+    /// A connection to Docker, made once and made again after it was lost.
+    async fn engine(&self) -> Result<Engine, container::ContainerError> {
+        if let Some(engine) = &*self.engine.borrow() {
+            return Ok(engine.clone());
+        }
+        let engine = Engine::connect().await?;
+        *self.engine.borrow_mut() = Some(engine.clone());
+        Ok(engine)
+    }
+
+    async fn act_on_container(&self, name: &str, action: &Action) -> Result<(), Failure> {
+        let Some(wanted) = self.containers.get(name) else {
+            return Err(plain_failure(format!("no container is called {name:?}")));
+        };
+        let engine = self.engine().await.map_err(|error| failure(&error))?;
+        let gone = action.rests_on.iter().find(|proof| !self.mounts.still_shows(&proof.mount, proof.device));
+        if let Some(proof) = gone {
+            return Err(plain_failure(format!("mount {} changed in the meantime", proof.mount)));
+        }
+        let done = match action.repair {
+            Repair::Create => engine.create(wanted).await,
+            Repair::Recreate => engine.recreate(wanted).await,
+            Repair::Start => engine.start(wanted).await,
+            Repair::Restart => engine.restart(wanted).await,
+            Repair::Stop => engine.stop(wanted).await,
+            Repair::Unpause => engine.unpause(wanted).await,
+            Repair::Mount | Repair::Remount => return Err(misplaced(action)),
+        };
+        done.map_err(|error| failure(&error))
+    }
+
+    async fn put_containers_away(&self) {
+        let ours = self.containers.iter().filter(|(_, wanted)| wanted.owner == config::Owner::Mapkeeper);
+        for (name, wanted) in ours {
+            let away = async {
+                let engine = self.engine().await?;
+                match (self.at_stop, engine.find(wanted).await?) {
+                    (_, Found::Absent | Found::Foreign { .. }) => Ok(()),
+                    (AtStop::Stop, Found::Present(_)) => engine.stop(wanted).await,
+                    (AtStop::Remove, Found::Present(_)) => engine.remove(wanted).await,
+                }
+            };
+            if let Err(error) = away.await {
+                tracing::warn!(container = %name, error = %Chain(&error), "container not put away");
+            }
+        }
+    }
+}
+
+/// Follows Docker's events in a task of its own and passes on those that concern us.
+fn follow(config: &Config, events: &Arc<Notify>) -> JoinHandle<()> {
+    // A container that is found by label or image may have any name.
+    let names: Option<Vec<String>> = config
+        .containers
+        .iter()
+        .map(|wanted| match &wanted.selector {
+            Selector::Name(name) => Some(name.clone()),
+            Selector::Match { .. } => None,
+        })
+        .collect();
+    let events = events.clone();
+    let happened = move |name: Option<&str>| {
+        let concerns_us = match (&names, name) {
+            (Some(ours), Some(name)) => ours.iter().any(|our| our == name),
+            _ => true,
+        };
+        if concerns_us {
+            events.notify_one();
+        }
+    };
+    tokio::spawn(async move { match follow_events(happened, EVENTS_PAUSE).await {} })
+}
+
+impl Host for Live {
+    fn clock(&self) -> (Duration, SystemTime) {
+        (uptime().unwrap_or_default(), SystemTime::now())
+    }
+
+    fn random(&self) -> u64 {
+        fastrand::u64(..)
+    }
+
+    async fn credentials(&self) -> Seen<CredentialsSeen> {
+        self.keys.look().await
+    }
+
+    async fn mount_entry(&self, mount: &str) -> Seen<Option<MountEntry>> {
+        self.mounts.entry(mount)
+    }
+
+    async fn session(&self, mount: &str) -> Seen<Option<Session>> {
+        self.mounts.session(mount)
+    }
+
+    async fn mount_answer(&self, mount: &str) -> Seen<MountAnswer> {
+        let Some((path, expected)) = self.mounts.asked_at(mount) else {
+            return Seen::Unknown("nothing is mounted there".to_owned());
+        };
+        let expected = expected.map(|device| (device.major, device.minor));
+        match self.probe.ask(&path, expected).await {
+            Ok(MountFinding::Listed { device: (major, minor), .. })
+            | Ok(MountFinding::Elsewhere { device: (major, minor) }) => {
+                Seen::Known(MountAnswer::Serves(Device { major, minor }))
+            }
+            Ok(MountFinding::Failed { errno }) => Seen::Known(MountAnswer::Errno(errno)),
+            Err(MountProbeError::Silent(limit)) => Seen::Known(MountAnswer::Silent(limit)),
+            Err(error) => Seen::Unknown(Chain(&error).to_string()),
+        }
+    }
+
+    async fn docker(&self) -> Seen<DockerSeen> {
+        let asked = async { self.engine().await?.ping().await };
+        match asked.await {
+            Ok(()) => Seen::Known(DockerSeen::Answers),
+            Err(error) => {
+                self.engine.take();
+                let hint = error.hint().unwrap_or_default();
+                Seen::Known(DockerSeen::Unreachable { reason: Chain(&error).to_string(), hint })
+            }
+        }
+    }
+
+    async fn container(&self, container: &ContainerSettings) -> Seen<ContainerState> {
+        let Some(wanted) = self.containers.get(&container.name) else {
+            return Seen::Unknown(format!("no container is called {:?}", container.name));
+        };
+        let found = async { self.engine().await?.find(wanted).await };
+        self.facts.borrow_mut().remove(&container.name);
+        match found.await {
+            Ok(Found::Absent) => Seen::Known(ContainerState::Absent),
+            Ok(Found::Foreign { id }) => Seen::Known(ContainerState::Foreign { id }),
+            Ok(Found::Present(facts)) => {
+                let state = ContainerState::Present(state_of(&facts, wanted));
+                self.facts.borrow_mut().insert(container.name.clone(), *facts);
+                Seen::Known(state)
+            }
+            Err(error) => Seen::Unknown(Chain(&error).to_string()),
+        }
+    }
+
+    fn mounts_bound(&self, container: &ContainerSettings) -> Vec<String> {
+        let facts = self.facts.borrow();
+        let shown = facts.get(&container.name).map_or(&[][..], |facts| &facts.binds);
+        let binds = |path: &Path| {
+            shown.iter().any(|(source, target)| seen_at(Path::new(source), target, path).is_some())
+        };
+        let mut names = container.mounts.clone();
+        for (name, configured, real) in self.mounts.paths() {
+            if !names.contains(&name) && (binds(&configured) || binds(&real)) {
+                names.push(name);
+            }
+        }
+        names
+    }
+
+    async fn view(&self, container: &ContainerSettings, pid: u32, mount: &str) -> Seen<Option<Device>> {
+        let Some(at) = self.seen_in(&container.name, mount) else {
+            return Seen::Unknown(format!("no bind of {} shows {mount}", container.name));
+        };
+        match MountTable::of(Some(pid)) {
+            Ok(table) => Seen::Known(table.top(&at).map(|entry| device(entry.device))),
+            Err(error) => Seen::Unknown(format!("cannot read the mounts of process {pid}: {error}")),
+        }
+    }
+
+    async fn service(&self, container: &ContainerSettings) -> Seen<ServiceSeen> {
+        let probe = self.containers.get(&container.name).and_then(|wanted| wanted.probe.clone());
+        let Some(probe) = probe else { return Seen::Unknown("it has no probe".to_owned()) };
+        let life = self.facts.borrow().get(&container.name).map(|facts| facts.started.clone());
+        Seen::Known(self.services.look(&container.name, &life.unwrap_or_default(), &probe).await)
+    }
+
+    async fn apply(&self, action: &Action) -> Result<(), Failure> {
+        self.services.forget();
+        match (&action.target, action.repair) {
+            (Target::Mount(name), Repair::Mount | Repair::Remount) => {
+                let holder = self.mounts.spec(name).and_then(|spec| self.keys.for_mount(spec));
+                match holder {
+                    Some(holder) => self.mounts.mount(name, action.repair, holder).await,
+                    None => Err(plain_failure("there are no credentials for it".to_owned())),
+                }
+            }
+            (Target::Container(name), _) => self.act_on_container(name, action).await,
+            _ => Err(misplaced(action)),
+        }
+    }
+
+    async fn nudge(&self) {
+        // Cancel-safe: both arms only wait.
+        tokio::select! {
+            () = self.docker_events.notified() => {}
+            () = self.mounts.disturbed(&self.table) => {}
+        }
+    }
+
+    async fn shut_down(&self) {
+        self.put_containers_away().await;
+        self.mounts.unmount_all().await;
+    }
+}
+
+impl Live {
+    /// Where a container sees a mount of ours, by its configured binds, else by those that Docker shows.
+    fn seen_in(&self, container: &str, mount: &str) -> Option<PathBuf> {
+        let (_, configured, real) = self.mounts.paths().into_iter().find(|(name, ..)| name == mount)?;
+        let facts = self.facts.borrow();
+        let shown = facts.get(container).map_or(&[][..], |facts| &facts.binds);
+        let shown = shown.iter().map(|(source, target)| (PathBuf::from(source), target));
+        let wanted = self.containers.get(container)?.binds.iter();
+        let wanted = wanted.map(|bind| (bind.source.clone(), &bind.target));
+        wanted.chain(shown).find_map(|(source, target)| {
+            seen_at(&source, target, &configured).or_else(|| seen_at(&source, target, &real))
+        })
+    }
+}
+
+fn state_of(facts: &Facts, wanted: &config::Container) -> ContainerFacts {
+    let outdated = wanted.owner == config::Owner::Mapkeeper
+        && facts.specification.as_deref() != Some(fingerprint(wanted).as_str());
+    ContainerFacts {
+        id: facts.id.clone(),
+        phase: match facts.phase {
+            container::Phase::Created => Phase::Created,
+            container::Phase::Running => Phase::Running,
+            container::Phase::Paused => Phase::Paused,
+            container::Phase::Restarting => Phase::Restarting,
+            container::Phase::Stopping => Phase::Stopping,
+            container::Phase::Removing => Phase::Removing,
+            container::Phase::Exited => Phase::Exited,
+            container::Phase::Dead => Phase::Dead,
+        },
+        pid: facts.pid,
+        started: facts.started.clone(),
+        restarts: facts.restarts,
+        oom_killed: facts.oom_killed,
+        exit_code: facts.exit_code,
+        image: facts.image.clone(),
+        specification: if outdated { Specification::Outdated } else { Specification::Current },
+    }
+}
+
+/// An error in the words and with the exit code that a person would get.
+fn failure<E: Advise + 'static>(error: &E) -> Failure {
+    Failure { error: Chain(error).to_string(), hint: error.hint(), exit: error.exit().code() }
+}
+
+fn plain_failure(error: String) -> Failure {
+    Failure { error, hint: None, exit: Exit::Degraded.code() }
+}
+
+fn misplaced(action: &Action) -> Failure {
+    plain_failure(format!("{:?} is no repair of {}", action.repair, action.target))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,186 @@
+//! Credentials of a live host: fetched in the background until there are some.
+//!
+//! ```text
+//! [none] -- asked for --> [fetching] -- got --> [held]   kept fresh by the holder itself
+//!    ^                        |
+//!    +---- pause, doubled ----+ refused, unreachable
+//! ```
+//!
+//! There is one holder for each AWS profile that a mount names, and one for all others.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use futures::FutureExt;
+use futures::future::{BoxFuture, Shared, join_all};
+use tokio::time::Instant;
+
+use crate::agent::state::{CredentialsSeen, Seen};
+use crate::config::{Config, Mount};
+use crate::credentials::Holder;
+use crate::error::{Advise, Chain};
+
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+/// All holders of a host.
+pub(super) struct Keys {
+    secret: Option<String>,
+    refresh: Duration,
+    region: Option<String>,
+    /// By profile.
+    rings: RefCell<BTreeMap<Option<String>, Ring>>,
+}
+
+#[derive(Clone)]
+enum Ring {
+    Held(Holder),
+    Fetching {
+        fetch: Fetch,
+        pause: Duration,
+    },
+    /// Nothing before `until`.
+    Pausing {
+        refusal: Refusal,
+        until: Instant,
+        pause: Duration,
+    },
+}
+
+type Fetch = Shared<BoxFuture<'static, Result<Holder, Refusal>>>;
+
+#[derive(Debug, Clone)]
+struct Refusal {
+    reason: String,
+    hint: Option<String>,
+}
+
+impl Keys {
+    /// The holders that `config` needs; `given` takes the place of all of them.
+    pub(super) fn new(config: &Config, given: Option<Holder>) -> Keys {
+        let profiles = config.mounts.iter().map(|mount| mount.profile.clone());
+        let idle = Ring::Pausing {
+            refusal: Refusal { reason: "not asked for yet".to_owned(), hint: None },
+            until: Instant::now(),
+            pause: Duration::ZERO,
+        };
+        let start = given.map_or(idle, Ring::Held);
+        Keys {
+            secret: config.credentials.secret.clone(),
+            refresh: config.credentials.refresh,
+            region: config.region.clone(),
+            rings: RefCell::new(profiles.map(|profile| (profile, start.clone())).collect()),
+        }
+    }
+
+    /// The holder for `mount`, if it is there.
+    pub(super) fn for_mount(&self, mount: &Mount) -> Option<Holder> {
+        match self.rings.borrow().get(&mount.profile) {
+            Some(Ring::Held(holder)) => Some(holder.clone()),
+            _ => None,
+        }
+    }
+
+    /// Looks whether all are held, and fetches what is not. May be dropped: the fetching goes on.
+    pub(super) async fn look(&self) -> Seen<CredentialsSeen> {
+        let profiles: Vec<_> = self.rings.borrow().keys().cloned().collect();
+        let refusals = join_all(profiles.into_iter().map(|profile| self.refusal(profile))).await;
+        match refusals.into_iter().flatten().next() {
+            None => Seen::Known(CredentialsSeen::Held),
+            Some(Refusal { reason, hint }) => Seen::Known(CredentialsSeen::Missing { reason, hint }),
+        }
+    }
+
+    /// Why the ring of `profile` holds nothing; `None` if it does.
+    async fn refusal(&self, profile: Option<String>) -> Option<Refusal> {
+        let ring = self.rings.borrow().get(&profile).cloned()?;
+        let (fetch, pause) = match ring {
+            Ring::Held(_) => return None,
+            Ring::Pausing { refusal, until, .. } if Instant::now() < until => return Some(refusal),
+            Ring::Pausing { pause, .. } => {
+                let fetch = self.fetch(profile.clone());
+                let fetching = Ring::Fetching { fetch: fetch.clone(), pause };
+                self.rings.borrow_mut().insert(profile.clone(), fetching);
+                (fetch, pause)
+            }
+            Ring::Fetching { fetch, pause } => (fetch, pause),
+        };
+        let (ring, refusal) = match fetch.await {
+            Ok(holder) => (Ring::Held(holder), None),
+            Err(refusal) => {
+                let pause = (pause * 2).clamp(FIRST_PAUSE, LONGEST_PAUSE);
+                let until = Instant::now() + pause;
+                (Ring::Pausing { refusal: refusal.clone(), until, pause }, Some(refusal))
+            }
+        };
+        self.rings.borrow_mut().insert(profile, ring);
+        refusal
+    }
+
+    /// Fetches in a task of its own, which ends by the limit that each source of credentials has.
+    fn fetch(&self, profile: Option<String>) -> Fetch {
+        let (secret, region, refresh) = (self.secret.clone(), self.region.clone(), self.refresh);
+        let task = tokio::spawn(async move {
+            let (profile, region) = (profile.as_deref(), region.as_deref());
+            match secret {
+                Some(name) => Holder::secret(&name, profile, region, refresh).await,
+                None => Holder::default_chain(profile, region).await,
+            }
+        });
+        let fetched = task.map(|ended| match ended {
+            Ok(Ok(holder)) => Ok(holder),
+            Ok(Err(error)) => Err(Refusal { reason: Chain(&error).to_string(), hint: error.hint() }),
+            Err(error) => Err(Refusal { reason: Chain(&error).to_string(), hint: None }),
+        });
+        fetched.boxed().shared()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::credentials::Secret;
+
+    fn config() -> Config {
+        Config {
+            region: None,
+            credentials: crate::config::Credentials { secret: None, refresh: Duration::from_secs(300) },
+            mounts: vec![super::super::tests::mount("maps", "/srv/maps")],
+            containers: Vec::new(),
+            ecs: None,
+            health: None,
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_given_is_held() {
+        let holder = Holder::fixed(Secret::new("id".to_owned()), Secret::new("key".to_owned()), None);
+        let keys = Keys::new(&config(), Some(holder));
+        assert_eq!(keys.look().await, Seen::Known(CredentialsSeen::Held));
+        assert!(keys.for_mount(&config().mounts[0]).is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_refusal_is_told_with_its_cure_and_the_source_left_alone_for_a_while() {
+        let keys = Keys::new(&config(), None);
+        let refused = |reason: &str| Refusal { reason: reason.to_owned(), hint: Some("cure".to_owned()) };
+        let fetch = |refusal| futures::future::ready(Err(refusal)).boxed().shared();
+        let fetching = Ring::Fetching { fetch: fetch(refused("no")), pause: Duration::ZERO };
+        keys.rings.borrow_mut().insert(None, fetching);
+        let told = keys.look().await;
+        let missing = CredentialsSeen::Missing { reason: "no".to_owned(), hint: Some("cure".to_owned()) };
+        assert_eq!(told, Seen::Known(missing));
+        assert!(keys.for_mount(&config().mounts[0]).is_none());
+        let pause = |keys: &Keys| match keys.rings.borrow().get(&None) {
+            Some(Ring::Pausing { until, pause, .. }) => (*until - Instant::now(), *pause),
+            _ => panic!("it does not pause"),
+        };
+        assert_eq!(pause(&keys), (FIRST_PAUSE, FIRST_PAUSE));
+        assert_eq!(keys.look().await, told);
+        let fetching = Ring::Fetching { fetch: fetch(refused("no")), pause: LONGEST_PAUSE };
+        keys.rings.borrow_mut().insert(None, fetching);
+        keys.look().await;
+        assert_eq!(pause(&keys), (LONGEST_PAUSE, LONGEST_PAUSE));
+    }
+}

@@ -1,0 +1,286 @@
+//! The mounts of a live host: those that this process serves, and what the kernel shows at their paths.
+//!
+//! ```text
+//! [none] --attach--> [attaching] -- done --> [served] --ended, covered, taken away--> attach again
+//!                        | given up by the loop
+//!                        v
+//!                    [overdue] -- done after all --> [served]
+//! ```
+//!
+//! Attaching runs in a task of its own: if the loop gives it up, the mount may still come, and a mount
+//! that nobody holds would look like that of another process.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use futures::FutureExt;
+use futures::future::select_all;
+use tokio::task::JoinHandle;
+
+use super::failure;
+use crate::agent::state::{Device, Failure, MountEntry, Origin, Repair, Seen, Session, SessionState};
+use crate::config::{self, KernelFlags};
+use crate::credentials::Holder;
+use crate::error::{Chain, Exit};
+use crate::fs::StoreHealth;
+use crate::fs::session::FS_TYPE;
+use crate::mount::{AttachError, How, MissingDirectory, MountTable, Mounted, attach, detach};
+
+/// The mounts of a host, by name.
+pub(super) struct Mounts {
+    region: Option<String>,
+    slots: BTreeMap<String, Slot>,
+}
+
+struct Slot {
+    spec: config::Mount,
+    /// The path as the kernel names it, as far as that can be told without touching the mount.
+    path: RefCell<PathBuf>,
+    served: RefCell<Option<Rc<Mounted>>>,
+    attaching: RefCell<Option<JoinHandle<Result<Mounted, AttachError>>>>,
+    /// The end of this session has been told already.
+    end_told: Cell<bool>,
+    /// What the kernel showed at the last look.
+    shown: Cell<Option<Device>>,
+}
+
+impl Mounts {
+    pub(super) fn new(config: &config::Config) -> Mounts {
+        let slot = |spec: &config::Mount| Slot {
+            path: RefCell::new(resolved(&spec.path)),
+            spec: spec.clone(),
+            served: RefCell::new(None),
+            attaching: RefCell::new(None),
+            end_told: Cell::new(false),
+            shown: Cell::new(None),
+        };
+        let slots = config.mounts.iter().map(|spec| (spec.name.clone(), slot(spec))).collect();
+        Mounts { region: config.region.clone(), slots }
+    }
+
+    pub(super) fn spec(&self, mount: &str) -> Option<&config::Mount> {
+        self.slots.get(mount).map(|slot| &slot.spec)
+    }
+
+    /// Names of all mounts with their paths, as configured and as the kernel has them.
+    pub(super) fn paths(&self) -> Vec<(String, PathBuf, PathBuf)> {
+        let of = |(name, slot): (&String, &Slot)| {
+            (name.clone(), slot.spec.path.clone(), slot.path.borrow().clone())
+        };
+        self.slots.iter().map(of).collect()
+    }
+
+    /// What the kernel shows at the path of `mount`.
+    pub(super) fn entry(&self, mount: &str) -> Seen<Option<MountEntry>> {
+        let Some(slot) = self.slots.get(mount) else { return unknown_mount(mount) };
+        let table = match MountTable::of(None) {
+            Ok(table) => table,
+            Err(error) => return Seen::Unknown(format!("cannot read the list of mounts: {error}")),
+        };
+        let entry = table.top(&slot.path.borrow()).map(|entry| MountEntry {
+            device: device(entry.device),
+            fs_type: entry.fs_type.clone(),
+            source: entry.source.clone(),
+            origin: if entry.fs_type == FS_TYPE { Origin::Mapkeeper } else { Origin::Foreign },
+        });
+        slot.shown.set(entry.as_ref().map(|entry| entry.device));
+        Seen::Known(entry)
+    }
+
+    /// How the session of `mount` does.
+    pub(super) fn session(&self, mount: &str) -> Seen<Option<Session>> {
+        let Some(slot) = self.slots.get(mount) else { return unknown_mount(mount) };
+        slot.adopt_overdue();
+        if slot.attaching.borrow().is_some() {
+            return Seen::Unknown("an earlier attempt to mount has not ended".to_owned());
+        }
+        let session = slot.served.borrow().as_ref().map(|served| {
+            let health = served.health();
+            let state = match (health.ended, health.store) {
+                (true, _) => SessionState::Ended("its connection to the kernel is closed".to_owned()),
+                (false, StoreHealth::Silent { reason, .. }) => SessionState::Degraded(reason),
+                (false, StoreHealth::Answering) => SessionState::Serving,
+            };
+            Session { device: device(served.device()), state }
+        });
+        Seen::Known(session)
+    }
+
+    /// The path that a child is sent to and the device that it should find; `None` where nothing is
+    /// mounted.
+    pub(super) fn asked_at(&self, mount: &str) -> Option<(PathBuf, Option<Device>)> {
+        let slot = self.slots.get(mount)?;
+        let path = slot.path.borrow().clone();
+        MountTable::of(None).ok()?.top(&path)?;
+        let expected = slot.served.borrow().as_ref().map(|served| device(served.device()));
+        Some((path, expected))
+    }
+
+    /// Whether the kernel still shows `expected` at the path of `mount`.
+    pub(super) fn still_shows(&self, mount: &str, expected: Device) -> bool {
+        matches!(self.entry(mount), Seen::Known(Some(entry)) if entry.device == expected)
+    }
+
+    /// Mounts, after every layer at the path was taken away if that is what `repair` says.
+    pub(super) async fn mount(
+        &self,
+        mount: &str,
+        repair: Repair,
+        credentials: Holder,
+    ) -> Result<(), Failure> {
+        let Some(slot) = self.slots.get(mount) else { return Err(no_such(mount)) };
+        if repair == Repair::Remount {
+            let path = slot.path.borrow().clone();
+            let detached = tokio::task::spawn_blocking(move || detach(&path)).await;
+            let told = |error: &dyn std::error::Error| Failure {
+                error: error.to_string(),
+                hint: Some(format!("unmount it by hand: umount -l {}", slot.spec.path.display())),
+                exit: Exit::Degraded.code(),
+            };
+            match detached {
+                Ok(outcome) => outcome.map_err(|error| told(&error))?,
+                Err(error) => return Err(told(&error)),
+            }
+        }
+        // A session that lost its path serves whoever still holds it and ends with the last of them.
+        drop(slot.served.take());
+        let (spec, region) = (slot.spec.clone(), self.region.clone());
+        let task = tokio::spawn(async move {
+            let how = How { missing: MissingDirectory::Create, flags: KernelFlags::default() };
+            attach(&spec, region.as_deref(), &credentials, how).await
+        });
+        *slot.attaching.borrow_mut() = Some(task);
+        slot.attached().await
+    }
+
+    /// Waits until something happened to a mount: its session ended, or the kernel shows another device
+    /// at its path than at the last look. Cancel-safe.
+    pub(super) async fn disturbed(&self, table: &super::table::Watch) {
+        let served = self.slots.values().filter(|slot| !slot.end_told.get()).filter_map(|slot| {
+            let served = slot.served.borrow().clone()?;
+            Some(async move {
+                served.ended().await;
+                slot.end_told.set(true);
+            })
+        });
+        let mut ends: Vec<_> = served.map(FutureExt::boxed_local).collect();
+        ends.push(self.displaced(table).boxed_local());
+        select_all(ends).await;
+    }
+
+    async fn displaced(&self, table: &super::table::Watch) {
+        loop {
+            table.changed().await;
+            let Ok(now) = MountTable::of(None) else { return };
+            let moved = |slot: &Slot| {
+                now.top(&slot.path.borrow()).map(|entry| device(entry.device)) != slot.shown.get()
+            };
+            if self.slots.values().any(moved) {
+                return;
+            }
+        }
+    }
+
+    /// Unmounts everything that this process serves.
+    pub(super) async fn unmount_all(&self) {
+        for (name, slot) in &self.slots {
+            if slot.attaching.borrow().is_some() {
+                // Whatever comes of it is unmounted below.
+                let _ = slot.attached().await;
+            }
+            let Some(served) = slot.served.take() else { continue };
+            match served.unmount().await {
+                Ok(()) => tracing::info!(mount = %name, "unmounted"),
+                Err(error) => tracing::error!(mount = %name, error = %Chain(&error), "cannot unmount"),
+            }
+        }
+    }
+}
+
+impl Slot {
+    /// Waits for the attempt that is under way. If this is dropped, the attempt goes on.
+    async fn attached(&self) -> Result<(), Failure> {
+        let mut waiting = Waiting { slot: self, task: self.attaching.take() };
+        let Some(task) = waiting.task.as_mut() else { return Ok(()) };
+        let ended = task.await;
+        waiting.task = None;
+        self.take_in(ended)
+    }
+
+    fn adopt_overdue(&self) {
+        let ended = self.attaching.borrow_mut().as_mut().and_then(FutureExt::now_or_never);
+        if let Some(ended) = ended {
+            self.attaching.take();
+            // A failure was told when the attempt was given up.
+            let _ = self.take_in(ended);
+        }
+    }
+
+    fn take_in(
+        &self,
+        ended: Result<Result<Mounted, AttachError>, tokio::task::JoinError>,
+    ) -> Result<(), Failure> {
+        match ended {
+            Ok(Ok(mounted)) => {
+                *self.path.borrow_mut() = mounted.path().to_owned();
+                self.end_told.set(false);
+                *self.served.borrow_mut() = Some(Rc::new(mounted));
+                Ok(())
+            }
+            Ok(Err(error)) => Err(failure(&error)),
+            Err(error) => {
+                Err(Failure { error: Chain(&error).to_string(), hint: None, exit: Exit::Degraded.code() })
+            }
+        }
+    }
+}
+
+/// Puts the task back when the wait for it is dropped.
+struct Waiting<'a> {
+    slot: &'a Slot,
+    task: Option<JoinHandle<Result<Mounted, AttachError>>>,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        if let Some(task) = self.task.take() {
+            *self.slot.attaching.borrow_mut() = Some(task);
+        }
+    }
+}
+
+pub(super) fn device(device: crate::mount::Device) -> Device {
+    Device { major: device.major, minor: device.minor }
+}
+
+/// `path` with the links in its parent followed. The last component is left alone: it may be a mount.
+fn resolved(path: &Path) -> PathBuf {
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return path.to_owned() };
+    parent.canonicalize().map_or_else(|_| path.to_owned(), |parent| parent.join(name))
+}
+
+fn unknown_mount<T>(mount: &str) -> Seen<T> {
+    Seen::Unknown(format!("no mount is called {mount:?}"))
+}
+
+fn no_such(mount: &str) -> Failure {
+    Failure { error: format!("no mount is called {mount:?}"), hint: None, exit: Exit::Degraded.code() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_link_in_the_parent_is_followed_and_the_last_component_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let real = dir.path().canonicalize().unwrap();
+        std::fs::create_dir(real.join("real")).unwrap();
+        std::os::unix::fs::symlink(real.join("real"), real.join("link")).unwrap();
+        std::os::unix::fs::symlink("/none", real.join("real/maps")).unwrap();
+        assert_eq!(resolved(&real.join("link/maps")), real.join("real/maps"));
+        assert_eq!(resolved(Path::new("/none/deeper/maps")), Path::new("/none/deeper/maps"));
+    }
+}

@@ -1,0 +1,92 @@
+//! `mapkeeper demo`: the stage is `demo.rs`'s, the words on the terminal are here.
+
+use std::io::{self, IsTerminal, Write};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+use super::agent::{in_memory, style};
+use super::arguments::DemoArguments;
+use crate::agent;
+use crate::agent::status::{Document, render};
+use crate::demo::{DemoError, Show, Stage, play};
+
+/// Plays the demo until Ctrl-C, or with `--check` until the map has been verified.
+///
+/// # Errors
+///
+/// What keeps the chain from becoming healthy.
+pub(super) async fn demo(arguments: &DemoArguments) -> Result<(), DemoError> {
+    let show = Show {
+        directory: arguments.directory.clone().unwrap_or_else(sample_data),
+        port: arguments.port,
+        image: arguments.image.clone(),
+        output: arguments.output.clone(),
+    };
+    let stop = agent::stop_on_signals().map_err(|source| DemoError::Process { source })?;
+    let interrupted = stop.clone();
+    let check = arguments.check;
+    play(&show, stop, |stage, documents| async move {
+        announce(&stage);
+        if !check {
+            watch_until(interrupted, documents).await;
+            println!("\nleaving: the container and the mount are removed");
+        }
+        Ok(())
+    })
+    .await
+}
+
+/// Where `make demo` draws its data.
+fn sample_data() -> PathBuf {
+    let cache = std::env::var_os("MAPKEEPER_CACHE").map(PathBuf::from);
+    let cache = cache.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache/mapkeeper")));
+    cache.unwrap_or_default().join("demo-data")
+}
+
+fn announce(stage: &Stage) {
+    let picture = &stage.picture;
+    println!("WMS:  {}", picture.url);
+    println!(
+        "map:  {} ({} x {} pixels, {} bytes)",
+        stage.output.display(),
+        picture.width,
+        picture.height,
+        picture.bytes.len()
+    );
+    println!(
+        "data: {} (drop or edit a mapfile there: the next request serves it)",
+        stage.directory.display()
+    );
+}
+
+/// Shows each change of the status, on a terminal in place, until the stop order.
+async fn watch_until(mut stop: watch::Receiver<bool>, mut documents: watch::Receiver<Option<Arc<Document>>>) {
+    println!("Ctrl-C ends it and leaves nothing behind\n");
+    let mut shown = String::new();
+    loop {
+        let document = documents.borrow_and_update().clone();
+        if let Some(document) = document {
+            let text = render(&in_memory(&document), style());
+            if text != shown {
+                show(&text, &shown);
+                shown = text;
+            }
+        }
+        // Cancel-safe: both arms only wait.
+        tokio::select! {
+            _ = stop.wait_for(|stop| *stop) => return,
+            changed = documents.changed() => if changed.is_err() { return },
+        }
+    }
+}
+
+/// Prints the status over the one before.
+fn show(text: &str, before: &str) {
+    let mut out = io::stdout().lock();
+    let up = before.lines().count();
+    let back = if out.is_terminal() && up > 0 { format!("\x1b[{up}A\x1b[J") } else { String::new() };
+    // Nobody may be looking any more; the demo goes on.
+    let _ = write!(out, "{back}{text}").and_then(|()| out.flush());
+}

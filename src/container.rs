@@ -1,0 +1,465 @@
+//! Docker Engine: the only place that speaks to it.
+//!
+//! A container that mapkeeper makes carries two labels, [`LABEL_MANAGED`] and [`LABEL_SPECIFICATION`]
+//! (a hash of what it was made from, so that a changed configuration is recognised). What must hold: a
+//! container without the first label is never changed, let alone removed; a bind whose source is
+//! missing is an error, not an empty directory that Docker makes; no image is pulled that is present.
+//!
+//! The restart policy of what we make is `no`. Docker would start a container with another policy when
+//! the daemon or the machine comes up, before its mount is proven, and MapServer would serve an empty
+//! directory. So only the agent starts it, and only on a proven mount.
+//!
+//! ```text
+//! [absent] --create--> [created] --start--> [running] --ends--> [exited] --start--> [running]
+//!     ^                                         |                   |
+//!     +---------------------------- recreate ---+-------------------+
+//! ```
+
+mod error;
+mod specification;
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::time::Duration;
+
+use bollard::Docker;
+use bollard::models::{
+    ContainerInspectResponse, ContainerStateStatusEnum, ContainerSummary, ContainerSummaryStateEnum,
+    EventMessage, EventMessageTypeEnum,
+};
+use bollard::query_parameters::{
+    CreateContainerOptionsBuilder, CreateImageOptionsBuilder, EventsOptionsBuilder,
+    ListContainersOptionsBuilder, RemoveContainerOptionsBuilder, RestartContainerOptionsBuilder,
+    StopContainerOptionsBuilder,
+};
+use futures::StreamExt;
+use tokio::time::timeout;
+
+pub use error::ContainerError;
+use error::{Doing, is_status};
+pub use specification::fingerprint;
+
+use crate::config::{self, Owner, Selector};
+
+/// Marks a container that mapkeeper made.
+pub const LABEL_MANAGED: &str = "mapkeeper.managed";
+/// Says from which specification it was made.
+pub const LABEL_SPECIFICATION: &str = "mapkeeper.spec";
+
+/// A container has this long to end by itself before Docker kills it.
+pub const STOP_TIMEOUT: Duration = Duration::from_secs(10);
+/// Longest wait for an image to be pulled.
+const PULL_LIMIT: Duration = Duration::from_secs(240);
+
+/// A connection to Docker Engine. Each request opens a connection of its own.
+#[derive(Debug, Clone)]
+pub struct Engine {
+    docker: Docker,
+}
+
+/// What Docker has for a configured container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Found {
+    Absent,
+    /// The name belongs to a container that was not made by mapkeeper.
+    Foreign {
+        id: String,
+    },
+    Present(Box<Facts>),
+}
+
+/// What Docker says of one container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Facts {
+    pub id: String,
+    pub name: String,
+    pub phase: Phase,
+    /// Process id on the host while it runs.
+    pub pid: Option<u32>,
+    pub started: String,
+    /// Restarts by Docker's own policy.
+    pub restarts: u64,
+    pub oom_killed: bool,
+    pub exit_code: Option<i64>,
+    pub image: String,
+    /// Hash of the specification that we made it from.
+    pub specification: Option<String>,
+    /// Directories of the host that it binds: source and target.
+    pub binds: Vec<(String, String)>,
+}
+
+/// Where a container is in its life, as Docker names it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    Created,
+    Running,
+    Paused,
+    Restarting,
+    Stopping,
+    Removing,
+    Exited,
+    Dead,
+}
+
+impl Engine {
+    /// Connects to the socket that `DOCKER_HOST` names (`unix://...`), or to Docker's own, and agrees
+    /// on a version of its interface.
+    ///
+    /// # Errors
+    ///
+    /// [`ContainerError::Unreachable`] when nothing answers there.
+    pub async fn connect() -> Result<Engine, ContainerError> {
+        let docker = Docker::connect_with_unix_defaults().map_err(ContainerError::unreachable)?;
+        let docker = docker.negotiate_version().await.map_err(ContainerError::unreachable)?;
+        Ok(Engine { docker })
+    }
+
+    /// Asks Docker for a sign of life.
+    ///
+    /// # Errors
+    ///
+    /// [`ContainerError::Unreachable`].
+    pub async fn ping(&self) -> Result<(), ContainerError> {
+        self.docker.ping().await.map(drop).map_err(ContainerError::unreachable)
+    }
+
+    /// Finds the container that `wanted` describes: by its name, or by label and image. Of several that
+    /// match, one that runs is preferred, then the youngest.
+    ///
+    /// # Errors
+    ///
+    /// When Docker cannot be asked. A container that is not there is no error.
+    pub async fn find(&self, wanted: &config::Container) -> Result<Found, ContainerError> {
+        let name = match &wanted.selector {
+            Selector::Name(name) => name.clone(),
+            Selector::Match { label, image } => {
+                match self.matching(label.as_deref(), image.as_deref()).await? {
+                    Some(id) => id,
+                    None => return Ok(Found::Absent),
+                }
+            }
+        };
+        let Some(shown) = self.inspect(&name).await? else { return Ok(Found::Absent) };
+        let facts = facts(shown);
+        if wanted.owner == Owner::Mapkeeper && facts.specification.is_none() {
+            return Ok(Found::Foreign { id: facts.id.chars().take(12).collect() });
+        }
+        Ok(Found::Present(Box::new(facts)))
+    }
+
+    /// Makes the container that `wanted` describes and starts it. A missing image is pulled. If it
+    /// cannot be started it is removed again.
+    ///
+    /// # Errors
+    ///
+    /// [`ContainerError::ImageMissing`], [`ContainerError::PortTaken`],
+    /// [`ContainerError::BindSourceMissing`], [`ContainerError::Foreign`], or what Docker says.
+    pub async fn create(&self, wanted: &config::Container) -> Result<(), ContainerError> {
+        let (name, image) = created_as(wanted)?;
+        self.have_image(image).await?;
+        self.create_here(wanted, name, image).await
+    }
+
+    /// Removes the container of ours that `wanted` describes, if there is one, and makes it again. The
+    /// image is fetched first, so that a missing one costs nobody a container that runs.
+    ///
+    /// # Errors
+    ///
+    /// As [`Engine::create`].
+    pub async fn recreate(&self, wanted: &config::Container) -> Result<(), ContainerError> {
+        let (name, image) = created_as(wanted)?;
+        self.have_image(image).await?;
+        self.remove(wanted).await?;
+        self.create_here(wanted, name, image).await
+    }
+
+    /// Starts a container that exists.
+    ///
+    /// # Errors
+    ///
+    /// [`ContainerError::PortTaken`], or what Docker says.
+    pub async fn start(&self, wanted: &config::Container) -> Result<(), ContainerError> {
+        let facts = self.ours(wanted).await?;
+        self.docker
+            .start_container(&facts.id, None)
+            .await
+            .map_err(|source| ContainerError::refused(Doing::Start, wanted, source))
+    }
+
+    /// Stops and starts a container that exists.
+    ///
+    /// # Errors
+    ///
+    /// What Docker says.
+    pub async fn restart(&self, wanted: &config::Container) -> Result<(), ContainerError> {
+        let facts = self.ours(wanted).await?;
+        let options = RestartContainerOptionsBuilder::default().t(stop_seconds()).build();
+        self.docker
+            .restart_container(&facts.id, Some(options))
+            .await
+            .map_err(|source| ContainerError::refused(Doing::Restart, wanted, source))
+    }
+
+    /// Stops a container, whoever made it. One that does not run, or is gone, is no error.
+    ///
+    /// # Errors
+    ///
+    /// What Docker says.
+    pub async fn stop(&self, wanted: &config::Container) -> Result<(), ContainerError> {
+        let Found::Present(facts) = self.find(wanted).await? else { return Ok(()) };
+        let options = StopContainerOptionsBuilder::default().t(stop_seconds()).build();
+        let stopped = self.docker.stop_container(&facts.id, Some(options)).await;
+        match stopped {
+            Err(error) if is_status(&error, 304) || is_status(&error, 404) => Ok(()),
+            other => other.map_err(|source| ContainerError::refused(Doing::Stop, wanted, source)),
+        }
+    }
+
+    /// Lets a paused container go on.
+    ///
+    /// # Errors
+    ///
+    /// What Docker says.
+    pub async fn unpause(&self, wanted: &config::Container) -> Result<(), ContainerError> {
+        let facts = self.ours(wanted).await?;
+        self.docker
+            .unpause_container(&facts.id)
+            .await
+            .map_err(|source| ContainerError::refused(Doing::Unpause, wanted, source))
+    }
+
+    /// Removes a container of ours, running or not. None is no error.
+    ///
+    /// # Errors
+    ///
+    /// [`ContainerError::Foreign`] for a container that we did not make; else what Docker says.
+    pub async fn remove(&self, wanted: &config::Container) -> Result<(), ContainerError> {
+        let facts = match self.find(wanted).await? {
+            Found::Absent => return Ok(()),
+            Found::Foreign { .. } => return Err(ContainerError::foreign(wanted)),
+            Found::Present(facts) if facts.specification.is_none() => {
+                return Err(ContainerError::foreign(wanted));
+            }
+            Found::Present(facts) => facts,
+        };
+        let options = RemoveContainerOptionsBuilder::default().force(true).v(true).build();
+        match self.docker.remove_container(&facts.id, Some(options)).await {
+            Err(error) if is_status(&error, 404) => Ok(()),
+            other => other.map_err(|source| ContainerError::refused(Doing::Remove, wanted, source)),
+        }
+    }
+
+    /// Calls `happened` with a container's name at each of its events that may matter, until the stream
+    /// breaks off; returns why it did.
+    pub async fn events(&self, mut happened: impl FnMut(&str)) -> ContainerError {
+        let filters = HashMap::from([("type", vec!["container"])]);
+        let options = EventsOptionsBuilder::default().filters(&filters).build();
+        let mut events = std::pin::pin!(self.docker.events(Some(options)));
+        while let Some(event) = events.next().await {
+            match event {
+                Ok(event) => {
+                    if let Some(name) = concerns(event) {
+                        happened(&name);
+                    }
+                }
+                Err(error) => return ContainerError::unreachable(error),
+            }
+        }
+        ContainerError::EventsEnded
+    }
+
+    async fn inspect(&self, name: &str) -> Result<Option<ContainerInspectResponse>, ContainerError> {
+        match self.docker.inspect_container(name, None).await {
+            Ok(shown) => Ok(Some(shown)),
+            Err(error) if is_status(&error, 404) => Ok(None),
+            Err(error) => Err(ContainerError::asked(Doing::Inspect, name, error)),
+        }
+    }
+
+    /// The facts of a container that exists and may be acted on.
+    async fn ours(&self, wanted: &config::Container) -> Result<Box<Facts>, ContainerError> {
+        match self.find(wanted).await? {
+            Found::Present(facts) => Ok(facts),
+            Found::Foreign { .. } => Err(ContainerError::foreign(wanted)),
+            Found::Absent => Err(ContainerError::Gone { name: title(wanted) }),
+        }
+    }
+
+    async fn matching(
+        &self,
+        label: Option<&str>,
+        image: Option<&str>,
+    ) -> Result<Option<String>, ContainerError> {
+        let mut filters = HashMap::new();
+        if let Some(label) = label {
+            filters.insert("label", vec![label]);
+        }
+        let options = ListContainersOptionsBuilder::default().all(true).filters(&filters).build();
+        let listed = self
+            .docker
+            .list_containers(Some(options))
+            .await
+            .map_err(|error| ContainerError::asked(Doing::List, label.or(image).unwrap_or(""), error))?;
+        let made_from = |one: &ContainerSummary| image.is_none() || one.image.as_deref() == image;
+        // Docker lists the youngest first, and the last of several maxima wins.
+        let best = listed.into_iter().rev().filter(made_from).max_by_key(precedence);
+        Ok(best.and_then(|one| one.id))
+    }
+
+    async fn have_image(&self, image: &str) -> Result<(), ContainerError> {
+        match self.docker.inspect_image(image).await {
+            Ok(_) => return Ok(()),
+            Err(error) if is_status(&error, 404) => {}
+            Err(error) => return Err(ContainerError::asked(Doing::Inspect, image, error)),
+        }
+        tracing::info!(image, "image is absent, pulling it");
+        let missing = |source| ContainerError::ImageMissing { image: image.to_owned(), source };
+        let options = CreateImageOptionsBuilder::default().from_image(image).build();
+        let mut progress = std::pin::pin!(self.docker.create_image(Some(options), None, None));
+        let pulled = timeout(PULL_LIMIT, async {
+            while let Some(step) = progress.next().await {
+                step?;
+            }
+            Ok::<(), bollard::errors::Error>(())
+        });
+        match pulled.await {
+            Ok(outcome) => outcome.map_err(|error| missing(Box::new(error))),
+            Err(_) => Err(ContainerError::PullSilent { image: image.to_owned(), limit: PULL_LIMIT }),
+        }
+    }
+
+    async fn create_here(
+        &self,
+        wanted: &config::Container,
+        name: &str,
+        image: &str,
+    ) -> Result<(), ContainerError> {
+        let options = CreateContainerOptionsBuilder::default().name(name).build();
+        let body = specification::body(wanted, image);
+        let created = match self.docker.create_container(Some(options), body).await {
+            Ok(created) => created,
+            Err(error) if is_status(&error, 409) => return Err(ContainerError::foreign(wanted)),
+            Err(error) => return Err(ContainerError::refused(Doing::Create, wanted, error)),
+        };
+        let Err(error) = self.docker.start_container(&created.id, None).await else { return Ok(()) };
+        let options = RemoveContainerOptionsBuilder::default().force(true).v(true).build();
+        if let Err(error) = self.docker.remove_container(&created.id, Some(options)).await {
+            let error = crate::error::Chain(&error);
+            tracing::warn!(container = name, %error, "a container that did not start is left behind");
+        }
+        Err(ContainerError::refused(Doing::Start, wanted, error))
+    }
+}
+
+/// How a configured container is called in messages, in status and in the plan.
+pub fn title(wanted: &config::Container) -> String {
+    match &wanted.selector {
+        Selector::Name(name) => name.clone(),
+        Selector::Match { label, image } => {
+            let parts: Vec<&str> = label.iter().chain(image).map(String::as_str).collect();
+            parts.join(" ")
+        }
+    }
+}
+
+fn created_as(wanted: &config::Container) -> Result<(&str, &str), ContainerError> {
+    match (&wanted.selector, wanted.image.as_deref()) {
+        (Selector::Name(name), Some(image)) => Ok((name, image)),
+        _ => Err(ContainerError::NotDescribed { name: title(wanted) }),
+    }
+}
+
+/// Of several containers that match, the greatest is meant.
+fn precedence(one: &ContainerSummary) -> (bool, i64) {
+    (one.state == Some(ContainerSummaryStateEnum::RUNNING), one.created.unwrap_or(0))
+}
+
+fn stop_seconds() -> i32 {
+    i32::try_from(STOP_TIMEOUT.as_secs()).unwrap_or(i32::MAX)
+}
+
+fn facts(shown: ContainerInspectResponse) -> Facts {
+    let state = shown.state.unwrap_or_default();
+    let config = shown.config.unwrap_or_default();
+    let phase = match state.status {
+        Some(ContainerStateStatusEnum::RUNNING) => Phase::Running,
+        Some(ContainerStateStatusEnum::PAUSED) => Phase::Paused,
+        Some(ContainerStateStatusEnum::RESTARTING) => Phase::Restarting,
+        Some(ContainerStateStatusEnum::STOPPING) => Phase::Stopping,
+        Some(ContainerStateStatusEnum::REMOVING) => Phase::Removing,
+        Some(ContainerStateStatusEnum::EXITED) => Phase::Exited,
+        Some(ContainerStateStatusEnum::DEAD) => Phase::Dead,
+        Some(ContainerStateStatusEnum::CREATED | ContainerStateStatusEnum::EMPTY) | None => Phase::Created,
+    };
+    let labels = config.labels.unwrap_or_default();
+    let managed = labels.contains_key(LABEL_MANAGED);
+    let binds = shown.mounts.unwrap_or_default().into_iter().filter_map(|mount| {
+        (mount.typ.as_deref() == Some("bind")).then_some(())?;
+        Some((mount.source?, mount.destination?))
+    });
+    Facts {
+        id: shown.id.unwrap_or_default(),
+        name: shown.name.unwrap_or_default().trim_start_matches('/').to_owned(),
+        phase,
+        pid: state.pid.and_then(|pid| u32::try_from(pid).ok()).filter(|pid| *pid != 0),
+        started: state.started_at.unwrap_or_default(),
+        restarts: shown.restart_count.and_then(|count| u64::try_from(count).ok()).unwrap_or(0),
+        oom_killed: state.oom_killed.unwrap_or(false),
+        exit_code: state.exit_code,
+        image: config.image.unwrap_or_default(),
+        specification: managed.then(|| labels.get(LABEL_SPECIFICATION).cloned().unwrap_or_default()),
+        binds: binds.collect(),
+    }
+}
+
+/// The name of the container that an event concerns; `None` if it cannot matter. `exec_*` events
+/// (Docker's own health checks, people looking around) come by the dozen and change nothing.
+fn concerns(event: EventMessage) -> Option<String> {
+    let action = event.action.unwrap_or_default();
+    if event.typ != Some(EventMessageTypeEnum::CONTAINER) || action.starts_with("exec_") {
+        return None;
+    }
+    event.actor.and_then(|actor| actor.attributes).and_then(|mut attributes| attributes.remove("name"))
+}
+
+/// Waits for events of Docker for ever. Calls `happened` with a container's name at each of its events,
+/// and with `None` whenever the connection came or went; connects again after `pause`.
+pub async fn follow_events(mut happened: impl FnMut(Option<&str>), pause: Duration) -> Infallible {
+    loop {
+        if let Ok(engine) = Engine::connect().await {
+            happened(None);
+            let ended = engine.events(|name| happened(Some(name))).await;
+            tracing::debug!(error = %crate::error::Chain(&ended), "Docker's events broke off");
+            happened(None);
+        }
+        tokio::time::sleep(pause).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bollard::models::EventActor;
+
+    use super::*;
+
+    #[test]
+    fn only_events_that_change_a_container_concern_anybody() {
+        let event = |typ, action: &str| EventMessage {
+            typ: Some(typ),
+            action: Some(action.to_owned()),
+            actor: Some(EventActor {
+                id: Some("c0ffee".to_owned()),
+                attributes: Some(HashMap::from([("name".to_owned(), "web".to_owned())])),
+            }),
+            ..EventMessage::default()
+        };
+        for action in ["die", "start", "destroy", "pause", "oom"] {
+            let concerned = concerns(event(EventMessageTypeEnum::CONTAINER, action));
+            assert_eq!(concerned.as_deref(), Some("web"), "{action}");
+        }
+        assert_eq!(concerns(event(EventMessageTypeEnum::CONTAINER, "exec_create: true")), None);
+        assert_eq!(concerns(event(EventMessageTypeEnum::CONTAINER, "exec_die")), None);
+        assert_eq!(concerns(event(EventMessageTypeEnum::NETWORK, "disconnect")), None);
+        assert_eq!(concerns(EventMessage::default()), None);
+    }
+}

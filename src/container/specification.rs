@@ -1,0 +1,213 @@
+//! From the configuration of a container to what Docker is asked to make.
+//!
+//! The fingerprint is taken from the configuration, not from Docker's form of it, and covers all that
+//! shapes the container: an upgrade of Docker changes nothing, a changed port or bind does.
+
+use std::collections::HashMap;
+
+use bollard::models::{
+    ContainerCreateBody, HostConfig, Mount, MountBindOptions, MountBindOptionsPropagationEnum, MountType,
+    PortBinding, RestartPolicy, RestartPolicyNameEnum,
+};
+
+use super::{LABEL_MANAGED, LABEL_SPECIFICATION};
+use crate::config::{Bind, Container, Port, Protocol};
+
+/// Changes when what we make of the same configuration changes.
+const GENERATION: &str = "1";
+
+/// A hash of everything that the container is made from, 16 hexadecimal digits.
+pub fn fingerprint(wanted: &Container) -> String {
+    let mut hash = Fnv::new();
+    hash.field(GENERATION);
+    hash.field(wanted.image.as_deref().unwrap_or(""));
+    hash.list(wanted.ports.iter().map(|port| {
+        let host_ip = port.host_ip.map(|address| address.to_string()).unwrap_or_default();
+        [host_ip, port.host.to_string(), exposed(port)].join(" ")
+    }));
+    for bind in &wanted.binds {
+        hash.field(&bind.source.to_string_lossy());
+        hash.field(&bind.target);
+        hash.list(bind.options.iter().cloned());
+    }
+    hash.list(wanted.environment.iter().map(|(name, value)| format!("{name}={value}")));
+    format!("{:016x}", hash.0)
+}
+
+/// What Docker is asked to make.
+pub(super) fn body(wanted: &Container, image: &str) -> ContainerCreateBody {
+    let labels = HashMap::from([
+        (LABEL_MANAGED.to_owned(), "true".to_owned()),
+        (LABEL_SPECIFICATION.to_owned(), fingerprint(wanted)),
+    ]);
+    let mut bindings: HashMap<String, Option<Vec<PortBinding>>> = HashMap::new();
+    for port in &wanted.ports {
+        let binding = PortBinding {
+            host_ip: port.host_ip.map(|address| address.to_string()),
+            host_port: Some(port.host.to_string()),
+        };
+        bindings.entry(exposed(port)).or_default().get_or_insert_default().push(binding);
+    }
+    ContainerCreateBody {
+        image: Some(image.to_owned()),
+        env: Some(wanted.environment.iter().map(|(name, value)| format!("{name}={value}")).collect()),
+        labels: Some(labels),
+        exposed_ports: Some(bindings.keys().cloned().collect()),
+        host_config: Some(HostConfig {
+            port_bindings: Some(bindings),
+            mounts: Some(wanted.binds.iter().map(mount).collect()),
+            restart_policy: Some(RestartPolicy {
+                name: Some(RestartPolicyNameEnum::NO),
+                maximum_retry_count: None,
+            }),
+            ..HostConfig::default()
+        }),
+        ..ContainerCreateBody::default()
+    }
+}
+
+fn exposed(port: &Port) -> String {
+    let protocol = match port.protocol {
+        Protocol::Tcp => "tcp",
+        Protocol::Udp => "udp",
+    };
+    format!("{}/{protocol}", port.container)
+}
+
+/// A bind by the mounts interface: unlike a `-v` bind it fails when its source is missing.
+fn mount(bind: &Bind) -> Mount {
+    let has = |option: &str| bind.options.iter().any(|given| given == option);
+    let propagation = bind.options.iter().find_map(|option| propagation(option));
+    Mount {
+        target: Some(bind.target.clone()),
+        source: Some(bind.source.to_string_lossy().into_owned()),
+        typ: Some(MountType::BIND),
+        read_only: Some(has("ro")),
+        bind_options: propagation
+            .map(|propagation| MountBindOptions { propagation: Some(propagation), ..Default::default() }),
+        ..Mount::default()
+    }
+}
+
+fn propagation(option: &str) -> Option<MountBindOptionsPropagationEnum> {
+    Some(match option {
+        "private" => MountBindOptionsPropagationEnum::PRIVATE,
+        "rprivate" => MountBindOptionsPropagationEnum::RPRIVATE,
+        "shared" => MountBindOptionsPropagationEnum::SHARED,
+        "rshared" => MountBindOptionsPropagationEnum::RSHARED,
+        "slave" => MountBindOptionsPropagationEnum::SLAVE,
+        "rslave" => MountBindOptionsPropagationEnum::RSLAVE,
+        _ => return None,
+    })
+}
+
+/// FNV-1a, 64 bits: the same on every machine and in every release of Rust. It only has to tell
+/// configurations apart, nobody gains by a collision.
+struct Fnv(u64);
+
+impl Fnv {
+    fn new() -> Fnv {
+        Fnv(0xcbf2_9ce4_8422_2325)
+    }
+
+    /// Takes in one field. Its length goes first, so that fields cannot run into each other.
+    fn field(&mut self, text: &str) {
+        for byte in (text.len() as u64).to_le_bytes().iter().chain(text.as_bytes()) {
+            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
+        }
+    }
+
+    fn list(&mut self, items: impl ExactSizeIterator<Item = String>) {
+        self.field(&items.len().to_string());
+        for item in items {
+            self.field(&item);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Owner, Selector};
+
+    fn wanted() -> Container {
+        Container {
+            owner: Owner::Mapkeeper,
+            selector: Selector::Name("mapserver".to_owned()),
+            image: Some("mapserver:8".to_owned()),
+            ports: vec![Port {
+                host_ip: Some("127.0.0.1".parse().unwrap()),
+                host: 8080,
+                container: 80,
+                protocol: Protocol::Tcp,
+            }],
+            binds: vec![Bind {
+                source: "/srv/maps".into(),
+                target: "/mapfiles".to_owned(),
+                options: vec!["ro".to_owned(), "rslave".to_owned()],
+            }],
+            environment: [("MS_ERRORFILE".to_owned(), "stderr".to_owned())].into(),
+            probe: None,
+        }
+    }
+
+    #[test]
+    fn the_fingerprint_is_the_same_on_every_machine() {
+        assert_eq!(fingerprint(&wanted()), fingerprint(&wanted().clone()));
+        assert_eq!(fingerprint(&wanted()), "069bc6b2fbd1614d");
+    }
+
+    #[test]
+    fn whatever_shapes_the_container_changes_the_fingerprint() {
+        let changes: [fn(&mut Container); 8] = [
+            |wanted| wanted.image = Some("mapserver:9".to_owned()),
+            |wanted| wanted.ports[0].host = 8081,
+            |wanted| wanted.ports[0].host_ip = None,
+            |wanted| wanted.ports[0].protocol = Protocol::Udp,
+            |wanted| wanted.binds[0].options.clear(),
+            |wanted| wanted.binds[0].source = "/srv/other".into(),
+            |wanted| drop(wanted.environment.insert("A".to_owned(), "B".to_owned())),
+            |wanted| wanted.ports.clear(),
+        ];
+        for (number, change) in changes.into_iter().enumerate() {
+            let mut other = wanted();
+            change(&mut other);
+            assert_ne!(fingerprint(&wanted()), fingerprint(&other), "change {number}");
+        }
+    }
+
+    #[test]
+    fn a_changed_probe_does_not_recreate_the_container() {
+        let mut other = wanted();
+        other.probe = Some(crate::config::Probe {
+            url: "http://127.0.0.1:8080/".to_owned(),
+            expect: crate::config::Expect::Http,
+            interval: std::time::Duration::from_secs(10),
+            timeout: std::time::Duration::from_secs(5),
+        });
+        assert_eq!(fingerprint(&wanted()), fingerprint(&other));
+    }
+
+    #[test]
+    fn docker_is_asked_for_a_bind_that_fails_without_its_source_and_never_to_restart() {
+        let body = body(&wanted(), "mapserver:8");
+        let host = body.host_config.unwrap();
+        assert_eq!(host.binds, None);
+        assert_eq!(host.restart_policy.unwrap().name, Some(RestartPolicyNameEnum::NO));
+        let mount = &host.mounts.unwrap()[0];
+        assert_eq!(mount.typ, Some(MountType::BIND));
+        assert_eq!(
+            (mount.source.as_deref(), mount.target.as_deref()),
+            (Some("/srv/maps"), Some("/mapfiles"))
+        );
+        assert_eq!(mount.read_only, Some(true));
+        let options = mount.bind_options.clone().unwrap();
+        assert_eq!(options.propagation, Some(MountBindOptionsPropagationEnum::RSLAVE));
+        assert_eq!(options.create_mountpoint, None);
+        assert_eq!(body.env, Some(vec!["MS_ERRORFILE=stderr".to_owned()]));
+        assert_eq!(body.exposed_ports, Some(vec!["80/tcp".to_owned()]));
+        let binding = &host.port_bindings.unwrap()["80/tcp"].clone().unwrap()[0];
+        assert_eq!(binding.host_ip.as_deref(), Some("127.0.0.1"));
+        assert_eq!(binding.host_port.as_deref(), Some("8080"));
+    }
+}
