@@ -71,6 +71,7 @@ pub async fn run(work: &Work, root: &Path, limit: Duration) -> anyhow::Result<Ti
 pub async fn output(mut command: Command, limit: Duration) -> anyhow::Result<Vec<u8>> {
     let shown = format!("{:?}", command.as_std());
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+    command.env("RUST_BACKTRACE", "0");
     let output = tokio::time::timeout(limit, command.output());
     let output = output.await.with_context(|| format!("{shown} is not done after {limit:?}"))??;
     let said = String::from_utf8_lossy(&output.stderr);

@@ -104,7 +104,7 @@ pub fn list_entry(index: usize) -> ListEntry {
     ListEntry {
         name: format!("sheet-{index:05}.tif"),
         size: 100 + (index % 900) as u64,
-        mode: if index % 2 == 0 { 0o100_640 } else { 0o100_604 },
+        mode: if index.is_multiple_of(2) { 0o100_640 } else { 0o100_604 },
         uid: 1_000 + (index % 7) as u32,
         gid: 2_000 + (index % 5) as u32,
         mtime: 1_600_000_000 + 60 * index as u64,
