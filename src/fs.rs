@@ -12,7 +12,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -21,17 +21,24 @@ use tokio::runtime::Handle;
 
 use crate::mountinfo::{Device, MountTable};
 
+mod ask;
 pub mod attr;
 pub mod cache;
 pub mod directory;
 pub mod error;
+mod flight;
 pub mod fuse;
 pub mod health;
 pub mod inode;
+pub mod listing;
+mod percent;
 pub mod read;
 pub mod session;
 pub mod store;
+mod survey;
+pub mod sweep;
 pub mod tree;
+pub mod xattr;
 
 pub use attr::Defaults;
 pub use cache::CacheCounts;
@@ -46,8 +53,6 @@ use tree::{Rules, Tree};
 
 /// Least memory a mount can work with: 16 MiB.
 pub const MEMORY_MIN: u64 = 16 * 1024 * 1024;
-/// What a node that only we know takes, with its path and headers, in bytes.
-const NODE_BYTES: u64 = 512;
 
 /// How a bucket is mounted.
 #[derive(Clone, Debug)]
@@ -106,7 +111,6 @@ pub struct Health {
 pub struct Session {
     path: PathBuf,
     tree: Arc<Tree>,
-    hidden: Arc<directory::Hidden>,
     connection: session::Connection,
 }
 
@@ -124,14 +128,16 @@ pub async fn mount(
     runtime: Handle,
 ) -> Result<Session, MountError> {
     let cache = Arc::new(BlockCache::new(options.memory / 4 * 3));
-    let source = Source { store, cache, pulse: Arc::new(Pulse::default()), runtime: runtime.clone() };
+    let push = Arc::new(OnceLock::new());
+    let pulse = Arc::new(Pulse::default());
+    let source = Source { store, cache, pulse, runtime: runtime.clone(), push: push.clone() };
     let rules = Rules {
         prefix: options.prefix,
         freshness: options.freshness,
         max_stale: options.max_stale,
         defaults: options.defaults,
     };
-    let tree = Tree::new(rules, source, (options.memory / 4 / NODE_BYTES) as usize);
+    let tree = Tree::new(rules, source, options.memory / 4);
     let proof = {
         let tree = tree.clone();
         // On the file system's runtime, because connections to the store belong to the runtime that opens them.
@@ -140,18 +146,17 @@ pub async fn mount(
     proof
         .map_err(|source| MountError::Task { source })?
         .map_err(|source| MountError::Store { bucket: options.source.clone(), source })?;
-    let hidden = Arc::new(directory::Hidden::default());
-    let adapter = fuse::Adapter::new(tree.clone(), hidden.clone());
+    let adapter = fuse::Adapter::new(tree.clone());
     let mut flags = MsFlags::empty();
     flags.set(MsFlags::MS_RDONLY, options.read_only);
     flags.set(MsFlags::MS_NOEXEC, options.no_exec);
     flags.set(MsFlags::from_bits_retain(libc::MS_NOSYMFOLLOW), options.no_symlink_follow);
     let (target, source) = (path.to_path_buf(), options.source);
     let connection = runtime
-        .spawn_blocking(move || session::Connection::open(adapter, &target, &source, flags))
+        .spawn_blocking(move || session::Connection::open(adapter, &target, &source, flags, &push))
         .await
         .map_err(|source| MountError::Task { source })??;
-    Ok(Session { path: path.to_path_buf(), tree, hidden, connection })
+    Ok(Session { path: path.to_path_buf(), tree, connection })
 }
 
 impl Session {
@@ -171,7 +176,7 @@ impl Session {
             store: self.tree.source.pulse.health(),
             cache: self.tree.source.cache.counts(),
             inodes: self.tree.in_use(),
-            hidden_keys: self.hidden.count(),
+            hidden_keys: self.tree.hidden.count(),
         }
     }
 

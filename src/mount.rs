@@ -70,7 +70,7 @@ pub enum AttachError {
     #[error("cannot start the file system's threads")]
     Runtime { source: io::Error },
     #[error("cannot mount {origin:?} on {path:?}")]
-    Mount { origin: String, path: PathBuf, source: MountError },
+    Mount { origin: String, path: PathBuf, source: Box<MountError> },
 }
 
 impl Advise for AttachError {
@@ -233,10 +233,10 @@ pub async fn attach(
         let endpoint = Endpoint { url: spec.endpoint_url.clone(), path_style: spec.path_style };
         let store = Arc::new(S3::new(&sdk, &endpoint, bucket));
         let mounted = fs::mount(store, &path, options(spec, prefix, how.flags), runtime).await;
-        mounted.map_err(|source| AttachError::Mount {
+        mounted.map_err(|error| AttachError::Mount {
             origin: spec.source.to_string(),
             path: path.clone(),
-            source,
+            source: Box::new(error),
         })
     };
     match attached.await {
@@ -484,7 +484,7 @@ mod tests {
         ];
         for (source, exit, hint) in cases {
             let text = source.to_string();
-            let source = MountError::Store { bucket: "s3://b".into(), source };
+            let source = Box::new(MountError::Store { bucket: "s3://b".into(), source });
             let error = AttachError::Mount { origin: "s3://b".into(), path: "/m".into(), source };
             assert_eq!(error.exit(), exit, "{text}");
             assert!(error.hint().unwrap_or_default().starts_with(hint), "{text}: {:?}", error.hint());

@@ -382,7 +382,9 @@ mod tests {
         }
         let error = probe.ask(Path::new("/"), None).await.unwrap_err();
         assert_eq!(error.to_string(), "3 earlier probes are stuck and cannot be killed");
-        probe.stuck.borrow_mut()[1].kill().await.unwrap();
+        let mut freed = probe.stuck.borrow_mut().remove(1);
+        freed.kill().await.unwrap();
+        probe.stuck.borrow_mut().push(freed);
         assert_eq!(probe.stuck(), LEFT_BEHIND - 1);
         assert!(matches!(probe.ask(Path::new("/"), None).await, Err(MountProbeError::Start { .. })));
     }
@@ -403,11 +405,7 @@ mod tests {
             }
             request_text
         };
-        let client = async {
-            let answer = ask_service(&url, limit).await;
-            answer
-        };
-        let (request, answer) = tokio::join!(server, client);
+        let (request, answer) = tokio::join!(server, ask_service(&url, limit));
         (answer, request)
     }
 

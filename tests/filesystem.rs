@@ -247,6 +247,34 @@ async fn an_outage_is_an_error_for_the_unknown_and_nothing_for_the_known() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn in_an_outage_a_directory_is_listed_as_it_was() {
+    let world = World::new(|store| {
+        store.put("a.map", "MAP", &[]);
+        store.put("d/b.map", "MAP", &[]);
+    })
+    .await;
+    assert_eq!(world.sh("ls; ls d").await, "a.map\nd\nb.map");
+    world.store.set_outage(Some(StoreError::Throttled { code: "SlowDown".into() }));
+    assert_eq!(world.sh("ls; ls -l d | wc -l; stat -c %F .").await, "a.map\nd\n2\ndirectory");
+    world.store.set_outage(None);
+    world.store.put("new.map", "MAP", &[]);
+    assert_eq!(world.sh("ls").await, "a.map\nd\nnew.map");
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_stalls_does_not_hold_up_what_is_known() {
+    let world = World::with(Duration::from_millis(1), |store| store.put("a.map", "MAP", &[])).await;
+    assert_eq!(world.sh("ls; cat a.map").await, "a.map\nMAP");
+    world.store.set_latency(Duration::from_secs(3600));
+    let began = tokio::time::Instant::now();
+    assert_eq!(world.sh("ls; cat a.map; cat a.map").await, "a.map\nMAPMAP");
+    assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
+    assert!(matches!(world.session.health().store, StoreHealth::Silent { .. }));
+    world.session.unmount().await.expect("unmounted");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_bucket_that_does_not_answer_is_not_mounted() {
     let store = Memory::default();
     store.set_outage(Some(StoreError::NoBucket { bucket: "bucket".into() }));
@@ -292,9 +320,9 @@ async fn aborting_the_connection_ends_the_session_and_frees_readers() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_busy_mount_disappears_from_its_path_and_ends_with_its_last_user() {
     let world = World::new(|store| store.put("a", pattern(1000), &[])).await;
-    let held = format!("exec 3<a; echo held; read line; cat <&3 | wc -c");
+    let held = "exec 3<a; echo held; read line; cat <&3 | wc -c";
     let mut holder = tokio::process::Command::new("sh")
-        .args(["-c", &held])
+        .args(["-c", held])
         .current_dir(world.scratch.path())
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

@@ -395,13 +395,18 @@ pub enum Screens {
     Kept,
 }
 
-/// Shows the document again whenever its screen changes, until it cannot be written any more; returns
-/// why.
-pub async fn watch(dir: &Path, style: Style, screens: Screens, mut out: impl Write) -> io::Error {
+/// Shows the document, as `show` puts it, again whenever that changes, until it cannot be written any
+/// more; returns why.
+pub async fn watch(
+    dir: &Path,
+    screens: Screens,
+    show: impl Fn(&Report) -> String,
+    mut out: impl Write,
+) -> io::Error {
     let mut shown = String::new();
     loop {
         let screen = match read(dir) {
-            Ok(report) => render(&report, style),
+            Ok(report) => show(&report),
             Err(error) => crate::error::report(&error),
         };
         if screen != shown {

@@ -6,22 +6,16 @@
 
 use std::io::{self, IsTerminal, Write};
 use std::path::Path;
-use std::time::Duration;
-
-use tokio::time::{Instant, sleep};
 
 use super::arguments::{ProbeArguments, RunArguments, StatusArguments, WaitArguments};
 use crate::agent::live::{self, Live, LiveError};
 use crate::agent::status::{
-    Document, ReadError, Report, RuntimeDir, RuntimeDirError, Style, Writer, read, render,
+    self, Document, ReadError, Report, RuntimeDir, RuntimeDirError, Screens, Style, WaitError, Writer, render,
 };
 use crate::agent::{self, Publisher};
 use crate::config::{ConfigError, Loaded};
 use crate::error::{Advise, Exit};
 use crate::{probe, systemd};
-
-/// How often `status --watch` and `wait` look at the status file.
-const LOOK_AGAIN: Duration = Duration::from_millis(500);
 
 /// Why the agent did not start.
 #[derive(Debug, thiserror::Error)]
@@ -105,33 +99,23 @@ fn sign_of_life() -> impl FnMut(&Document) {
     }
 }
 
-/// Prints what the agent last said, once or whenever it changes.
+/// Prints what the agent last said; with `--watch` again whenever it changes, until nobody reads it any more.
 pub(super) async fn status(arguments: &StatusArguments, runtime_dir: &Path) -> Result<Exit, ReadError> {
-    let mut shown = None;
-    loop {
-        let report = read(runtime_dir)?;
-        let text = if arguments.json { format!("{:#}\n", report.json()) } else { render(&report, style()) };
-        if shown.as_ref() != Some(&text) {
-            if print(&screen(&text, arguments)).is_err() {
-                // A reader that has gone away (`status | head`) has seen enough.
-                return Ok(report.exit());
-            }
-            shown = Some(text);
-        }
-        if !arguments.watch {
-            return Ok(report.exit());
-        }
-        sleep(LOOK_AGAIN).await;
+    let show = |report: &Report| match arguments.json {
+        true => format!("{:#}\n", report.json()),
+        false => render(report, style()),
+    };
+    if arguments.watch {
+        let replaced = io::stdout().is_terminal() && !arguments.json;
+        let screens = if replaced { Screens::Replaced } else { Screens::Kept };
+        let gone = status::watch(runtime_dir, screens, show, io::stdout()).await;
+        tracing::debug!(error = %gone, "nobody reads the status any more");
+        return Ok(status::read(runtime_dir)?.exit());
     }
-}
-
-/// The text, on a terminal that is watched over what was there before.
-fn screen(text: &str, arguments: &StatusArguments) -> String {
-    if arguments.watch && !arguments.json && io::stdout().is_terminal() {
-        format!("\x1b[H\x1b[2J{text}")
-    } else {
-        text.to_owned()
-    }
+    let report = status::read(runtime_dir)?;
+    // A reader that has gone away (`status | head`) has seen enough.
+    let _ = io::stdout().lock().write_all(show(&report).as_bytes());
+    Ok(report.exit())
 }
 
 /// Colour only for a person who has not asked for none.
@@ -140,60 +124,13 @@ pub(super) fn style() -> Style {
     if io::stdout().is_terminal() && !unwanted { Style::Coloured } else { Style::Plain }
 }
 
-fn print(text: &str) -> io::Result<()> {
-    let mut out = io::stdout().lock();
-    out.write_all(text.as_bytes())?;
-    out.flush()
-}
-
-/// Why `wait` gave up.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum WaitError {
-    #[error("not every mount is proven after {} s: {}", .waited.as_secs_f64(), .unproven.join("; "))]
-    TimedOut { waited: Duration, unproven: Vec<String> },
-    #[error(transparent)]
-    Read(#[from] ReadError),
-}
-
-impl Advise for WaitError {
-    fn hint(&self) -> Option<String> {
-        match self {
-            WaitError::TimedOut { .. } => Some("see `mapkeeper status`".into()),
-            WaitError::Read(error) => error.hint(),
-        }
-    }
-
-    fn exit(&self) -> Exit {
-        match self {
-            WaitError::TimedOut { .. } => Exit::TimedOut,
-            WaitError::Read(error) => error.exit(),
-        }
-    }
-}
-
 /// Returns as soon as every mount is proven.
 ///
 /// # Errors
 ///
 /// [`WaitError::TimedOut`], naming what is missing.
 pub(super) async fn wait(arguments: &WaitArguments, runtime_dir: &Path) -> Result<(), WaitError> {
-    let deadline = Instant::now() + arguments.timeout;
-    loop {
-        // A document that cannot be read may be one of an agent that is being replaced: wait for the next.
-        let unproven = match read(runtime_dir) {
-            Ok(report) => report.unproven(),
-            Err(error) if Instant::now() >= deadline => return Err(error.into()),
-            Err(_) => vec!["the status cannot be read".to_owned()],
-        };
-        if unproven.is_empty() {
-            return Ok(());
-        }
-        let left = deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Err(WaitError::TimedOut { waited: arguments.timeout, unproven });
-        }
-        sleep(left.min(LOOK_AGAIN)).await;
-    }
+    status::wait(runtime_dir, arguments.timeout).await
 }
 
 /// What the agent's children do: look at a mount that may hang, and print what they found.
@@ -207,5 +144,5 @@ pub(super) fn probe_mount(arguments: &ProbeArguments) -> Exit {
 
 /// A report of a document that is in memory.
 pub(super) fn in_memory(document: &Document) -> Report {
-    Report { standing: agent::status::Standing::Fresh, document: Some(document.clone()) }
+    Report { standing: status::Standing::Fresh, document: Some(document.clone()) }
 }

@@ -1,3 +1,5 @@
+//! Secrets stay hidden, and are read in each of their shapes.
+
 use super::*;
 
 fn keys(id: &str) -> Credentials {

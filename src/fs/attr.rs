@@ -11,6 +11,7 @@
 
 use std::time::{Duration, SystemTime};
 
+use super::percent::percent_decoded;
 use super::store::Object;
 
 /// Bits of `st_mode` that say the type (`S_IFMT`).
@@ -23,6 +24,8 @@ const MODE_MAX: i64 = 0o177777;
 const LAST_SECOND: i64 = 253_402_300_799;
 /// What a directory is said to measure, as s3fs says.
 pub const DIRECTORY_SIZE: u64 = 4096;
+/// Longest target of a symbolic link that Linux follows: a longer object is a plain file, whatever its mode says.
+pub const SYMLINK_MAX: u64 = libc::PATH_MAX as u64 - 1;
 
 /// What kind of file an object is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -97,6 +100,20 @@ impl Attributes {
         }
     }
 
+    /// A file that is there and whose headers may not be looked at.
+    pub fn unreadable(size: u64, modified: i64, defaults: &Defaults) -> Attributes {
+        let modified = Timestamp::from_seconds(modified);
+        Attributes {
+            kind: Kind::File,
+            permissions: 0,
+            size,
+            mtime: modified,
+            ctime: modified,
+            atime: modified,
+            ..Attributes::implicit_directory(defaults)
+        }
+    }
+
     /// What `object`, stored under `key`, is as a file.
     pub fn of(key: &str, object: &Object, defaults: &Defaults) -> Attributes {
         let headers = Headers(&object.metadata);
@@ -116,7 +133,9 @@ impl Attributes {
                 .unwrap_or(defaults.gid),
             size: match kind {
                 Kind::Directory => DIRECTORY_SIZE,
-                Kind::Symlink => headers.symlink_target().map_or(object.size, |target| target.len() as u64),
+                Kind::Symlink => {
+                    symlink_target_header(object).map_or(object.size, |target| target.len() as u64)
+                }
                 _ => object.size,
             },
             mtime: time(&["mtime", "goog-reserved-file-mtime"]),
@@ -128,11 +147,15 @@ impl Attributes {
 
 /// The target of a symlink that geesefs wrote: percent-encoded in a header, the body empty.
 pub fn symlink_target_header(object: &Object) -> Option<Vec<u8>> {
-    Headers(&object.metadata).symlink_target()
+    let text = Headers(&object.metadata).value("--symlink-target").filter(|_| object.size == 0)?;
+    let decoded = percent_decoded(text);
+    let target = decoded.split(|byte| *byte == 0).next().unwrap_or_default();
+    (!target.is_empty() && target.len() as u64 <= SYMLINK_MAX).then(|| target.to_vec())
 }
 
-/// The target of a symlink that s3fs wrote: the body, blanks around it trimmed.
+/// The target of a symlink that s3fs wrote: the body up to a NUL, blanks around it trimmed.
 pub fn symlink_target_body(body: &[u8]) -> &[u8] {
+    let body = body.split(|byte| *byte == 0).next().unwrap_or_default();
     let start = body.iter().position(|byte| *byte != b' ').unwrap_or(body.len());
     let end = body.iter().rposition(|byte| *byte != b' ').map_or(start, |last| last + 1);
     &body[start..end]
@@ -150,10 +173,6 @@ impl<'a> Headers<'a> {
     fn first(self, names: &[&str]) -> Option<&'a str> {
         names.iter().find_map(|name| self.value(name))
     }
-
-    fn symlink_target(self) -> Option<Vec<u8>> {
-        self.value("--symlink-target").map(percent_decoded).filter(|target| !target.is_empty())
-    }
 }
 
 fn kind_and_permissions(key: &str, object: &Object, headers: Headers, defaults: &Defaults) -> (Kind, u16) {
@@ -165,12 +184,13 @@ fn kind_and_permissions(key: &str, object: &Object, headers: Headers, defaults: 
     let typed = mode.and_then(|mode| kind_of(mode & TYPE_BITS));
     let kind = if is_directory_key {
         Kind::Directory
-    } else if headers.symlink_target().is_some() {
+    } else if symlink_target_header(object).is_some() {
         Kind::Symlink
     } else {
         match typed {
-            // Something with content is a file, whatever its mode says.
-            Some(Kind::Directory) if object.size > 0 => Kind::File,
+            Some(Kind::Symlink) if (1..=SYMLINK_MAX).contains(&object.size) => Kind::Symlink,
+            // Something with content is a file, whatever its mode says; and a link that leads nowhere is one too.
+            Some(kind) if object.size > 0 || kind == Kind::Symlink => Kind::File,
             Some(kind) => kind,
             None if object.size == 0 && is_directory_type(object.content_type.as_deref()) => Kind::Directory,
             None => Kind::File,
@@ -178,6 +198,10 @@ fn kind_and_permissions(key: &str, object: &Object, headers: Headers, defaults: 
     };
     let permissions = match mode {
         None if kind == Kind::Directory => defaults.directory_permissions,
+        // The mode of another kind of file says nothing about a directory.
+        Some(_) if kind == Kind::Directory && typed.is_some_and(|typed| typed != Kind::Directory) => {
+            defaults.directory_permissions
+        }
         None => defaults.file_permissions,
         Some(mode) => {
             let bits = (mode & PERMISSION_BITS) as u16;
@@ -286,29 +310,6 @@ fn nanoseconds(fraction: &str) -> u32 {
         .chain(std::iter::repeat(b'0'))
         .take(9)
         .fold(0, |value, digit| value * 10 + u32::from(digit - b'0'))
-}
-
-/// `%41` becomes `A`; a percent sign that starts no such pair stays.
-pub fn percent_decoded(text: &str) -> Vec<u8> {
-    let bytes = text.as_bytes();
-    let mut decoded = Vec::with_capacity(bytes.len());
-    let mut at = 0;
-    while at < bytes.len() {
-        let pair = bytes.get(at + 1).zip(bytes.get(at + 2)).and_then(|(high, low)| {
-            Some((char::from(*high).to_digit(16)? * 16 + char::from(*low).to_digit(16)?) as u8)
-        });
-        match pair {
-            Some(byte) if bytes[at] == b'%' => {
-                decoded.push(byte);
-                at += 3;
-            }
-            _ => {
-                decoded.push(bytes[at]);
-                at += 1;
-            }
-        }
-    }
-    decoded
 }
 
 #[cfg(test)]

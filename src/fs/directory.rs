@@ -1,42 +1,48 @@
 //! Open directories: a listing walked page by page.
 //!
-//! A directory may hold more names than fit in memory, so an open one holds a single page and where each page
-//! seen so far begins. An offset (the kernel's `d_off`) is the page's number and the position in it; going back
-//! asks for that page again. Headers of listed objects are fetched side by side, a page at a time, and only where
-//! the listing leaves something open.
+//! A directory may hold more names than fit in memory, so an open one holds two pages, and where each page seen so
+//! far begins. An offset (the kernel's `d_off`) is the page's number and the position in it; going back asks for
+//! that page again. Headers of listed objects are fetched side by side, a *chunk* of a page at a time, and only
+//! where the listing leaves something open. Who reads on finds the rest of the page and the next one on their way:
 //!
 //! ```text
+//!   read at 0 .......... page 0 listed, first chunk complete
+//!   read further ....... this chunk complete; started: the page's other chunks
+//!   past the middle .... and the next page with its chunks
 //!   offset = page << PAGE_BITS | position + 1      0: the start;  `.` and `..` are the first page's first two
 //! ```
 //!
-//! What must hold: a name appears once, a directory before an object of the same name; a key that is no name
-//! (empty component, `.`, `..`, NUL, longer than 255 bytes) is hidden and counted, never an error.
+//! What must hold: no more than [`HEADERS_AT_ONCE`] headers of a mount are asked for at one time; a name whose
+//! headers cannot be had is shown all the same, unless it is gone.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures::StreamExt;
 use tokio::time::Instant;
 
-use super::attr::{Attributes, Kind};
+use super::attr::{self, Kind};
 use super::error::FsError;
+use super::flight::Flights;
 use super::inode::{Facts, ROOT};
-use super::store::{Depth, From, List, Listed, Page, StoreError, Version};
-use super::tree::{Entry, NAME_MAX, Tree, is_settled, join};
+use super::listing::{Open, Shown, names};
+use super::store::{Depth, From, List, StoreError};
+use super::tree::{Entry, Tree, join};
 
+/// Headers that one mount asks for at the same time for the sake of listings.
+pub const HEADERS_AT_ONCE: usize = 128;
 /// Entries of a page at the most: what one LIST answers.
 const PAGE_LIMIT: u16 = 1_000;
-/// Bits of an offset that say the position within a page.
+/// Bits of an offset that say the position within a page: beside its own entries a page shows at most as many as a
+/// name has bytes that the page before left open.
 const PAGE_BITS: u32 = 11;
 /// The first page, listed by opening the directory, serves the reading that follows.
 const JUST_LISTED: Duration = Duration::from_secs(1);
-/// Items handed out at once: about as many as the kernel's buffer takes.
-const ITEMS_AT_ONCE: usize = 128;
-/// Headers asked for at the same time.
-const HEADERS_AT_ONCE: usize = 64;
-/// A symbolic link's target is no longer than this, so a longer object is a plain file without looking.
-const SYMLINK_MAX: u64 = libc::PATH_MAX as u64;
+/// Items that are completed together.
+const CHUNK: usize = 128;
+/// Pages held: the one that is read, and the next.
+const PAGES_HELD: usize = 2;
 
 /// How much a reader of the directory wants to know of each entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,14 +53,27 @@ pub enum Detail {
     Attributes,
 }
 
-/// One name in a directory.
+/// One name in a directory, as it was listed.
 #[derive(Clone, Debug)]
 pub struct Item {
     pub name: Arc<str>,
-    pub ino: u64,
-    pub kind: Kind,
+    ino: u64,
+    kind: Kind,
     /// Where the next item is read from.
     pub next_offset: u64,
+}
+
+/// Items that have been completed, in their order.
+pub struct Batch {
+    page: Arc<Page>,
+    from: usize,
+    to: usize,
+}
+
+impl Batch {
+    pub fn items(&self) -> &[Item] {
+        self.page.items.get(self.from..self.to).unwrap_or_default()
+    }
 }
 
 /// An open directory.
@@ -62,31 +81,31 @@ pub struct Directory {
     ino: u64,
     path: Arc<str>,
     state: Mutex<State>,
+    listings: Flights<Arc<Page>>,
+    completions: Flights<()>,
 }
 
 #[derive(Default)]
 struct State {
-    /// The token by which page 1, 2, ... was reached; page 0 needs none.
-    tokens: Vec<String>,
-    page: Option<Held>,
-    /// The name of a listed object that a later page might show to be hidden by a directory.
-    last_file: Option<Arc<str>>,
+    /// How page 1, 2, ... was reached, and what the pages before it left open. Page 0 needs neither.
+    starts: Vec<(String, Open)>,
+    pages: VecDeque<Arc<Page>>,
 }
 
-/// The page that was listed last.
-struct Held {
+/// A page that was listed.
+pub struct Page {
     number: usize,
-    items: Arc<Vec<Item>>,
+    items: Vec<Item>,
     asked: Instant,
+    is_last: bool,
+    /// Whether there was any key at all.
+    has_keys: bool,
 }
 
-/// Keys that no file name can stand for, since the mount began.
-#[derive(Default)]
-pub struct Hidden(AtomicU64);
-
-impl Hidden {
-    pub fn count(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
+impl Page {
+    /// When the question left that it answers.
+    pub fn asked(&self) -> Instant {
+        self.asked
     }
 }
 
@@ -96,180 +115,256 @@ impl Directory {
     /// # Errors
     ///
     /// [`FsError::NotDirectory`]; [`FsError::Stale`] when nothing is in it any more.
-    pub async fn open(tree: &Tree, ino: u64, hidden: &Hidden) -> Result<Directory, FsError> {
-        let directory = Directory { ino, path: tree.directory_path(ino)?, state: Mutex::default() };
-        let asked = Instant::now();
-        let (_, is_empty) = directory.fetch(tree, 0, hidden).await?;
-        if ino != ROOT && is_empty {
-            tree.table().record_absent(&directory.path, asked);
-            return Err(FsError::Stale);
+    pub async fn open(tree: &Arc<Tree>, ino: u64) -> Result<Arc<Directory>, FsError> {
+        let directory = Arc::new(Directory {
+            ino,
+            path: tree.directory_path(ino)?,
+            state: Mutex::default(),
+            listings: Flights::default(),
+            completions: Flights::default(),
+        });
+        let page = directory.clone().list(tree.clone(), 0).await?;
+        if page.has_keys || ino == ROOT || directory.is_of_an_object(tree).await? {
+            // Who lists once lists again: the next time the listing that follows is proof enough.
+            if let Some(node) = tree.table().node_mut(ino) {
+                node.witness = None;
+            }
+            return Ok(directory);
         }
-        Ok(directory)
+        tree.table().record_absent(&directory.path, page.asked);
+        Err(FsError::Stale)
     }
 
-    /// Some items from `offset` on, at most [`ITEMS_AT_ONCE`]; none at the end.
+    /// Whether an object of its name makes this, in which nothing is, a directory.
+    async fn is_of_an_object(&self, tree: &Tree) -> Result<bool, FsError> {
+        let may_be = tree.table().node(self.ino).is_some_and(|node| node.facts.version.is_some());
+        if !may_be && !tree.has_folder_keys() {
+            return Ok(false);
+        }
+        let answer = tree.ask(&self.path).await?;
+        let table = tree.table();
+        Ok(answer.found == Some(self.ino)
+            && table.node(self.ino).is_some_and(|node| node.facts.is_directory()))
+    }
+
+    /// Some items from `offset` on; none at the end.
     ///
     /// # Errors
     ///
     /// Whatever listing, or asking for headers, meets.
-    pub async fn items(
-        &self,
-        tree: &Tree,
+    pub async fn batch(
+        self: &Arc<Self>,
+        tree: &Arc<Tree>,
         offset: u64,
         detail: Detail,
-        hidden: &Hidden,
-    ) -> Result<Vec<Item>, FsError> {
+    ) -> Result<Batch, FsError> {
         let mut number = (offset >> PAGE_BITS) as usize;
-        let mut position = (offset & ((1 << PAGE_BITS) - 1)) as usize;
+        let mut from = (offset & ((1 << PAGE_BITS) - 1)) as usize;
         loop {
-            let page = self.page(tree, number, hidden).await?;
-            if position < page.len() {
-                return self.completed(tree, &page[position..], detail).await;
+            let page = self.page(tree, number, if offset == 0 { From0::Again } else { From0::On }).await?;
+            if from < page.items.len() {
+                let chunk = from / CHUNK;
+                let completion = self.complete(tree, &page, chunk, detail);
+                if offset > 0 {
+                    self.read_ahead(tree, &page, chunk, detail);
+                }
+                completion.await?;
+                let to = page.items.len().min((chunk + 1) * CHUNK);
+                return Ok(Batch { page, from, to });
+            }
+            if page.is_last {
+                return Ok(Batch { page, from: 0, to: 0 });
             }
             number += 1;
-            position = 0;
-            if self.state().tokens.len() < number {
-                return Ok(Vec::new());
-            }
+            from = 0;
         }
     }
 
-    async fn page(&self, tree: &Tree, number: usize, hidden: &Hidden) -> Result<Arc<Vec<Item>>, FsError> {
-        if let Some(held) = &self.state().page
-            && held.number == number
-            // Going back to the start asks again, as POSIX wants.
-            && (number > 0 || held.asked.elapsed() < tree.rules.freshness.max(JUST_LISTED))
-        {
-            return Ok(held.items.clone());
-        }
-        Ok(self.fetch(tree, number, hidden).await?.0)
-    }
-
-    /// Lists page `number` and keeps it. With whether no key at all was on it.
-    async fn fetch(
-        &self,
-        tree: &Tree,
+    async fn page(
+        self: &Arc<Self>,
+        tree: &Arc<Tree>,
         number: usize,
-        hidden: &Hidden,
-    ) -> Result<(Arc<Vec<Item>>, bool), FsError> {
-        let token = match number.checked_sub(1) {
+        how: From0,
+    ) -> Result<Arc<Page>, FsError> {
+        let held = self.state().pages.iter().find(|page| page.number == number).cloned();
+        if let Some(page) = held
+            // Going back to the start asks again, as POSIX wants.
+            && (how == From0::On || page.asked.elapsed() < tree.rules.freshness.max(JUST_LISTED))
+        {
+            return Ok(page);
+        }
+        let (this, with) = (self.clone(), tree.clone());
+        let question = move |_| this.list(with, number);
+        let subject = Arc::from(number.to_string());
+        Ok(self.listings.answer(&subject, Duration::MAX, tree.runtime(), question).await.1?)
+    }
+
+    /// Lists page `number` and keeps it.
+    async fn list(self: Arc<Self>, tree: Arc<Tree>, number: usize) -> Result<Arc<Page>, StoreError> {
+        let start = match number.checked_sub(1) {
             None => None,
-            Some(before) => Some(self.state().tokens.get(before).cloned().ok_or(FsError::Stale)?),
+            Some(before) => Some(self.state().starts.get(before).cloned().ok_or_else(no_such_page)?),
         };
+        let (token, open) = start.unzip();
         let prefix = tree.directory_prefix(&self.path);
         let from = token.as_deref().map_or(From::Start, From::Page);
         let asked = Instant::now();
         let list = List { prefix: &prefix, depth: Depth::Directory, from, limit: PAGE_LIMIT };
-        let answer = tree.store().list(list).await;
+        let known = if number == 0 { tree.last_page(&self.path) } else { None };
+        let answer = tree.patiently(known.is_some(), tree.store().list(list)).await;
         tree.pulse().note(&answer);
-        let answer = answer?;
-        let is_empty = answer.objects.is_empty() && answer.prefixes.is_empty();
+        let answer = match (answer, known) {
+            (Err(error), Some(page)) if error.is_outage() => {
+                self.keep(page.clone(), None);
+                return Ok(page);
+            }
+            (answer, _) => answer?,
+        };
+        let has_keys = !answer.objects.is_empty() || !answer.prefixes.is_empty();
         let next = answer.next.clone();
-        let items = Arc::new(self.record(tree, number, &prefix, answer, asked, hidden));
-        let mut state = self.state();
-        if let Some(next) = next
-            && state.tokens.len() == number
-        {
-            state.tokens.push(next);
-        }
-        state.page = Some(Held { number, items: items.clone(), asked });
-        Ok((items, is_empty))
-    }
-
-    /// Turns a page of keys into items and records what it says about them.
-    fn record(
-        &self,
-        tree: &Tree,
-        number: usize,
-        prefix: &str,
-        page: Page,
-        asked: Instant,
-        hidden: &Hidden,
-    ) -> Vec<Item> {
-        let mut names = Names { items: Vec::new(), number };
+        let names = names(&prefix, answer, open.unwrap_or_default(), &tree.hidden);
+        let inos = tree.record_names(&self.path, &names, asked);
         if number == 0 {
-            names.push(Arc::from("."), self.ino, Kind::Directory);
-            names.push(Arc::from(".."), self.ino, Kind::Directory);
-        }
-        let mut table = tree.table();
-        let mut directories = page.prefixes.iter().filter_map(|key| {
-            let name = key.strip_prefix(prefix).and_then(|rest| rest.strip_suffix('/'));
-            valid_name(name, hidden)
-        });
-        let mut objects =
-            page.objects.into_iter().filter(|object| object.key != prefix).filter_map(|object| {
-                let name = valid_name(object.key.strip_prefix(prefix), hidden).map(str::to_string);
-                name.map(|name| (name, object))
-            });
-        let (mut directory, mut object) = (directories.next(), objects.next());
-        let mut previous = self.state().last_file.take();
-        loop {
-            // Both parts are sorted; a directory goes before an object of the same name and hides it.
-            let directory_first = match (&directory, &object) {
-                (None, None) => break,
-                (Some(name), Some((other, _))) => *name <= other.as_str(),
-                (directory, _) => directory.is_some(),
-            };
-            if directory_first {
-                let Some(name) = directory.take() else { break };
-                directory = directories.next();
-                if object.as_ref().is_some_and(|(other, _)| other == name) {
-                    object = objects.next();
-                }
-                if previous.as_deref() == Some(name) {
-                    continue;
-                }
-                let ino = table.record(&join(&self.path, name), Facts::directory(None), asked);
-                names.push(Arc::from(name), ino, Kind::Directory);
-            } else {
-                let Some((name, listed)) = object.take() else { break };
-                object = objects.next();
-                let (name, facts) = (Arc::<str>::from(name), listed_facts(&listed));
-                let ino = table.record(&join(&self.path, &name), facts, asked);
-                let kind =
-                    table.node(ino).and_then(|node| node.facts.attributes.as_ref()).map(|known| known.kind);
-                names.push(name.clone(), ino, kind.unwrap_or(Kind::File));
-                previous = Some(name);
+            if has_keys {
+                tree.note_directory(&self.path, names.marker.as_ref(), asked);
+            }
+            if next.is_none() {
+                tree.note_whole(&self.path, &names, has_keys, asked);
             }
         }
-        drop(table);
-        self.state().last_file = previous;
-        names.items
+        let items = self.items(number, names.shown, inos);
+        let page = Arc::new(Page { number, items, asked, is_last: next.is_none(), has_keys });
+        if number == 0 && page.is_last {
+            tree.keep_page(self.path.clone(), page.clone());
+        }
+        self.keep(page.clone(), next.map(|token| (token, names.open)));
+        Ok(page)
     }
 
-    /// Asks for the headers that `detail` needs of these items, side by side.
-    async fn completed(&self, tree: &Tree, items: &[Item], detail: Detail) -> Result<Vec<Item>, FsError> {
-        let unknown: Vec<Unknown> = {
-            let table = tree.table();
-            let is_unknown = |item: &&Item| {
-                table.node(item.ino).is_some_and(|node| {
-                    let open = match detail {
-                        Detail::Attributes => true,
-                        Detail::Names => !node.facts.directory && node.facts.size <= SYMLINK_MAX,
-                    };
-                    open && node.facts.attributes.is_none()
+    fn keep(&self, page: Arc<Page>, next: Option<(String, Open)>) {
+        let mut state = self.state();
+        // What was listed again continues as it says now.
+        state.starts.truncate(page.number);
+        state.starts.extend(next);
+        state.pages.retain(|held| held.number != page.number);
+        state.pages.push_back(page);
+        if state.pages.len() > PAGES_HELD {
+            state.pages.pop_front();
+        }
+    }
+
+    fn items(&self, number: usize, shown: Vec<(Arc<str>, Shown)>, inos: Vec<u64>) -> Vec<Item> {
+        let dots = [".", ".."].map(|name| (Arc::from(name), self.ino, Kind::Directory));
+        let listed = shown.into_iter().zip(inos).map(|((name, shown), ino)| {
+            (name, ino, if shown == Shown::Directory { Kind::Directory } else { Kind::File })
+        });
+        let all = dots.into_iter().filter(|_| number == 0).chain(listed);
+        all.enumerate()
+            .map(|(position, (name, ino, kind))| {
+                let next_offset = (number as u64) << PAGE_BITS | (position as u64 + 1);
+                Item { name, ino, kind, next_offset }
+            })
+            .collect()
+    }
+
+    /// Has what comes behind `chunk` of `page` ready by the time it is read.
+    fn read_ahead(self: &Arc<Self>, tree: &Arc<Tree>, page: &Arc<Page>, chunk: usize, detail: Detail) {
+        let chunks = page.items.len().div_ceil(CHUNK);
+        for later in chunk + 1..chunks {
+            drop(self.complete(tree, page, later, detail));
+        }
+        let next = page.number + 1;
+        let is_held = self.state().pages.iter().any(|page| page.number == next);
+        // Not before the middle: what waits to be read grows old.
+        if chunk >= chunks / 2 && !page.is_last && !is_held {
+            let (this, with) = (self.clone(), tree.clone());
+            tree.runtime().spawn(async move {
+                if let Ok(page) = this.page(&with, next, From0::On).await {
+                    for chunk in 0..page.items.len().div_ceil(CHUNK) {
+                        drop(this.complete(&with, &page, chunk, detail));
+                    }
+                }
+            });
+        }
+    }
+
+    /// Asks for the headers that `detail` needs of the items of a chunk, side by side. Goes on if it is dropped.
+    fn complete(
+        self: &Arc<Self>,
+        tree: &Arc<Tree>,
+        page: &Arc<Page>,
+        chunk: usize,
+        detail: Detail,
+    ) -> impl Future<Output = Result<(), StoreError>> + use<> {
+        let (this, with, page) = (self.clone(), tree.clone(), page.clone());
+        let subject = Arc::from(format!("{}.{chunk} {detail:?}", page.number));
+        let question = move |_| async move {
+            let chunk = page.items.chunks(CHUNK).nth(chunk).unwrap_or_default();
+            let unknown = this.unknown(&with, chunk, detail);
+            let mut answers = futures::stream::iter(unknown)
+                .map(|(path, facts)| {
+                    let tree = with.clone();
+                    async move {
+                        let is_known = facts.attributes.is_some();
+                        match tree.headers(&path, &facts).await {
+                            // What was known of it is shown until it can be asked for again.
+                            Err(error) if is_known && error.is_outage() => Ok(()),
+                            answer => answer,
+                        }
+                    }
                 })
-            };
-            let unknown = |item: &Item| Unknown { name: item.name.clone(), kind: item.kind };
-            items.iter().filter(is_unknown).map(unknown).collect()
+                .buffer_unordered(HEADERS_AT_ONCE);
+            while let Some(answer) = answers.next().await {
+                answer?;
+            }
+            Ok(())
         };
-        let mut answers = futures::stream::iter(unknown)
-            .map(|unknown| async move { unknown.ask(tree, &self.path).await })
-            .buffer_unordered(HEADERS_AT_ONCE);
-        while let Some(answer) = answers.next().await {
-            answer?;
+        let (_, answer) = self.completions.join(&subject, Duration::MAX, tree.runtime(), question);
+        answer
+    }
+
+    /// The items of a chunk of which not enough is known, with what is known.
+    fn unknown(&self, tree: &Tree, chunk: &[Item], detail: Detail) -> Vec<(Arc<str>, Facts)> {
+        let table = tree.table();
+        let named = chunk.iter().filter(|item| item.ino != self.ino);
+        let known = named.filter_map(|item| {
+            let path = join(&self.path, &item.name);
+            let facts = table.named(&path)?.1.facts.clone();
+            Some((path, facts))
+        });
+        known
+            .filter(|(_, facts)| match (detail, facts.version.is_some()) {
+                (Detail::Attributes, true) => facts.attributes.is_none(),
+                (Detail::Attributes, false) => !tree.marker_is_believed(facts),
+                // Only an object that is short can be something else than a file.
+                (Detail::Names, true) => facts.attributes.is_none() && facts.size <= attr::SYMLINK_MAX,
+                (Detail::Names, false) => false,
+            })
+            .collect()
+    }
+
+    /// Number and kind of an item; `None` if it has gone since it was listed.
+    pub fn kind_of(&self, tree: &Tree, item: &Item) -> Option<(u64, Kind)> {
+        if item.ino == self.ino {
+            return Some((item.ino, item.kind));
         }
         let table = tree.table();
-        Ok(items
-            .iter()
-            .take(ITEMS_AT_ONCE)
-            .map(|item| {
-                let found = table.find(&join(&self.path, &item.name)).filter(|_| item.ino != self.ino);
-                let ino = found.unwrap_or(item.ino);
-                let known = table.node(ino).and_then(|node| node.facts.attributes.as_ref());
-                Item { ino, kind: known.map_or(item.kind, |known| known.kind), ..item.clone() }
-            })
-            .collect())
+        let (ino, node) = table.named(&join(&self.path, &item.name))?;
+        Some((ino, node.facts.kind.unwrap_or(item.kind)))
+    }
+
+    /// What the kernel may be told of an item, counted as told.
+    ///
+    /// # Errors
+    ///
+    /// Whatever asking again meets, for an item that the table had no room for.
+    pub async fn entry_of(&self, tree: &Tree, item: &Item) -> Result<Option<Entry>, FsError> {
+        let path = join(&self.path, &item.name);
+        if let Some(entry) = entry_now(tree, &path) {
+            return Ok(Some(entry));
+        }
+        let answer = tree.ask(&path).await?;
+        Ok(answer.found.and_then(|_| entry_now(tree, &path)))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -277,82 +372,26 @@ impl Directory {
     }
 }
 
-/// What the kernel may be told of an item, counted as told; `None` if it has gone from the table meanwhile.
-///
-/// Where the headers are not known (they may not be ours to read) it is shown without any permission, and may
-/// not be believed: whoever wants to know looks it up.
-pub fn entry_of(tree: &Tree, item: &Item) -> Option<Entry> {
+/// Whether a reader comes from the start or from further back.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum From0 {
+    Again,
+    On,
+}
+
+fn entry_now(tree: &Tree, path: &str) -> Option<Entry> {
     let mut table = tree.table();
-    let node = table.node(item.ino)?;
-    let entry = match &node.facts.attributes {
-        Some(attributes) => {
-            let age = node.checked.map_or(Duration::MAX, |checked| checked.elapsed());
-            let valid_for = tree.rules.freshness.saturating_sub(age);
-            Entry { ino: item.ino, attributes: attributes.clone(), valid_for }
-        }
-        None => {
-            let unknown = Attributes::implicit_directory(&tree.rules.defaults);
-            let attributes = Attributes { kind: item.kind, permissions: 0, size: node.facts.size, ..unknown };
-            Entry { ino: item.ino, attributes, valid_for: Duration::ZERO }
-        }
-    };
-    table.remember(item.ino);
-    Some(entry)
+    let (ino, node) = table.named(path)?;
+    let attributes = node.facts.attributes.clone()?;
+    let age = node.checked.map_or(Duration::MAX, |checked| checked.elapsed());
+    let valid_for = tree.rules.freshness.saturating_sub(age);
+    tree.remember(&mut table, ino);
+    Some(Entry { ino, attributes, valid_for })
 }
 
-struct Names {
-    items: Vec<Item>,
-    number: usize,
+fn no_such_page() -> StoreError {
+    StoreError::Malformed { reason: "a directory is read where no page begins".into() }
 }
 
-impl Names {
-    fn push(&mut self, name: Arc<str>, ino: u64, kind: Kind) {
-        let next_offset = (self.number as u64) << PAGE_BITS | (self.items.len() as u64 + 1);
-        self.items.push(Item { name, ino, kind, next_offset });
-    }
-}
-
-/// An item whose headers have not been seen.
-struct Unknown {
-    name: Arc<str>,
-    kind: Kind,
-}
-
-impl Unknown {
-    async fn ask(self, tree: &Tree, directory: &str) -> Result<(), StoreError> {
-        let path = join(directory, &self.name);
-        let left = Instant::now();
-        if self.kind == Kind::Directory {
-            let found = tree.marker_attributes(&tree.directory_prefix(&path)).await?;
-            let attributes = found.unwrap_or_else(|| Attributes::implicit_directory(&tree.rules.defaults));
-            tree.table().record(&path, Facts::directory(Some(attributes)), left);
-            return Ok(());
-        }
-        match tree.store().head(&format!("{}{path}", tree.rules.prefix)).await {
-            Ok(object) => {
-                tree.record_object(&path, object, left, None);
-                Ok(())
-            }
-            // Gone since it was listed, or not ours to look at: the name is shown, its attributes are not.
-            Err(StoreError::NotFound { .. } | StoreError::Denied { .. }) => Ok(()),
-            Err(error) => Err(error),
-        }
-    }
-}
-
-fn listed_facts(listed: &Listed) -> Facts {
-    let version =
-        Version { etag: listed.etag.clone(), last_modified: listed.last_modified, version_id: None };
-    Facts::object(version, listed.size, None, is_settled(listed.last_modified))
-}
-
-/// A key's last component if it can be a file name.
-fn valid_name<'a>(name: Option<&'a str>, hidden: &Hidden) -> Option<&'a str> {
-    let valid = name.filter(|name| {
-        !name.is_empty() && *name != "." && *name != ".." && name.len() <= NAME_MAX && !name.contains('\0')
-    });
-    if valid.is_none() {
-        hidden.0.fetch_add(1, Ordering::Relaxed);
-    }
-    valid
-}
+#[cfg(test)]
+mod tests;

@@ -20,20 +20,30 @@ use std::time::Duration;
 use fuser::{
     Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation, INodeNo, InitFlags,
     KernelConfig, LockOwner, OpenFlags, ReplyAttr, ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty,
-    ReplyEntry, ReplyOpen, ReplyStatfs, Request,
+    ReplyEntry, ReplyOpen, ReplyStatfs, ReplyXattr, Request,
 };
 
 use super::attr::{Attributes, Kind, Timestamp};
-use super::directory::{Detail, Directory, Hidden, entry_of};
+use super::directory::{Detail, Directory};
 use super::error::FsError;
-use super::tree::{Entry, Looked, NAME_MAX, Tree};
+use super::inode::Surplus;
+use super::listing::NAME_MAX;
+use super::tree::{Entry, Looked, Tree};
+use super::xattr::Xattrs;
 
 /// Requests of the kernel's own read-ahead that may be under way at once.
 const MAX_BACKGROUND: u16 = 64;
+/// Names that may wait to be dropped.
+const SURPLUS_WAITING: usize = 1024;
 /// What `statfs` shows as a block.
 const STATFS_BLOCK: u32 = 4096;
 /// Blocks of the file system, all free: a bucket has no end. 2^42 blocks are 16 PiB, which every tool can print.
 const STATFS_BLOCKS: u64 = 1 << 42;
+/// The longest tick of any kernel, by which it may believe something for longer than it was told.
+const TICK: Duration = Duration::from_millis(10);
+/// How long the attributes that came with a name hold for those who do not use the name. Without it a mount with
+/// `freshness = "0s"` would ask for each part of a path twice: for the name, and for the right to walk through it.
+const ATTRIBUTES_AT_LEAST: Duration = Duration::from_millis(100);
 /// Capabilities asked for where the kernel has them.
 const WANTED: [InitFlags; 6] = [
     InitFlags::FUSE_PARALLEL_DIROPS,
@@ -53,18 +63,61 @@ pub struct Adapter {
 struct Shared {
     directories: Mutex<HashMap<u64, Arc<Directory>>>,
     next_handle: AtomicU64,
-    hidden: Arc<Hidden>,
 }
 
 impl Adapter {
-    pub fn new(tree: Arc<Tree>, hidden: Arc<Hidden>) -> Adapter {
-        let shared = Shared { directories: Mutex::default(), next_handle: AtomicU64::new(1), hidden };
+    pub fn new(tree: Arc<Tree>) -> Adapter {
+        let shared = Shared { directories: Mutex::default(), next_handle: AtomicU64::new(1) };
         Adapter { tree, shared: Arc::new(shared) }
+    }
+
+    pub fn tree(&self) -> Arc<Tree> {
+        self.tree.clone()
+    }
+
+    /// Answers out of a file's extended attributes, at once if they are known.
+    fn with_xattrs(
+        &self,
+        ino: INodeNo,
+        reply: ReplyXattr,
+        answer: impl FnOnce(&Xattrs, ReplyXattr) + Send + 'static,
+    ) {
+        if let Some(Ok(xattrs)) = self.tree.xattrs_now(ino.0) {
+            return answer(&xattrs, reply);
+        }
+        let tree = self.tree.clone();
+        self.spawn(async move {
+            match tree.xattrs(ino.0).await {
+                Ok(xattrs) => answer(&xattrs, reply),
+                Err(error) => reply.error(errno(&error)),
+            }
+        });
     }
 
     fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         self.tree.runtime().spawn(task);
     }
+}
+
+/// Has the kernel drop the names that are too many, until `tree` is told to hand out no more.
+///
+/// From a thread of its own: the kernel takes a directory's lock for it, and whoever holds that may be waiting for
+/// an answer of ours.
+///
+/// # Errors
+///
+/// That of starting a thread.
+pub fn drop_surplus(tree: &Tree, notifier: fuser::Notifier) -> io::Result<()> {
+    let (sender, surplus) = std::sync::mpsc::sync_channel::<Surplus>(SURPLUS_WAITING);
+    std::thread::Builder::new().name("fuse-forget".into()).spawn(move || {
+        for Surplus { parent, name } in surplus {
+            if let Err(error) = notifier.inval_entry(INodeNo(parent), OsStr::new(&*name)) {
+                tracing::debug!(ino = parent, error = %error, "the kernel keeps a name");
+            }
+        }
+    })?;
+    tree.hand_surplus_to(Some(sender));
+    Ok(())
 }
 
 impl Shared {
@@ -156,10 +209,10 @@ impl Filesystem for Adapter {
     fn opendir(&self, _request: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
         let (tree, shared) = (self.tree.clone(), self.shared.clone());
         self.spawn(async move {
-            match Directory::open(&tree, ino.0, &shared.hidden).await {
+            match Directory::open(&tree, ino.0).await {
                 Ok(directory) => {
                     let handle = shared.next_handle.fetch_add(1, Ordering::Relaxed);
-                    shared.directories().insert(handle, Arc::new(directory));
+                    shared.directories().insert(handle, directory);
                     reply.opened(FileHandle(handle), FopenFlags::empty());
                 }
                 Err(error) => reply.error(errno(&error)),
@@ -177,20 +230,19 @@ impl Filesystem for Adapter {
     ) {
         let (tree, shared) = (self.tree.clone(), self.shared.clone());
         self.spawn(async move {
-            let directory = match shared.directory(handle) {
-                Ok(directory) => directory,
-                Err(error) => return reply.error(errno(&error)),
-            };
-            match directory.items(&tree, offset, Detail::Names, &shared.hidden).await {
-                Ok(items) => {
-                    for item in &items {
-                        let name = item.name.as_ref();
-                        if reply.add(INodeNo(item.ino), item.next_offset, file_type(item.kind), name) {
-                            break;
-                        }
+            let listed = async {
+                let directory = shared.directory(handle)?;
+                let batch = directory.batch(&tree, offset, Detail::Names).await?;
+                for item in batch.items() {
+                    let Some((ino, kind)) = directory.kind_of(&tree, item) else { continue };
+                    if reply.add(INodeNo(ino), item.next_offset, file_type(kind), &*item.name) {
+                        break;
                     }
-                    reply.ok();
                 }
+                Ok::<_, FsError>(())
+            };
+            match listed.await {
+                Ok(()) => reply.ok(),
                 Err(error) => reply.error(errno(&error)),
             }
         });
@@ -206,32 +258,8 @@ impl Filesystem for Adapter {
     ) {
         let (tree, shared) = (self.tree.clone(), self.shared.clone());
         self.spawn(async move {
-            let directory = match shared.directory(handle) {
-                Ok(directory) => directory,
-                Err(error) => return reply.error(errno(&error)),
-            };
-            match directory.items(&tree, offset, Detail::Attributes, &shared.hidden).await {
-                Ok(items) => {
-                    for item in &items {
-                        // The kernel takes only the names of these two, and does not count them as told.
-                        let is_dots = item.name.as_ref() == "." || item.name.as_ref() == "..";
-                        let entry = if is_dots { None } else { entry_of(&tree, item) };
-                        let (attributes, valid_for) = match &entry {
-                            Some(entry) => (file_attr(entry.ino, &entry.attributes), entry.valid_for),
-                            None if is_dots => (nameless(item.ino, FileType::Directory), Duration::ZERO),
-                            None => continue,
-                        };
-                        let (ino, name) = (INodeNo(item.ino), item.name.as_ref());
-                        if reply.add(ino, item.next_offset, name, &valid_for, &attributes, Generation(0)) {
-                            // It did not fit, so the kernel has not been told.
-                            if let Some(entry) = entry {
-                                tree.forget(entry.ino, 1);
-                            }
-                            break;
-                        }
-                    }
-                    reply.ok();
-                }
+            match list_plus(&tree, &shared, handle, offset, &mut reply).await {
+                Ok(()) => reply.ok(),
                 Err(error) => reply.error(errno(&error)),
             }
         });
@@ -249,20 +277,84 @@ impl Filesystem for Adapter {
         reply.ok();
     }
 
+    fn getxattr(&self, _request: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
+        let name = name.to_string_lossy().into_owned();
+        self.with_xattrs(ino, reply, move |xattrs, reply| match xattrs.value(&name) {
+            Some(value) => reply_sized(reply, size, value),
+            None => reply.error(errno(&FsError::NoAttribute)),
+        });
+    }
+
+    fn listxattr(&self, _request: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
+        self.with_xattrs(ino, reply, move |xattrs, reply| reply_sized(reply, size, &xattrs.names()));
+    }
+
     fn statfs(&self, _request: &Request, _ino: INodeNo, reply: ReplyStatfs) {
         let (blocks, files) = (STATFS_BLOCKS, STATFS_BLOCKS);
         reply.statfs(blocks, blocks, blocks, files, files, STATFS_BLOCK, NAME_MAX as u32, STATFS_BLOCK);
     }
 }
 
+/// Fills `reply` with entries and their attributes; each one is counted as told to the kernel.
+async fn list_plus(
+    tree: &Arc<Tree>,
+    shared: &Shared,
+    handle: FileHandle,
+    offset: u64,
+    reply: &mut ReplyDirectoryPlus,
+) -> Result<(), FsError> {
+    let directory = shared.directory(handle)?;
+    let batch = directory.batch(tree, offset, Detail::Attributes).await?;
+    for item in batch.items() {
+        // The kernel takes only the names of these two, and does not count them as told.
+        if matches!(&*item.name, "." | "..") {
+            let Some((ino, kind)) = directory.kind_of(tree, item) else { continue };
+            let unknown = nameless(ino, file_type(kind));
+            let name = &*item.name;
+            if reply.add(INodeNo(ino), item.next_offset, name, &Duration::ZERO, &unknown, Generation(0)) {
+                break;
+            }
+            continue;
+        }
+        let Some(entry) = directory.entry_of(tree, item).await? else { continue };
+        let (ino, attributes) = (INodeNo(entry.ino), file_attr(entry.ino, &entry.attributes));
+        let (name, valid_for) = (&*item.name, believed(entry.valid_for));
+        if reply.add(ino, item.next_offset, name, &valid_for, &attributes, Generation(0)) {
+            // It did not fit, so the kernel has not been told.
+            tree.forget(entry.ino, 1);
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// What is asked for with no room is its size.
+fn reply_sized(reply: ReplyXattr, size: u32, value: &[u8]) {
+    match (u32::try_from(value.len()), size) {
+        (Ok(needed), 0) => reply.size(needed),
+        (Ok(needed), size) if needed <= size => reply.data(value),
+        _ => reply.error(Errno::ERANGE),
+    }
+}
+
+/// What the kernel is told, so that it believes nothing for longer than `valid_for`: it counts in ticks, and rounds
+/// up.
+fn believed(valid_for: Duration) -> Duration {
+    valid_for.saturating_sub(TICK)
+}
+
 fn reply_looked(reply: ReplyEntry, answer: Result<Looked, FsError>) {
     match answer {
         Ok(Looked::Found(entry)) => {
-            reply.entry(&entry.valid_for, &file_attr(entry.ino, &entry.attributes), Generation(0));
+            let valid_for = believed(entry.valid_for);
+            // Whoever uses the name again asks again; whoever has it open may be told of the same file meanwhile.
+            let attributes_for = valid_for.max(ATTRIBUTES_AT_LEAST);
+            let attributes = file_attr(entry.ino, &entry.attributes);
+            reply.entry_with_ttls(&attributes_for, &valid_for, &attributes, Generation(0));
         }
         // The number 0 says: there is no such name, and that may be believed for a while.
-        Ok(Looked::Absent { valid_for }) if !valid_for.is_zero() => {
-            reply.entry(&valid_for, &nameless(0, FileType::RegularFile), Generation(0));
+        Ok(Looked::Absent { valid_for }) if !believed(valid_for).is_zero() => {
+            reply.entry(&believed(valid_for), &nameless(0, FileType::RegularFile), Generation(0));
         }
         Ok(Looked::Absent { .. }) => reply.error(Errno::ENOENT),
         Err(error) => reply.error(errno(&error)),
@@ -271,7 +363,7 @@ fn reply_looked(reply: ReplyEntry, answer: Result<Looked, FsError>) {
 
 fn reply_attributes(reply: ReplyAttr, answer: Result<Entry, FsError>) {
     match answer {
-        Ok(entry) => reply.attr(&entry.valid_for, &file_attr(entry.ino, &entry.attributes)),
+        Ok(entry) => reply.attr(&believed(entry.valid_for), &file_attr(entry.ino, &entry.attributes)),
         Err(error) => reply.error(errno(&error)),
     }
 }

@@ -13,6 +13,11 @@ use tokio::time::Instant;
 
 use super::store::StoreError;
 
+/// How long an answer about something that is known already is waited for, before what is known is served.
+const PATIENCE: Duration = Duration::from_secs(3);
+/// The same while the store is silent: long enough to notice that it answers again.
+const PATIENCE_IN_SILENCE: Duration = Duration::from_secs(1);
+
 /// What a mount knows of its store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StoreHealth {
@@ -56,6 +61,11 @@ impl Pulse {
         }
     }
 
+    /// How long it is worth waiting for an answer that is not needed.
+    pub fn patience(&self) -> Duration {
+        if self.outage().is_some() { PATIENCE_IN_SILENCE } else { PATIENCE }
+    }
+
     pub fn health(&self) -> StoreHealth {
         match self.outage().as_ref() {
             None => StoreHealth::Answering,
@@ -78,6 +88,7 @@ mod tests {
     async fn an_outage_lasts_from_its_first_failure_to_the_next_answer() {
         let pulse = Pulse::default();
         assert_eq!(pulse.health(), StoreHealth::Answering);
+        assert_eq!(pulse.patience(), PATIENCE);
         pulse.note::<()>(&Err(StoreError::TimedOut(Duration::from_secs(1))));
         tokio::time::advance(Duration::from_secs(5)).await;
         pulse.note::<()>(&Err(StoreError::Throttled { code: "SlowDown".into() }));
@@ -88,6 +99,7 @@ mod tests {
                 reason: "the store is asked too often (SlowDown)".into()
             }
         );
+        assert_eq!(pulse.patience(), PATIENCE_IN_SILENCE);
         pulse.note::<()>(&Err(StoreError::NotFound { key: "a".into() }));
         assert_eq!(pulse.health(), StoreHealth::Answering);
     }

@@ -3,21 +3,23 @@
 //! A number stands for one content for as long as the kernel may use it: when S3 holds another version of an
 //! object, the name gets a *new* number, as if a new file had been renamed over it. Pages that the kernel caches
 //! under a number are therefore never wrong, an open file never mixes versions, and no page ever needs to be
-//! thrown away because something changed. Headers that change while the content stays keep the number.
+//! thrown away because something changed. Headers that change while the content stays keep the number, unless
+//! they make another kind of file of it.
 //!
 //! ```text
 //!            listed / found                 lookup replied                    forgotten by the kernel
 //!  (nothing) ---------------> idle node  ------------------> node in use  ---------------------------> idle node
 //!                                |                              |  name gets another version
-//!                   table full,  |                              v
-//!                   oldest first v                           node in use, without its name
+//!              too many bytes,   |                              v
+//!                 oldest first   v                           node in use, without its name
 //!                            (nothing) <----- forgotten --------'
 //! ```
 //!
-//! What must hold: a node the kernel knows (`lookups > 0`) is never dropped; idle nodes are bounded; every name
-//! leads to the node with the newest version known.
+//! What must hold: a node the kernel knows (`lookups > 0`) is never dropped; idle nodes take at most half of the
+//! budget, and of those in use the oldest are named (`surplus`) as soon as they take more than the other half;
+//! every name leads to the node with the newest version known.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use tokio::time::Instant;
@@ -25,9 +27,16 @@ use tokio::time::Instant;
 use super::attr::{Attributes, Kind};
 use super::read::Content;
 use super::store::{ETag, Version};
+use super::xattr::Xattrs;
+
+mod queue;
+
+use queue::Queue;
 
 /// The root directory's number, fixed by the FUSE protocol.
 pub const ROOT: u64 = 1;
+/// What a node takes beside its path and its extended attributes, in bytes: measured, with the maps' own overhead.
+const NODE_BYTES: u64 = 640;
 
 /// What is known of one file or directory.
 pub struct Node {
@@ -40,109 +49,207 @@ pub struct Node {
     pub checked: Option<Instant>,
     /// Where the bytes come from; made at the first read.
     pub content: Option<Arc<Content>>,
-    /// Which entry of the idle queue counts: older ones are void.
-    idle: u64,
+    /// Of a directory: the file in it, at whatever depth, that was found last.
+    pub witness: Option<u64>,
+    place: Place,
+    /// Which entry of its queue counts: older ones are void.
+    mark: u64,
+    /// Bytes that it is counted with.
+    weight: u64,
+}
+
+/// The queue that a node is in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    /// Not known to the kernel.
+    Idle,
+    /// Known to the kernel. Directories are apart, because dropping a name that leads to somebody's working
+    /// directory is felt.
+    File,
+    Directory,
+    /// In none: the root, and whatever is about to enter.
+    Nowhere,
+}
+
+impl Node {
+    fn new(path: Arc<str>, facts: Facts) -> Node {
+        Node {
+            path,
+            lookups: 0,
+            facts,
+            checked: None,
+            content: None,
+            witness: None,
+            place: Place::Nowhere,
+            mark: 0,
+            weight: 0,
+        }
+    }
+
+    fn right_place(&self) -> Place {
+        match (self.lookups, self.facts.is_directory()) {
+            (0, _) => Place::Idle,
+            (_, true) => Place::Directory,
+            (_, false) => Place::File,
+        }
+    }
+
+    fn weighed(&self) -> u64 {
+        let target = self.facts.target.as_ref().map_or(0, |target| target.len());
+        NODE_BYTES + self.path.len() as u64 + target as u64 + self.facts.xattrs.bytes()
+    }
 }
 
 /// What the store said of a name.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Facts {
     /// Absent for a directory that is a prefix or a marker: those have no content.
     pub version: Option<Version>,
     pub size: u64,
+    /// The kind that the headers gave when they were seen last. A listing does not tell.
+    pub kind: Option<Kind>,
     /// Absent until the headers have been seen: a listing does not show them.
     pub attributes: Option<Attributes>,
-    pub directory: bool,
+    /// As current as `attributes`.
+    pub xattrs: Xattrs,
+    /// Where a symbolic link leads if its headers say it.
+    pub target: Option<Arc<[u8]>>,
     /// Whether the write was old enough when it was last looked at that a later one, which changes nothing but
     /// headers, would show another time.
     pub settled: bool,
+    /// Of an object: when it was last seen that there is no directory of its name.
+    pub alone: Option<Instant>,
+    /// Of a directory: the marker whose headers `attributes` are. Absent without a marker.
+    pub marker: Option<Version>,
+    /// Of a directory: when its marker was last asked about. A file found below proves the directory, not these.
+    pub marker_checked: Option<Instant>,
 }
 
 impl Facts {
-    pub fn directory(attributes: Option<Attributes>) -> Facts {
-        Facts { version: None, size: 0, attributes, directory: true, settled: false }
+    /// A directory of which only the existence is known.
+    pub fn directory() -> Facts {
+        Facts { kind: Some(Kind::Directory), ..Facts::default() }
     }
 
-    pub fn object(version: Version, size: u64, attributes: Option<Attributes>, settled: bool) -> Facts {
-        let directory = attributes.as_ref().is_some_and(|known| known.kind == Kind::Directory);
-        Facts { version: Some(version), size, attributes, directory, settled }
+    /// A directory whose marker, or the absence of one, was seen at `checked`.
+    pub fn known_directory(
+        attributes: Attributes,
+        xattrs: Xattrs,
+        marker: Option<(Version, bool)>,
+        checked: Instant,
+    ) -> Facts {
+        let settled = marker.as_ref().is_none_or(|(_, settled)| *settled);
+        Facts {
+            attributes: Some(attributes),
+            xattrs,
+            settled,
+            marker: marker.map(|(version, _)| version),
+            marker_checked: Some(checked),
+            ..Facts::directory()
+        }
     }
 
-    /// Whether both are the same content, so that one number can stand for both.
-    fn same_content(&self, other: &Facts) -> bool {
+    /// An object as a listing shows it.
+    pub fn listed(version: Version, size: u64, settled: bool) -> Facts {
+        Facts { version: Some(version), size, settled, ..Facts::default() }
+    }
+
+    pub fn is_directory(&self) -> bool {
+        self.kind == Some(Kind::Directory)
+    }
+
+    /// Whether both can stand under one number: the same content, and nothing that makes another file of it.
+    fn is_same_file(&self, newer: &Facts) -> bool {
         fn etag(facts: &Facts) -> Option<&ETag> {
             facts.version.as_ref().map(|version| &version.etag)
         }
-        match (self.directory, other.directory) {
-            (true, true) => true,
-            // A listing cannot tell an empty object that is a directory: the same version stays what it is.
-            _ => etag(self).is_some() && etag(self) == etag(other) && self.size == other.size,
+        if self.is_directory() && newer.is_directory() {
+            return true;
+        }
+        let same_content = etag(self).is_some() && etag(self) == etag(newer) && self.size == newer.size;
+        // A listing does not tell the kind: the same content stays what it is until its headers are seen.
+        let same_kind = self.kind == newer.kind && self.target == newer.target;
+        same_content && (newer.attributes.is_none() || self.kind.is_none() || same_kind)
+    }
+
+    /// Takes over what a newer answer says about the same file.
+    fn update(&mut self, newer: Facts) {
+        if newer.version.is_none() {
+            return self.update_directory(newer);
+        }
+        let write = |facts: &Facts| facts.version.as_ref().map(|version| version.last_modified);
+        let same_write = write(self) == write(&newer);
+        let earlier = std::mem::replace(self, newer);
+        self.kind = self.kind.or(earlier.kind);
+        self.alone = self.alone.max(earlier.alone);
+        if self.attributes.is_none() {
+            self.target = earlier.target;
+            // A listing of the same write: the headers seen earlier still hold.
+            if same_write && earlier.settled {
+                self.attributes = earlier.attributes;
+                self.xattrs = earlier.xattrs;
+            }
+        }
+        if same_write
+            && let Some(version) = &mut self.version
+            && version.version_id.is_none()
+        {
+            version.version_id = earlier.version.and_then(|version| version.version_id);
         }
     }
 
-    /// Takes over what a newer answer says about the same content.
-    fn update(&mut self, newer: Facts) {
-        let same_write = match (&self.version, &newer.version) {
-            (Some(old), Some(new)) => old.last_modified == new.last_modified,
-            (None, None) => true,
-            _ => false,
-        };
-        let attributes = match newer.attributes {
-            Some(attributes) => Some(attributes),
-            // A listing of the same write: the headers seen earlier still hold.
-            None if same_write && (self.settled || self.version.is_none()) => self.attributes.take(),
-            None => None,
-        };
-        let version_id = self.version.take().and_then(|version| version.version_id);
-        self.version = newer.version.map(|version| Version {
-            version_id: version.version_id.or(if same_write { version_id } else { None }),
-            ..version
-        });
-        self.directory = newer.directory || (same_write && self.directory);
-        self.size = newer.size;
-        self.settled = newer.settled;
-        self.attributes = attributes;
+    /// That it is a directory says nothing against what its marker said.
+    fn update_directory(&mut self, newer: Facts) {
+        let says_more = newer.attributes.is_some() && newer.marker_checked >= self.marker_checked;
+        if says_more || self.version.is_some() {
+            *self = newer;
+        }
     }
+}
+
+/// A name that the kernel is to be asked to drop: its node is in use and one of too many.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Surplus {
+    pub parent: u64,
+    pub name: Box<str>,
 }
 
 /// All nodes of a mount.
 pub struct Table {
-    nodes: HashMap<u64, Node>,
+    nodes: HashMap<u64, Box<Node>>,
     names: HashMap<Arc<str>, u64>,
     next: u64,
-    /// Nodes that the kernel does not know, oldest first, with the mark that makes an entry valid.
-    idle: VecDeque<(u64, u64)>,
-    idle_count: usize,
-    idle_limit: usize,
+    /// By [`Place`]; those of nodes in use are in the order of when the kernel was last told.
+    queues: [Queue; 3],
+    budget_bytes: u64,
     marks: u64,
 }
 
 impl Table {
-    /// A table with the root in it; keeps at most `idle_limit` nodes that the kernel does not know.
-    pub fn new(root: Attributes, idle_limit: usize) -> Table {
+    /// A table with the root in it, for nodes of `budget_bytes` in all.
+    pub fn new(root: Attributes, budget_bytes: u64) -> Table {
         let mut table = Table {
             nodes: HashMap::new(),
             names: HashMap::new(),
             next: ROOT + 1,
-            idle: VecDeque::new(),
-            idle_count: 0,
-            idle_limit,
+            queues: Default::default(),
+            budget_bytes,
             marks: 0,
         };
         let path: Arc<str> = Arc::from("");
-        let facts = Facts::directory(Some(root));
+        let facts = Facts { attributes: Some(root), ..Facts::directory() };
         table.names.insert(path.clone(), ROOT);
-        let root = Node { path, lookups: 1, facts, checked: None, content: None, idle: 0 };
-        table.nodes.insert(ROOT, root);
+        let root = Node { lookups: 1, ..Node::new(path, facts) };
+        table.nodes.insert(ROOT, Box::new(root));
         table
     }
 
     pub fn node(&self, ino: u64) -> Option<&Node> {
-        self.nodes.get(&ino)
+        self.nodes.get(&ino).map(|node| &**node)
     }
 
     pub fn node_mut(&mut self, ino: u64) -> Option<&mut Node> {
-        self.nodes.get_mut(&ino)
+        self.nodes.get_mut(&ino).map(|node| &mut **node)
     }
 
     /// The number that `path` leads to.
@@ -150,17 +257,26 @@ impl Table {
         self.names.get(path).copied()
     }
 
+    /// The node that `path` leads to.
+    pub fn named(&self, path: &str) -> Option<(u64, &Node)> {
+        let ino = self.find(path)?;
+        Some((ino, self.node(ino)?))
+    }
+
     /// Records what the store, asked at `asked`, said of `path`, and answers the number that stands for it.
     pub fn record(&mut self, path: &str, facts: Facts, asked: Instant) -> u64 {
         if let Some(ino) = self.find(path) {
             let node = self.nodes.get_mut(&ino).expect("every name leads to a node");
             // The root is what is mounted; and an answer to an older question changes nothing.
-            if ino == ROOT || node.checked.is_some_and(|checked| checked > asked) {
+            let is_newer = node.checked.is_none_or(|checked| checked <= asked);
+            let are_directories = node.facts.is_directory() && facts.is_directory();
+            if !are_directories && (ino == ROOT || !is_newer) {
                 return ino;
             }
-            if node.facts.same_content(&facts) {
+            if node.facts.is_same_file(&facts) {
                 node.facts.update(facts);
-                node.checked = Some(asked);
+                node.checked = node.checked.max(Some(asked));
+                self.weigh(ino);
                 return ino;
             }
             self.unname(ino);
@@ -170,37 +286,80 @@ impl Table {
 
     /// Records that nothing has the name `path`.
     pub fn record_absent(&mut self, path: &str, asked: Instant) {
-        let Some(ino) = self.find(path) else { return };
-        let newer = self.nodes.get(&ino).and_then(|node| node.checked).is_some_and(|checked| checked > asked);
-        if ino != ROOT && !newer {
+        let Some((ino, node)) = self.named(path) else { return };
+        if ino != ROOT && node.checked.is_none_or(|checked| checked <= asked) {
             self.unname(ino);
         }
     }
 
+    /// Records that `ino`, of which was asked at `asked`, is there: what it is in are directories.
+    pub fn prove_above(&mut self, ino: u64, asked: Instant) {
+        self.each_above(ino, |directory| directory.checked = directory.checked.max(Some(asked)));
+    }
+
+    /// Notes that `ino` was found by its name: if it is a file, it can prove what it is in.
+    pub fn bear_witness(&mut self, ino: u64) {
+        if self.node(ino).is_some_and(|node| !node.facts.is_directory()) {
+            self.each_above(ino, |directory| directory.witness = Some(ino));
+        }
+    }
+
+    /// All directories that `ino` is in, but for the root and those that an object of their name makes.
+    fn each_above(&mut self, ino: u64, change: impl Fn(&mut Node)) {
+        let Some(path) = self.node(ino).map(|node| node.path.clone()) else { return };
+        let mut rest: &str = &path;
+        while let Some((above, _)) = rest.rsplit_once('/') {
+            rest = above;
+            let directory = self.find(above).and_then(|ino| self.nodes.get_mut(&ino));
+            if let Some(directory) = directory
+                && directory.facts.is_directory()
+                && directory.facts.version.is_none()
+            {
+                change(directory);
+            }
+        }
+    }
+
+    /// The path of the file by which the directory `ino` can be proved.
+    pub fn witness(&self, ino: u64) -> Option<Arc<str>> {
+        let witness = self.node(ino)?.witness?;
+        let node = self.node(witness)?;
+        let is_file = node.facts.version.is_some() && !node.facts.is_directory();
+        (is_file && self.find(&node.path) == Some(witness)).then(|| node.path.clone())
+    }
+
     /// Counts that the kernel is told `ino` once more. Call before the reply leaves.
     pub fn remember(&mut self, ino: u64) {
+        self.leave_queue(ino);
         if let Some(node) = self.nodes.get_mut(&ino) {
-            if node.lookups == 0 {
-                self.idle_count -= 1;
-                node.idle = 0;
-            }
             node.lookups += 1;
         }
+        self.enter_queue(ino);
+    }
+
+    /// Notes that a name in the directory `ino` was used.
+    pub fn touch(&mut self, ino: u64) {
+        self.leave_queue(ino);
+        self.enter_queue(ino);
     }
 
     /// Counts that the kernel has dropped `count` of its references.
     pub fn forget(&mut self, ino: u64, count: u64) {
-        let Some(node) = self.nodes.get_mut(&ino) else { return };
+        let Some(node) = self.nodes.get(&ino) else { return };
         if ino == ROOT || node.lookups == 0 {
             return;
         }
-        node.lookups = node.lookups.saturating_sub(count);
-        if node.lookups > 0 {
+        if node.lookups > count {
+            self.nodes.get_mut(&ino).expect("found above").lookups -= count;
             return;
         }
+        let is_named = self.names.get(&node.path) == Some(&ino);
+        self.leave_queue(ino);
+        let node = self.nodes.get_mut(&ino).expect("found above");
+        node.lookups = 0;
         node.content = None;
-        if self.names.get(&node.path) == Some(&ino) {
-            self.make_idle(ino);
+        if is_named {
+            self.enter_queue(ino);
         } else {
             self.nodes.remove(&ino);
         }
@@ -208,17 +367,39 @@ impl Table {
 
     /// How many nodes the kernel holds a reference to, the root included.
     pub fn in_use(&self) -> usize {
-        self.nodes.len() - self.idle_count
+        self.nodes.len() - self.queues[Place::Idle as usize].len()
+    }
+
+    /// Bytes that all nodes are counted with.
+    pub fn bytes(&self) -> u64 {
+        self.queues.iter().map(Queue::bytes).sum()
+    }
+
+    /// The name that was told to the kernel longest ago, if those in use are too many. It counts as told just
+    /// now: should the kernel not be able to drop it, the others get their turn first.
+    pub fn surplus(&mut self) -> Option<Surplus> {
+        let [_, files, directories] = &self.queues;
+        if files.bytes() + directories.bytes() <= self.budget_bytes / 2 {
+            return None;
+        }
+        let ino = self.oldest(Place::File).or_else(|| self.oldest(Place::Directory))?;
+        self.touch(ino);
+        let node = self.node(ino)?;
+        if self.find(&node.path) != Some(ino) {
+            // Without its name it goes by itself, when the last who has it open closes it.
+            return None;
+        }
+        let (above, name) = node.path.rsplit_once('/').unwrap_or(("", &node.path));
+        Some(Surplus { parent: self.find(above)?, name: name.into() })
     }
 
     fn insert(&mut self, path: Arc<str>, facts: Facts, asked: Instant) -> u64 {
         let ino = self.next;
         self.next += 1;
-        let node =
-            Node { path: path.clone(), lookups: 0, facts, checked: Some(asked), content: None, idle: 0 };
+        let node = Node { checked: Some(asked), ..Node::new(path.clone(), facts) };
         self.names.insert(path, ino);
-        self.nodes.insert(ino, node);
-        self.make_idle(ino);
+        self.nodes.insert(ino, Box::new(node));
+        self.enter_queue(ino);
         ino
     }
 
@@ -229,155 +410,60 @@ impl Table {
             self.names.remove(&node.path);
         }
         if node.lookups == 0 {
+            self.leave_queue(ino);
             self.nodes.remove(&ino);
-            self.idle_count -= 1;
         }
     }
 
-    fn make_idle(&mut self, ino: u64) {
-        self.marks += 1;
-        if let Some(node) = self.nodes.get_mut(&ino) {
-            node.idle = self.marks;
-            self.idle.push_back((ino, self.marks));
-            self.idle_count += 1;
-        }
-        while self.idle_count > self.idle_limit || self.idle.len() > 2 * self.idle_limit + 16 {
-            let Some((oldest, mark)) = self.idle.pop_front() else { return };
-            if self.nodes.get(&oldest).is_some_and(|node| node.idle == mark && node.lookups == 0) {
-                if self.idle_count > self.idle_limit {
-                    self.unname(oldest);
-                } else {
-                    self.idle.push_back((oldest, mark));
-                }
-            }
+    /// Counts a node whose facts have changed with what it takes now.
+    fn weigh(&mut self, ino: u64) {
+        let is_counted_wrong =
+            |node: &Node| node.weight != node.weighed() || node.place != node.right_place();
+        if self.node(ino).is_some_and(is_counted_wrong) {
+            self.leave_queue(ino);
+            self.enter_queue(ino);
         }
     }
+
+    fn enter_queue(&mut self, ino: u64) {
+        let Some(node) = self.nodes.get_mut(&ino) else { return };
+        if ino == ROOT || node.place != Place::Nowhere {
+            return;
+        }
+        self.marks += 1;
+        (node.place, node.mark, node.weight) = (node.right_place(), self.marks, node.weighed());
+        let (place, mark, weight) = (node.place, node.mark, node.weight);
+        let nodes = &self.nodes;
+        self.queues[place as usize].enter(ino, mark, weight, |ino, mark| is_current(nodes, ino, mark));
+        while place == Place::Idle && self.is_too_much_idle() {
+            let Some(oldest) = self.oldest(Place::Idle) else { return };
+            self.unname(oldest);
+        }
+    }
+
+    fn leave_queue(&mut self, ino: u64) {
+        let Some(node) = self.nodes.get_mut(&ino) else { return };
+        if node.place != Place::Nowhere {
+            self.queues[node.place as usize].leave(node.weight);
+            (node.place, node.mark) = (Place::Nowhere, 0);
+        }
+    }
+
+    fn oldest(&mut self, place: Place) -> Option<u64> {
+        let nodes = &self.nodes;
+        self.queues[place as usize].oldest(|ino, mark| is_current(nodes, ino, mark))
+    }
+
+    fn is_too_much_idle(&self) -> bool {
+        let idle = &self.queues[Place::Idle as usize];
+        // The newest stays whatever it takes: it is about to be used.
+        idle.len() > 1 && idle.bytes() > self.budget_bytes / 2
+    }
+}
+
+fn is_current(nodes: &HashMap<u64, Box<Node>>, ino: u64, mark: u64) -> bool {
+    nodes.get(&ino).is_some_and(|node| node.mark == mark)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::fs::attr::Defaults;
-
-    const DEFAULTS: Defaults =
-        Defaults { uid: 0, gid: 0, file_permissions: 0o644, directory_permissions: 0o755 };
-
-    fn table(idle_limit: usize) -> Table {
-        Table::new(Attributes::implicit_directory(&DEFAULTS), idle_limit)
-    }
-
-    fn object(etag: &str, last_modified: i64) -> Facts {
-        let version = Version { etag: ETag(etag.into()), last_modified, version_id: None };
-        Facts::object(version, 3, None, true)
-    }
-
-    fn with_headers(facts: Facts) -> Facts {
-        let attributes = Attributes { kind: Kind::File, ..Attributes::implicit_directory(&DEFAULTS) };
-        Facts { attributes: Some(attributes), ..facts }
-    }
-
-    #[test]
-    fn the_same_version_keeps_its_number() {
-        let mut table = table(10);
-        let now = Instant::now();
-        let first = table.record("a", object("1", 5), now);
-        assert_eq!(table.record("a", object("1", 5), now), first);
-    }
-
-    #[test]
-    fn another_version_gets_another_number_and_the_old_one_lives_on() {
-        let mut table = table(10);
-        let now = Instant::now();
-        let old = table.record("a", object("1", 5), now);
-        table.remember(old);
-        let new = table.record("a", object("2", 6), now);
-        assert_ne!(new, old);
-        assert_eq!(table.find("a"), Some(new));
-        assert!(table.node(old).is_some());
-        table.forget(old, 1);
-        assert!(table.node(old).is_none());
-    }
-
-    #[test]
-    fn an_answer_to_an_older_question_changes_nothing() {
-        let mut table = table(10);
-        let early = Instant::now();
-        let late = early + std::time::Duration::from_secs(1);
-        let new = table.record("a", object("2", 6), late);
-        assert_eq!(table.record("a", object("1", 5), early), new);
-        table.record_absent("a", early);
-        assert_eq!(table.find("a"), Some(new));
-        table.record_absent("a", late);
-        assert_eq!(table.find("a"), None);
-    }
-
-    #[test]
-    fn headers_outlive_a_listing_of_the_same_write_only() {
-        let mut table = table(10);
-        let now = Instant::now();
-        let ino = table.record("a", with_headers(object("1", 5)), now);
-        table.record("a", object("1", 5), now);
-        assert!(table.node(ino).expect("recorded").facts.attributes.is_some());
-        assert_eq!(table.record("a", object("1", 6), now), ino);
-        assert!(table.node(ino).expect("recorded").facts.attributes.is_none());
-    }
-
-    #[test]
-    fn headers_of_a_write_just_made_do_not_outlive_a_listing() {
-        let mut table = table(10);
-        let now = Instant::now();
-        let just_made = Facts { settled: false, ..with_headers(object("1", 5)) };
-        let ino = table.record("a", just_made, now);
-        table.record("a", object("1", 5), now);
-        assert!(table.node(ino).expect("recorded").facts.attributes.is_none());
-    }
-
-    #[test]
-    fn what_the_kernel_knows_is_never_dropped_and_the_rest_is_bounded() {
-        let mut table = table(3);
-        let now = Instant::now();
-        let held = table.record("held", object("1", 5), now);
-        table.remember(held);
-        for number in 0..1000 {
-            table.record(&format!("n{number}"), object("1", 5), now);
-        }
-        assert!(table.node(held).is_some());
-        assert_eq!(table.nodes.len(), 2 + 3);
-        assert_eq!(table.names.len(), 2 + 3);
-        assert!(table.idle.len() <= 2 * 3 + 16);
-        assert_eq!(table.find("n0"), None);
-        assert!(table.find("n999").is_some());
-    }
-
-    #[test]
-    fn a_node_forgotten_and_remembered_again_and_again_keeps_the_queue_small() {
-        let mut table = table(3);
-        let ino = table.record("a", object("1", 5), Instant::now());
-        for _ in 0..1000 {
-            table.remember(ino);
-            table.forget(ino, 1);
-        }
-        assert!(table.node(ino).is_some());
-        assert!(table.idle.len() <= 2 * 3 + 16);
-        assert_eq!(table.in_use(), 1);
-    }
-
-    #[test]
-    fn the_root_cannot_be_forgotten_or_replaced() {
-        let mut table = table(3);
-        table.forget(ROOT, 1_000);
-        table.record("", object("1", 5), Instant::now());
-        table.record_absent("", Instant::now());
-        assert_eq!(table.find(""), Some(ROOT));
-        assert!(table.node(ROOT).expect("the root stays").facts.directory);
-    }
-
-    #[test]
-    fn a_directory_replaced_by_an_object_gets_another_number() {
-        let mut table = table(3);
-        let now = Instant::now();
-        let directory = table.record("d", Facts::directory(None), now);
-        assert_eq!(table.record("d", Facts::directory(None), now), directory);
-        assert_ne!(table.record("d", object("1", 5), now), directory);
-    }
-}
+mod tests;

@@ -14,8 +14,9 @@
 //! What must hold: no byte of another version is ever returned; a run that fails fails its readers, unless what
 //! they need has already arrived; a read ends within the deadline whatever the store does.
 
+use std::io;
 use std::ops::Range;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -28,19 +29,29 @@ use super::cache::{BLOCK, BlockCache, BlockId};
 use super::error::FsError;
 use super::health::Pulse;
 use super::store::{Body, Condition, Fetch, Fetched, ObjectStore, StoreError, Version};
+use super::sweep::Sweep;
 
 /// Longest a read waits for the store, all attempts together.
 pub const READ_DEADLINE: Duration = Duration::from_secs(30);
 /// Longest wait for the next piece of a body before the run is given up.
 const STALL: Duration = Duration::from_secs(10);
-/// Blocks of one request at the most: 8 MiB.
-const RUN_BLOCKS: u64 = 64;
-/// Read-ahead of a reader that has just proved sequential: 512 KiB.
-const FIRST_WINDOW: u64 = 4;
+/// Blocks of one request at the most: 2 MiB, so that a window is several requests at the same time.
+const RUN_BLOCKS: u64 = 16;
+/// Read-ahead of a reader that has just proved sequential: 2 MiB.
+const FIRST_WINDOW: u64 = 16;
+/// Blocks by which the kernel's own read-ahead may come out of order: 512 KiB.
+const DISORDER: u64 = 4;
 /// How many sequential readers of one object are told apart.
 const STREAMS: usize = 4;
+/// Bytes given to the kernel's page cache at once.
+const PUSH_BYTES: usize = 1024 * 1024;
+/// Bytes of a page of memory.
+const PAGE: usize = 4096;
 /// How often a read looks again after what it waited for was dropped from a cache too small to hold it.
 const ATTEMPTS: usize = 8;
+
+/// Puts bytes of an inode at an offset into the kernel's page cache. Blocks for as long as the kernel does.
+pub type Push = Box<dyn Fn(u64, u64, &[u8]) -> io::Result<()> + Send + Sync>;
 
 /// What reading needs beside the object itself; shared by all files of a mount.
 #[derive(Clone)]
@@ -49,6 +60,8 @@ pub struct Source {
     pub cache: Arc<BlockCache>,
     pub pulse: Arc<Pulse>,
     pub runtime: Handle,
+    /// Set once there is a connection to the kernel.
+    pub push: Arc<OnceLock<Push>>,
 }
 
 /// The bytes behind one inode.
@@ -65,6 +78,7 @@ pub struct Content {
 struct State {
     runs: Vec<Run>,
     streams: Vec<Stream>,
+    sweep: Sweep,
 }
 
 /// A request under way for consecutive blocks.
@@ -87,8 +101,8 @@ struct Stream {
     next: u64,
     /// Blocks wanted beyond it.
     window: u64,
-    /// The block behind the last one asked for: more is asked for once half of the window has been read, so
-    /// that requests stay large.
+    /// The block behind the last one asked for: more is asked for once it is a whole request, so that requests
+    /// stay large.
     reached: u64,
     used: Instant,
 }
@@ -167,6 +181,7 @@ impl Content {
 
     async fn gather(self: &Arc<Self>, range: Range<u64>) -> Result<Bytes, StoreError> {
         let blocks = blocks_of(&range);
+        self.note_jump(&blocks);
         let mut failed = None;
         for _ in 0..ATTEMPTS {
             self.note_position(range.start, (range.end - range.start) as usize);
@@ -188,6 +203,63 @@ impl Content {
         }
         // The cache is too small for what is read at once: fetch past it.
         self.fetch_directly(range).await
+    }
+
+    /// Fetches more than was asked for of an object that is read all over and has proved hot.
+    fn note_jump(self: &Arc<Self>, blocks: &Range<u64>) {
+        if self.source.push.get().is_none() {
+            return;
+        }
+        let chunks = {
+            let mut state = self.state();
+            if state.stream_of(blocks).is_some() || state.run_over(blocks.start).is_some() {
+                return;
+            }
+            state.sweep.jumped(blocks.start * BLOCK, self.size)
+        };
+        for chunk in chunks {
+            let content = self.clone();
+            self.source.runtime.spawn(async move {
+                if let Err(error) = content.bring_to_the_kernel(chunk).await {
+                    tracing::debug!(key = %content.key, error = %error, "a chunk was given up");
+                }
+                content.state().sweep.ended();
+            });
+        }
+    }
+
+    /// Fetches a chunk and puts it into the kernel's page cache, a piece at a time.
+    async fn bring_to_the_kernel(self: &Arc<Self>, chunk: Range<u64>) -> Result<(), StoreError> {
+        let (range, mut body) = self.fetch(chunk).await?;
+        let mut at = range.start;
+        let mut piece = BytesMut::new();
+        while at + (piece.len() as u64) < range.end {
+            match next_piece(&mut body).await? {
+                Some(bytes) => piece.extend_from_slice(&bytes),
+                None => return Ok(()),
+            }
+            // Whole pages only: the kernel throws a part of a page away.
+            let whole =
+                if at + piece.len() as u64 == range.end { piece.len() } else { piece.len() / PAGE * PAGE };
+            if whole >= PUSH_BYTES || at + piece.len() as u64 == range.end {
+                let bytes = piece.split_to(whole).freeze();
+                let length = bytes.len() as u64;
+                if !self.push(at, bytes).await {
+                    return Ok(());
+                }
+                at += length;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the kernel took the bytes: it does not know an inode that it has forgotten.
+    async fn push(self: &Arc<Self>, offset: u64, bytes: Bytes) -> bool {
+        let content = self.clone();
+        let pushed = tokio::task::spawn_blocking(move || {
+            content.source.push.get().is_some_and(|push| push(content.ino, offset, &bytes).is_ok())
+        });
+        pushed.await.unwrap_or(false)
     }
 
     async fn fetch_directly(&self, range: Range<u64>) -> Result<Bytes, StoreError> {
@@ -369,9 +441,9 @@ impl Content {
         BLOCK.min(self.size - index * BLOCK)
     }
 
-    /// Blocks a reader's read-ahead may reach: an eighth of the cache, so that several readers fit.
+    /// Blocks a reader's read-ahead may reach: a sixth of the cache, so that several readers fit.
     fn window_limit(&self) -> u64 {
-        self.source.cache.budget() / BLOCK / 8
+        self.source.cache.budget() / BLOCK / 6
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -391,22 +463,26 @@ impl State {
         self.runs.iter().find(|run| run.blocks.contains(&index)).map(|run| run.blocks.end)
     }
 
+    /// The sequential reader that `blocks` continue. The kernel's own read-ahead may come out of order by a few
+    /// requests.
+    fn stream_of(&self, blocks: &Range<u64>) -> Option<usize> {
+        let reach = blocks.end - blocks.start + DISORDER;
+        self.streams.iter().position(|stream| {
+            blocks.start <= stream.next + reach && stream.next <= blocks.end + reach && blocks.end > 0
+        })
+    }
+
     /// The block up to which `blocks` is to be fetched: no further for a reader that jumps, ever further for one
     /// that goes on.
     fn read_ahead(&mut self, blocks: &Range<u64>, limit: u64) -> u64 {
         let now = Instant::now();
-        let reach = blocks.end - blocks.start + FIRST_WINDOW;
-        // The kernel's own read-ahead may come out of order by a few requests.
-        let continues = |stream: &&mut Stream| {
-            blocks.start <= stream.next + reach && stream.next <= blocks.end + reach && blocks.end > 0
-        };
-        if let Some(stream) = self.streams.iter_mut().find(continues) {
+        if let Some(stream) = self.stream_of(blocks).and_then(|index| self.streams.get_mut(index)) {
             if blocks.end > stream.next {
                 stream.next = blocks.end;
                 stream.window = (stream.window * 2).max(FIRST_WINDOW).min(limit);
             }
             stream.used = now;
-            if stream.reached < stream.next + stream.window.div_ceil(2) {
+            if stream.reached + RUN_BLOCKS.min(stream.window) <= stream.next + stream.window {
                 stream.reached = stream.next + stream.window;
                 return stream.reached;
             }

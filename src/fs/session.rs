@@ -15,13 +15,16 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
+use fuser::INodeNo;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use tokio::sync::watch;
 
 use crate::mountinfo::{Device, MountTable};
 
-use super::fuse::Adapter;
+use super::fuse::{Adapter, drop_surplus};
+use super::read::Push;
 
 /// Where the kernel's FUSE driver is asked for a connection.
 pub const DEVICE: &str = "/dev/fuse";
@@ -63,6 +66,7 @@ impl Connection {
         path: &Path,
         source: &str,
         flags: MsFlags,
+        push: &OnceLock<Push>,
     ) -> Result<Connection, SessionError> {
         let device = OpenOptions::new().read(true).write(true).open(DEVICE);
         let device: File = device.map_err(|source| SessionError::NoDevice { source })?;
@@ -73,7 +77,7 @@ impl Connection {
         );
         mount(Some(source), path, Some(FS_TYPE), flags, Some(options.as_str()))
             .map_err(|error| SessionError::Mount { path: path.to_path_buf(), source: error.into() })?;
-        let connection = Connection::serve(adapter, device.into(), path);
+        let connection = Connection::serve(adapter, device.into(), path, push);
         if connection.is_err() {
             // The mount is ours and nothing uses it yet.
             let _ = umount2(path, MntFlags::MNT_DETACH);
@@ -81,12 +85,23 @@ impl Connection {
         connection
     }
 
-    fn serve(adapter: Adapter, device: OwnedFd, path: &Path) -> Result<Connection, SessionError> {
+    fn serve(
+        adapter: Adapter,
+        device: OwnedFd,
+        path: &Path,
+        push: &OnceLock<Push>,
+    ) -> Result<Connection, SessionError> {
         let mut config = fuser::Config::default();
         config.acl = fuser::SessionACL::All;
         config.n_threads = Some(THREADS);
+        let tree = adapter.tree();
         let session = fuser::Session::from_fd(adapter, device, fuser::SessionACL::All, config)
             .map_err(|source| SessionError::Handshake { source })?;
+        let notifier = session.notifier();
+        let store: Push = Box::new(move |ino, offset, bytes| notifier.store(INodeNo(ino), offset, bytes));
+        // Set once: a connection is opened once for each tree.
+        let _ = push.set(store);
+        drop_surplus(&tree, session.notifier()).map_err(|source| SessionError::Handshake { source })?;
         let (sender, ended) = watch::channel(false);
         std::thread::Builder::new()
             .name("fuse-session".into())
@@ -94,6 +109,8 @@ impl Connection {
                 if let Err(error) = session.run() {
                     tracing::debug!(error = %error, "the session ended with an error");
                 }
+                // Ends the thread that holds the device as well.
+                tree.hand_surplus_to(None);
                 sender.send_replace(true);
             })
             .map_err(|source| SessionError::Handshake { source })?;

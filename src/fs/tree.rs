@@ -6,47 +6,42 @@
 //!
 //! ```text
 //!   lookup ->  known and asked less than `freshness` ago ............. answer from memory
-//!              an object known before ................................ one conditional request
-//!              a directory known before .............................. from memory for `DIRECTORY_PATIENCE`
-//!              anything else ......... GET of the key and LIST of `key/`, at the same time: one round trip
+//!              in a directory listed less than `freshness` ago ....... not there: answer from memory
+//!              anything else ......................................... ask the store (`ask.rs`)
 //!              the store cannot be asked ............ what was known, until it is older than `max_stale`
 //! ```
 //!
-//! What must hold: an answer is never older than `freshness` when the store answers; questions about one name
-//! that wait at the same time are asked once; an answer counts from when its question *left*.
+//! What must hold: an answer is never older than `freshness` when the store answers; what the kernel is told is
+//! counted (`remember`) before the reply leaves.
 
-use std::collections::HashMap;
+use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use futures::FutureExt;
-use futures::future::{BoxFuture, Shared};
+use lru::LruCache;
 use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
+use super::ask::{Answer, Seen};
 use super::attr::{self, Attributes, Defaults, Kind};
-use super::cache::BLOCK;
+use super::directory::{HEADERS_AT_ONCE, Page};
 use super::error::FsError;
+use super::flight::Flights;
 use super::health::Pulse;
-use super::inode::{Facts, Node, ROOT, Table};
+use super::inode::{Node, ROOT, Surplus, Table};
+use super::listing::{Hidden, NAME_MAX};
 use super::read::{Content, Source};
-use super::store::{
-    Body, Condition, Depth, Fetch, Fetched, From, List, Object, ObjectStore, StoreError, Version,
-};
+use super::store::{Depth, From, List, ObjectStore, StoreError};
+use super::survey::Surveys;
+use super::xattr::Xattrs;
 
-/// How long a directory that was seen is believed to be one while only names below it are used: a file found
-/// below proves it anyway, and opening or listing the directory itself asks. Owner and mode of a directory may
-/// be this old. With `freshness = "0s"` there is no patience.
-const DIRECTORY_PATIENCE: Duration = Duration::from_secs(30);
-/// A write this close to when it was seen may be followed by another one within the same second, which the
-/// store's clock cannot tell apart: such an object is asked for its headers, not for a difference.
-const SAME_SECOND: i64 = 2;
+/// Directories of which the last listing is kept; some 100 KiB each at most.
+const PAGES: NonZeroUsize = NonZeroUsize::new(32).expect("not zero");
 /// How long the kernel may believe attributes that can never change: those of a version that was replaced.
 const FOR_EVER: Duration = Duration::from_secs(24 * 3600);
-/// Longest wait for the answer to a question about a name, all attempts together.
-pub const ASK_DEADLINE: Duration = Duration::from_secs(30);
-/// Longest name that Linux knows.
-pub const NAME_MAX: usize = 255;
 
 /// The rules of one mount.
 #[derive(Clone, Debug)]
@@ -77,29 +72,39 @@ pub enum Looked {
 pub struct Tree {
     pub(super) rules: Rules,
     pub(super) source: Source,
+    pub(super) hidden: Hidden,
     table: Mutex<Table>,
-    flights: Mutex<HashMap<Arc<str>, Flight>>,
+    surveys: Mutex<Surveys>,
+    pub(super) questions: Flights<Answer>,
+    pub(super) listings: Flights<Seen>,
+    /// One permit for each header that may be asked for at the same time for a listing.
+    pub(super) headers_at_once: Semaphore,
+    /// Whether there was a `_$folder$` key: if so, names are asked for in that guise as well.
+    folder_keys: AtomicBool,
+    /// Takes the names that the kernel is to drop.
+    surplus: Mutex<Option<SyncSender<Surplus>>>,
+    /// Small directories as they were last listed, for when they cannot be listed any more.
+    pages: Mutex<LruCache<Arc<str>, Arc<Page>>>,
     /// Finds this tree again from a question that outlives its asker.
-    this: std::sync::Weak<Tree>,
-}
-
-type Outcome = Result<Option<u64>, StoreError>;
-
-/// A question about a name that is on its way.
-#[derive(Clone)]
-struct Flight {
-    left: Instant,
-    outcome: Shared<BoxFuture<'static, Outcome>>,
+    pub(super) this: std::sync::Weak<Tree>,
 }
 
 impl Tree {
-    pub fn new(rules: Rules, source: Source, idle_limit: usize) -> Arc<Tree> {
+    /// A tree whose nodes take at most about `budget_bytes`.
+    pub fn new(rules: Rules, source: Source, budget_bytes: u64) -> Arc<Tree> {
         let root = Attributes::implicit_directory(&rules.defaults);
         Arc::new_cyclic(|this| Tree {
-            table: Mutex::new(Table::new(root, idle_limit)),
             rules,
             source,
-            flights: Mutex::default(),
+            hidden: Hidden::default(),
+            table: Mutex::new(Table::new(root, budget_bytes)),
+            surveys: Mutex::default(),
+            questions: Flights::default(),
+            listings: Flights::default(),
+            headers_at_once: Semaphore::new(HEADERS_AT_ONCE),
+            folder_keys: AtomicBool::new(false),
+            surplus: Mutex::default(),
+            pages: Mutex::new(LruCache::new(PAGES)),
             this: this.clone(),
         })
     }
@@ -110,15 +115,10 @@ impl Tree {
     ///
     /// Whatever keeps the bucket from being listed.
     pub async fn prove(&self) -> Result<(), StoreError> {
-        let first = self.first_below("").await?;
-        if !self.rules.prefix.is_empty() && first.as_deref() == Some(self.rules.prefix.as_str()) {
-            let marker = self.store().head(&self.rules.prefix).await?;
-            let attributes = Attributes::of(&self.rules.prefix, &marker, &self.rules.defaults);
-            if let Some(root) = self.table().node_mut(ROOT) {
-                root.facts.attributes = Some(attributes);
-            }
-        }
-        Ok(())
+        let list = List { prefix: &self.rules.prefix, depth: Depth::Tree, from: From::Start, limit: 1 };
+        let (listed, root) = futures::join!(self.store().list(list), self.ask_for_root());
+        listed?;
+        root
     }
 
     /// Answers from memory if what is known is fresh enough.
@@ -127,11 +127,27 @@ impl Tree {
             Ok(path) => path,
             Err(error) => return Some(Err(error)),
         };
+        let (directory, _) = parent_and_name(&path);
         let mut table = self.table();
-        let ino = table.find(&path)?;
-        let entry = self.fresh_entry(table.node(ino)?, ino)?;
-        table.remember(ino);
-        Some(Ok(Looked::Found(entry)))
+        table.touch(parent);
+        let known = table.named(&path).map(|(ino, node)| (ino, node.checked, self.fresh_entry(node, ino)));
+        if let Some((ino, checked, Some(entry))) = known {
+            self.remember(&mut table, ino);
+            drop(table);
+            if let Some(checked) = checked {
+                self.surveys().count_answer(directory, checked);
+            }
+            return Some(Ok(Looked::Found(entry)));
+        }
+        drop(table);
+        let freshness = self.rules.freshness;
+        let listed = self.surveys().absent_since(directory, name, Instant::now(), freshness)?;
+        // Something was seen there since, and asked about by itself.
+        if known.is_some_and(|(_, checked, _)| checked > Some(listed)) {
+            return None;
+        }
+        self.table().record_absent(&path, listed);
+        Some(Ok(Looked::Absent { valid_for: freshness.saturating_sub(listed.elapsed()) }))
     }
 
     /// What `name` in the directory `parent` is. What is found counts as told to the kernel once more.
@@ -142,9 +158,9 @@ impl Tree {
     /// the store neither answers nor is what was known young enough.
     pub async fn lookup(&self, parent: u64, name: &str) -> Result<Looked, FsError> {
         let path = self.child_path(parent, name)?;
-        let (left, outcome) = self.ask(&path).await;
-        let found = match outcome {
-            Ok(found) => found,
+        let is_known = self.table().named(&path).is_some_and(|(_, node)| self.is_young(node));
+        let Answer { found, left } = match self.patiently(is_known, self.ask(&path)).await {
+            Ok(answer) => answer,
             Err(error) => return self.last_known(&path, error),
         };
         let valid_for = self.rules.freshness.saturating_sub(left.elapsed());
@@ -152,15 +168,18 @@ impl Tree {
         let mut table = self.table();
         let node = table.node(ino).ok_or(FsError::Stale)?;
         let attributes = node.facts.attributes.clone().ok_or(FsError::Stale)?;
-        table.remember(ino);
+        self.remember(&mut table, ino);
         Ok(Looked::Found(Entry { ino, attributes, valid_for }))
     }
 
     /// Attributes of a number from memory, if what is known is fresh enough or can never change.
     pub fn attributes_now(&self, ino: u64) -> Option<Result<Entry, FsError>> {
+        if ino == ROOT && !self.root_is_believed() {
+            return None;
+        }
         let table = self.table();
         let Some(node) = table.node(ino) else { return Some(Err(FsError::Stale)) };
-        if table.find(&node.path) != Some(ino) && !node.facts.directory {
+        if table.find(&node.path) != Some(ino) && !node.facts.is_directory() {
             let attributes = node.facts.attributes.clone().ok_or(FsError::Stale);
             return Some(attributes.map(|attributes| Entry { ino, attributes, valid_for: FOR_EVER }));
         }
@@ -175,14 +194,23 @@ impl Tree {
     ///
     /// [`FsError::Stale`] for no number of ours, or for a directory that is none any more.
     pub async fn attributes(&self, ino: u64) -> Result<Entry, FsError> {
-        let path = self.table().node(ino).ok_or(FsError::Stale)?.path.clone();
-        let (left, outcome) = self.ask(&path).await;
+        if ino == ROOT {
+            return self.root_attributes().await;
+        }
+        let (path, is_known) = {
+            let table = self.table();
+            let node = table.node(ino).ok_or(FsError::Stale)?;
+            (node.path.clone(), node.facts.attributes.is_some() && self.is_young(node))
+        };
+        let outcome = self.patiently(is_known, self.ask(&path)).await;
         let table = self.table();
         let node = table.node(ino).ok_or(FsError::Stale)?;
         let attributes = node.facts.attributes.clone().ok_or(FsError::Stale)?;
         let valid_for = match outcome {
-            Ok(Some(now)) if now == ino => self.rules.freshness.saturating_sub(left.elapsed()),
-            Ok(_) if node.facts.directory => return Err(FsError::Stale),
+            Ok(Answer { found: Some(now), left }) if now == ino => {
+                self.rules.freshness.saturating_sub(left.elapsed())
+            }
+            Ok(_) if node.facts.is_directory() => return Err(FsError::Stale),
             Ok(_) => Duration::ZERO,
             Err(error) => {
                 self.believable(node, &error)?;
@@ -190,6 +218,38 @@ impl Tree {
             }
         };
         Ok(Entry { ino, attributes, valid_for })
+    }
+
+    /// The root is what is mounted: an outage changes nothing about it.
+    async fn root_attributes(&self) -> Result<Entry, FsError> {
+        let asked = self.patiently(true, self.ask_for_root()).await;
+        let table = self.table();
+        let attributes = table.node(ROOT).and_then(|root| root.facts.attributes.clone());
+        let valid_for = if asked.is_ok() { self.rules.freshness } else { Duration::ZERO };
+        Ok(Entry { ino: ROOT, attributes: attributes.ok_or(FsError::Stale)?, valid_for })
+    }
+
+    /// The extended attributes of a number; asks only if they are not known or not fresh.
+    ///
+    /// # Errors
+    ///
+    /// As [`attributes`](Self::attributes).
+    pub async fn xattrs(&self, ino: u64) -> Result<Xattrs, FsError> {
+        match self.attributes_now(ino) {
+            Some(known) => known?,
+            None => self.attributes(ino).await?,
+        };
+        self.xattrs_known(ino)
+    }
+
+    /// The extended attributes of a number if [`attributes_now`](Self::attributes_now) answers.
+    pub fn xattrs_now(&self, ino: u64) -> Option<Result<Xattrs, FsError>> {
+        let known = self.attributes_now(ino)?;
+        Some(known.and_then(|_| self.xattrs_known(ino)))
+    }
+
+    fn xattrs_known(&self, ino: u64) -> Result<Xattrs, FsError> {
+        self.table().node(ino).map(|node| node.facts.xattrs.clone()).ok_or(FsError::Stale)
     }
 
     /// Where the bytes of a file come from.
@@ -204,7 +264,7 @@ impl Tree {
             return Ok(content.clone());
         }
         let version = match &node.facts.version {
-            Some(version) if !node.facts.directory => version.clone(),
+            Some(version) if !node.facts.is_directory() => version.clone(),
             _ => return Err(FsError::IsDirectory),
         };
         let key = format!("{}{}", self.rules.prefix, node.path);
@@ -219,20 +279,18 @@ impl Tree {
     ///
     /// [`FsError::NotSymlink`]; whatever reading its body meets.
     pub async fn symlink_target(&self, ino: u64) -> Result<Vec<u8>, FsError> {
-        let (path, kind, size) = {
+        let (kind, size, target) = {
             let table = self.table();
-            let node = table.node(ino).ok_or(FsError::Stale)?;
-            let kind = node.facts.attributes.as_ref().map(|known| known.kind);
-            (node.path.clone(), kind, node.facts.size)
+            let facts = &table.node(ino).ok_or(FsError::Stale)?.facts;
+            (facts.kind, facts.size, facts.target.clone())
         };
         if kind != Some(Kind::Symlink) {
             return Err(FsError::NotSymlink);
         }
-        if size == 0 {
-            let object = self.store().head(&format!("{}{path}", self.rules.prefix)).await?;
-            return attr::symlink_target_header(&object).ok_or(FsError::NotSymlink);
+        if let Some(target) = target {
+            return Ok(target.to_vec());
         }
-        let body = self.content(ino)?.read(0, size.min(libc::PATH_MAX as u64) as usize).await?;
+        let body = self.content(ino)?.read(0, size.min(attr::SYMLINK_MAX) as usize).await?;
         Ok(attr::symlink_target_body(&body).to_vec())
     }
 
@@ -246,11 +304,21 @@ impl Tree {
         self.table().in_use()
     }
 
+    /// Bytes that the inode table takes, about.
+    pub fn table_bytes(&self) -> u64 {
+        self.table().bytes()
+    }
+
+    /// From now on hands the names that the kernel is to drop to `takers`, as long as there is room.
+    pub fn hand_surplus_to(&self, takers: Option<SyncSender<Surplus>>) {
+        *self.surplus.lock().unwrap_or_else(PoisonError::into_inner) = takers;
+    }
+
     /// Path of a directory from the root of the mount, without slashes around it.
     pub(super) fn directory_path(&self, ino: u64) -> Result<Arc<str>, FsError> {
         let table = self.table();
         let node = table.node(ino).ok_or(FsError::Stale)?;
-        if node.facts.directory { Ok(node.path.clone()) } else { Err(FsError::NotDirectory) }
+        if node.facts.is_directory() { Ok(node.path.clone()) } else { Err(FsError::NotDirectory) }
     }
 
     /// Key prefix of what is in the directory `path`.
@@ -259,6 +327,11 @@ impl Tree {
             "" => self.rules.prefix.clone(),
             path => format!("{}{path}/", self.rules.prefix),
         }
+    }
+
+    /// Key of the object at `path`.
+    pub(super) fn key(&self, path: &str) -> String {
+        format!("{}{path}", self.rules.prefix)
     }
 
     pub(super) fn store(&self) -> &Arc<dyn ObjectStore> {
@@ -277,6 +350,31 @@ impl Tree {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    pub(super) fn surveys(&self) -> MutexGuard<'_, Surveys> {
+        self.surveys.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn has_folder_keys(&self) -> bool {
+        self.folder_keys.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn folder_keys_seen(&self) {
+        self.folder_keys.store(true, Ordering::Relaxed);
+    }
+
+    /// Counts that the kernel is told `ino` once more, and has it drop others if those are too many.
+    pub(super) fn remember(&self, table: &mut Table, ino: u64) {
+        table.remember(ino);
+        // Two for one, so that their number falls.
+        for surplus in std::iter::from_fn(|| table.surplus()).take(2) {
+            let takers = self.surplus.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(takers) = &*takers {
+                // Where there is no room they are not urgent: they come again.
+                let _ = takers.try_send(surplus);
+            }
+        }
+    }
+
     fn child_path(&self, parent: u64, name: &str) -> Result<Arc<str>, FsError> {
         if name.len() > NAME_MAX {
             return Err(FsError::NameTooLong);
@@ -286,223 +384,62 @@ impl Tree {
     }
 
     /// What is known of a node, if it may be answered without asking.
-    fn fresh_entry(&self, node: &Node, ino: u64) -> Option<Entry> {
+    pub(super) fn fresh_entry(&self, node: &Node, ino: u64) -> Option<Entry> {
         let attributes = node.facts.attributes.clone()?;
+        let freshness = self.rules.freshness;
         if ino == ROOT {
-            return Some(Entry { ino, attributes, valid_for: self.rules.freshness });
+            return Some(Entry { ino, attributes, valid_for: freshness });
         }
         let age = node.checked?.elapsed();
-        let freshness = self.rules.freshness;
-        let patience = match node.facts.version {
-            None if !freshness.is_zero() => freshness.max(DIRECTORY_PATIENCE),
-            _ => freshness,
-        };
-        if age >= patience {
-            return None;
-        }
-        let valid_for = match node.facts.version {
-            None => freshness,
-            Some(_) => freshness - age,
-        };
-        Some(Entry { ino, attributes, valid_for })
+        let is_believed = node.facts.version.is_some() || self.marker_is_believed(&node.facts);
+        (age < freshness && is_believed).then(|| Entry { ino, attributes, valid_for: freshness - age })
     }
 
     /// Falls back to what was known when the store cannot be asked.
     fn last_known(&self, path: &str, error: StoreError) -> Result<Looked, FsError> {
         let mut table = self.table();
-        let known = table.find(path).and_then(|ino| table.node(ino).map(|node| (ino, node)));
-        let Some((ino, node)) = known else { return Err(error.into()) };
+        let Some((ino, node)) = table.named(path) else { return Err(error.into()) };
         self.believable(node, &error)?;
         let attributes = node.facts.attributes.clone().ok_or(error)?;
-        table.remember(ino);
+        self.remember(&mut table, ino);
         Ok(Looked::Found(Entry { ino, attributes, valid_for: Duration::ZERO }))
     }
 
-    fn believable(&self, node: &Node, error: &StoreError) -> Result<(), StoreError> {
-        let young = node.checked.is_some_and(|checked| checked.elapsed() < self.rules.max_stale);
-        if error.is_outage() && young { Ok(()) } else { Err(error.clone()) }
-    }
-
-    /// Asks the store about `path`, together with whoever is asking already, and records the answer. With the
-    /// moment at which the question left.
-    async fn ask(&self, path: &Arc<str>) -> (Instant, Outcome) {
-        let flight = {
-            let mut flights = self.flights.lock().unwrap_or_else(PoisonError::into_inner);
-            match flights.get(path) {
-                // A question that left before the freshness asked for cannot be joined: its answer may be older.
-                Some(flight) if flight.left.elapsed() < self.rules.freshness => flight.clone(),
-                _ => {
-                    let flight = self.depart(path.clone());
-                    flights.insert(path.clone(), flight.clone());
-                    flight
-                }
-            }
-        };
-        (flight.left, flight.outcome.await)
-    }
-
-    fn depart(&self, path: Arc<str>) -> Flight {
-        let this = self.this.clone();
-        let left = Instant::now();
-        let task = self.runtime().spawn(async move {
-            let Some(tree) = this.upgrade() else {
-                return Err(StoreError::Malformed { reason: "the mount is gone".into() });
-            };
-            let outcome = tokio::time::timeout(ASK_DEADLINE, tree.question(&path, left))
-                .await
-                .unwrap_or(Err(StoreError::TimedOut(ASK_DEADLINE)));
-            tree.pulse().note(&outcome);
-            let mut flights = tree.flights.lock().unwrap_or_else(PoisonError::into_inner);
-            if flights.get(&path).is_some_and(|flight| flight.left == left) {
-                flights.remove(&path);
-            }
-            outcome
-        });
-        let outcome = async move {
-            task.await.unwrap_or_else(|error| Err(StoreError::Malformed { reason: error.to_string() }))
-        };
-        Flight { left, outcome: outcome.boxed().shared() }
-    }
-
-    async fn question(&self, path: &str, left: Instant) -> Outcome {
-        let known = {
-            let table = self.table();
-            table.find(path).and_then(|ino| table.node(ino)).map(|node| node.facts.clone())
-        };
-        match known {
-            Some(Facts { version: Some(version), attributes: Some(_), settled: true, .. }) => {
-                self.still(path, version, left).await
-            }
-            // The headers are wanted: those of a listed object have not been seen, others may have changed unseen.
-            Some(Facts { version: Some(_), .. }) => self.headers(path, left).await,
-            _ => self.discover(path, left).await,
-        }
-    }
-
-    /// Whether the object at `path` is still `version`: one conditional request.
-    async fn still(&self, path: &str, version: Version, left: Instant) -> Outcome {
-        match self.fetch_first(&self.key(path), Condition::Changed(version.etag.clone())).await {
-            Ok(Fetched::Content { object, range, body }) => {
-                Ok(Some(self.record_object(path, object, left, Some((range, body)))))
-            }
-            Ok(Fetched::NotModified { last_modified }) if last_modified == Some(version.last_modified) => {
-                match self.record_unchanged(path, left) {
-                    Some(ino) => Ok(Some(ino)),
-                    None => self.headers(path, left).await,
-                }
-            }
-            // The same content written again, perhaps with other headers; or nothing left of the first bytes.
-            Ok(Fetched::NotModified { .. }) | Err(StoreError::RangeOutside { .. }) => {
-                self.headers(path, left).await
-            }
-            Err(StoreError::NotFound { .. }) => self.whether_directory(path, left).await,
-            Err(error) => Err(error),
-        }
-    }
-
-    /// The headers of an object known to be at `path`.
-    async fn headers(&self, path: &str, left: Instant) -> Outcome {
-        match self.store().head(&self.key(path)).await {
-            Ok(object) => Ok(Some(self.record_object(path, object, left, None))),
-            Err(StoreError::NotFound { .. }) => self.whether_directory(path, left).await,
-            Err(error) => Err(error),
-        }
-    }
-
-    /// What `path` is, knowing nothing: the object and the directory of that name are asked for at once.
-    async fn discover(&self, path: &str, left: Instant) -> Outcome {
-        let key = self.key(path);
-        let (object, first) =
-            futures::join!(self.fetch_first(&key, Condition::Always), self.first_below(path));
-        if let Some(first) = first? {
-            return self.record_directory(path, &first, left).await.map(Some);
-        }
-        match object {
-            Ok(Fetched::Content { object, range, body }) => {
-                Ok(Some(self.record_object(path, object, left, Some((range, body)))))
-            }
-            Ok(Fetched::NotModified { .. }) => {
-                Err(StoreError::Malformed { reason: "\"not modified\" without a condition".into() })
-            }
-            // An empty object has no first bytes.
-            Err(StoreError::RangeOutside { .. }) => {
-                let object = self.store().head(&key).await?;
-                Ok(Some(self.record_object(path, object, left, None)))
-            }
-            Err(StoreError::NotFound { .. }) => {
-                self.table().record_absent(path, left);
-                Ok(None)
-            }
-            Err(error) => Err(error),
-        }
-    }
-
-    /// Whether `path`, where no object is, is a directory.
-    async fn whether_directory(&self, path: &str, left: Instant) -> Outcome {
-        match self.first_below(path).await? {
-            Some(first) => self.record_directory(path, &first, left).await.map(Some),
-            None => {
-                self.table().record_absent(path, left);
-                Ok(None)
-            }
-        }
-    }
-
-    async fn fetch_first(&self, key: &str, condition: Condition) -> Result<Fetched, StoreError> {
-        self.store().fetch(Fetch { key, range: Some(0..BLOCK), condition, version_id: None }).await
-    }
-
-    /// The first key in the directory `path`: its marker if it has one.
-    async fn first_below(&self, path: &str) -> Result<Option<String>, StoreError> {
-        let prefix = self.directory_prefix(path);
-        let list = List { prefix: &prefix, depth: Depth::Tree, from: From::Start, limit: 1 };
-        let page = self.store().list(list).await?;
-        Ok(page.objects.into_iter().next().map(|object| object.key))
-    }
-
-    async fn record_directory(&self, path: &str, first: &str, left: Instant) -> Result<u64, StoreError> {
-        let marker = self.directory_prefix(path);
-        let attributes = if first == marker { self.marker_attributes(&marker).await? } else { None };
-        let attributes = attributes.unwrap_or_else(|| Attributes::implicit_directory(&self.rules.defaults));
-        Ok(self.table().record(path, Facts::directory(Some(attributes)), left))
-    }
-
-    /// What the headers of a directory's marker say; `None` if there is no marker.
-    pub(super) async fn marker_attributes(&self, marker: &str) -> Result<Option<Attributes>, StoreError> {
-        match self.store().head(marker).await {
-            Ok(object) => Ok(Some(Attributes::of(marker, &object, &self.rules.defaults))),
-            Err(StoreError::NotFound { .. }) => Ok(None),
-            Err(error) => Err(error),
-        }
-    }
-
-    pub(super) fn record_object(
+    /// Waits for an answer, but not for ever if something `is_known`: the store then counts as silent, and the
+    /// question goes on by itself where others may be waiting for it.
+    pub(super) async fn patiently<T>(
         &self,
-        path: &str,
-        object: Object,
-        left: Instant,
-        first: Option<(std::ops::Range<u64>, Body)>,
-    ) -> u64 {
-        let attributes = Attributes::of(path, &object, &self.rules.defaults);
-        let settled = is_settled(object.version.last_modified);
-        let facts = Facts::object(object.version, object.size, Some(attributes), settled);
-        let ino = self.table().record(path, facts, left);
-        if let Some((range, body)) = first
-            && let Ok(content) = self.content(ino)
-        {
-            content.begin(range, body);
+        is_known: bool,
+        answer: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        if !is_known {
+            return answer.await;
         }
-        ino
+        let patience = self.pulse().patience();
+        tokio::time::timeout(patience, answer).await.unwrap_or_else(|_| {
+            let silence = Err(StoreError::TimedOut(patience));
+            self.pulse().note(&silence);
+            silence
+        })
     }
 
-    fn record_unchanged(&self, path: &str, left: Instant) -> Option<u64> {
-        let mut table = self.table();
-        let facts = table.find(path).and_then(|ino| table.node(ino)).map(|node| node.facts.clone())?;
-        Some(table.record(path, facts, left))
+    /// What the directory `path` held when it was last listed whole, if that may be served in an outage.
+    pub(super) fn last_page(&self, path: &str) -> Option<Arc<Page>> {
+        let mut pages = self.pages.lock().unwrap_or_else(PoisonError::into_inner);
+        pages.get(path).filter(|page| page.asked().elapsed() < self.rules.max_stale).cloned()
     }
 
-    fn key(&self, path: &str) -> String {
-        format!("{}{path}", self.rules.prefix)
+    pub(super) fn keep_page(&self, path: Arc<str>, page: Arc<Page>) {
+        self.pages.lock().unwrap_or_else(PoisonError::into_inner).put(path, page);
+    }
+
+    /// Whether what is known of a node may be served when the store cannot be asked.
+    fn is_young(&self, node: &Node) -> bool {
+        node.checked.is_some_and(|checked| checked.elapsed() < self.rules.max_stale)
+    }
+
+    fn believable(&self, node: &Node, error: &StoreError) -> Result<(), StoreError> {
+        if error.is_outage() && self.is_young(node) { Ok(()) } else { Err(error.clone()) }
     }
 }
 
@@ -511,11 +448,9 @@ pub(super) fn join(parent: &str, name: &str) -> Arc<str> {
     if parent.is_empty() { Arc::from(name) } else { Arc::from(format!("{parent}/{name}")) }
 }
 
-/// Whether a write is old enough that another one would show in the store's clock.
-pub(super) fn is_settled(last_modified: i64) -> bool {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    let now = since.map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or(i64::MAX));
-    now.saturating_sub(last_modified) >= SAME_SECOND
+/// The directory that `path` is in, and its name there.
+pub(super) fn parent_and_name(path: &str) -> (&str, &str) {
+    path.rsplit_once('/').unwrap_or(("", path))
 }
 
 #[cfg(test)]

@@ -156,9 +156,14 @@ mod tests {
             assert_eq!(*count.borrow(), 1);
             services.look("web", "life 2", &probe).await;
             assert_eq!(*count.borrow(), 2);
-            services.forget();
+            tokio::time::pause();
+            tokio::time::advance(probe.interval).await;
+            tokio::time::resume();
             services.look("web", "life 2", &probe).await;
             assert_eq!(*count.borrow(), 3);
+            services.forget();
+            services.look("web", "life 2", &probe).await;
+            assert_eq!(*count.borrow(), 4);
         };
         tokio::select! {
             () = serve(&listener, 200, &count) => {}

@@ -1,3 +1,5 @@
+//! The live host against real parts: binds, mounts of this kernel, probes by child processes.
+
 use nix::mount::{MntFlags, MsFlags, umount2};
 use tokio::time::timeout;
 
@@ -81,6 +83,15 @@ impl Tmpfs {
 impl Drop for Tmpfs {
     fn drop(&mut self) {
         while umount2(self.0.path(), MntFlags::MNT_DETACH).is_ok() {}
+    }
+}
+
+/// Removes the container that a test should not have made.
+struct Removed(String);
+
+impl Drop for Removed {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("docker").args(["rm", "-f", &self.0]).output();
     }
 }
 
@@ -220,6 +231,7 @@ async fn a_container_is_not_touched_when_its_mount_changed_after_the_look() {
     let name = format!("mapkeeper-test-proof-{}", std::process::id());
     let config = config(vec![mount("maps", dir.path())], vec![container(&name, source)]);
     let live = live(&config, "exit 1");
+    let _removed = Removed(name.clone());
     let action = Action {
         target: Target::Container(name),
         repair: Repair::Create,

@@ -1,3 +1,5 @@
+//! The document written, read, believed or not, and shown on one screen.
+
 use std::time::SystemTime;
 
 use proptest::prelude::*;
@@ -260,7 +262,7 @@ async fn watching_redraws_only_what_changed_and_ends_with_its_reader() {
     let runtime = RuntimeDir::claim(dir.path()).unwrap();
     runtime.publish(&document()).unwrap();
     let mut reader = Reader { dir: &runtime, screens: Vec::new() };
-    let ended = watch(dir.path(), Style::Plain, Screens::Kept, &mut reader).await;
+    let ended = watch(dir.path(), Screens::Kept, |report| render(report, Style::Plain), &mut reader).await;
     assert_eq!(ended.kind(), io::ErrorKind::BrokenPipe);
     assert_eq!(reader.screens.len(), 2);
     assert!(reader.screens[0].starts_with("mapkeeper: healthy"), "{:?}", reader.screens[0]);

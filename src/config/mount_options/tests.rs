@@ -1,3 +1,5 @@
+//! Options of ours, of mount(8) and of s3fs, and any text at all.
+
 use std::time::Duration;
 
 use proptest::prelude::*;

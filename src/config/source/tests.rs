@@ -1,3 +1,5 @@
+//! Layers, and where each value comes from.
+
 use proptest::prelude::*;
 
 use super::super::key::KEYS;

@@ -1,3 +1,5 @@
+//! What `config show` prints is read back as the same configuration.
+
 use proptest::prelude::*;
 
 use super::*;

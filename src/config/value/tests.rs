@@ -1,3 +1,5 @@
+//! Every parser of a value, its limits and the words of its refusals.
+
 use proptest::prelude::*;
 
 use super::*;

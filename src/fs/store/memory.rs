@@ -1,14 +1,16 @@
 //! Objects in the memory of the process: the store that tests of the file system are written against.
 //!
 //! It behaves as S3 does where the file system can tell: keys in the order of their bytes, pages, conditions,
-//! versions that change with each write, an answer that is prepared as a whole before it is given. A test can make
-//! it fail and can count what it was asked. Time passes only as [`Memory::set_latency`] says, so that it works
-//! under paused time.
+//! entity tags that are the same for the same content, times in whole seconds, an answer that was true at one moment
+//! between its question and its arrival. A test can make it fail and can count what it was asked. Time passes only
+//! as [`Memory::set_latency`] says, so that it works under paused time. `tests/store_contract.rs` holds it to what
+//! the S3 client does.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
@@ -28,12 +30,35 @@ pub struct Memory {
 #[derive(Default)]
 struct Inner {
     objects: BTreeMap<String, (Object, Bytes)>,
-    /// Names the next write: entity tags are never reused.
-    writes: u64,
-    clock: i64,
+    writes: i64,
+    clock: Clock,
     latency: Duration,
     outage: Option<StoreError>,
+    denied: BTreeSet<String>,
     asked: Vec<Asked>,
+}
+
+/// What time it is at the store.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Clock {
+    /// Long ago, and every write a second after the one before.
+    #[default]
+    Counted,
+    /// That of the host: writes of the same second cannot be told apart by it.
+    Wall,
+}
+
+impl Inner {
+    fn now(&mut self) -> i64 {
+        self.writes += 1;
+        match self.clock {
+            Clock::Counted => 1_700_000_000 + self.writes,
+            Clock::Wall => {
+                let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+                since.map_or(0, |since| since.as_secs() as i64)
+            }
+        }
+    }
 }
 
 /// A request that the store was asked.
@@ -49,21 +74,27 @@ impl Memory {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Writes an object, a second after whatever was written before.
+    /// Writes an object.
     pub fn put(&self, key: &str, body: impl Into<Bytes>, metadata: &[(&str, &str)]) {
+        self.put_typed(key, body, None, metadata);
+    }
+
+    /// Writes an object with a `Content-Type`.
+    pub fn put_typed(
+        &self,
+        key: &str,
+        body: impl Into<Bytes>,
+        content_type: Option<&str>,
+        metadata: &[(&str, &str)],
+    ) {
         let body = body.into();
         let mut inner = self.inner();
-        inner.writes += 1;
-        inner.clock += 1;
+        let last_modified = inner.now();
         let object = Object {
             size: body.len() as u64,
-            version: Version {
-                etag: ETag(format!("\"{}\"", inner.writes).into()),
-                last_modified: 1_700_000_000 + inner.clock,
-                version_id: None,
-            },
-            content_type: None,
-            metadata: metadata.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect(),
+            version: Version { etag: etag(&body), last_modified, version_id: None },
+            content_type: content_type.map(str::to_string),
+            metadata: owned(metadata),
         };
         inner.objects.insert(key.to_string(), (object, body));
     }
@@ -71,20 +102,28 @@ impl Memory {
     /// Replaces the headers of an object and leaves its content, as a copy onto itself does.
     pub fn put_headers(&self, key: &str, metadata: &[(&str, &str)]) {
         let mut inner = self.inner();
-        inner.clock += 1;
-        let clock = inner.clock;
+        let last_modified = inner.now();
         if let Some((object, _)) = inner.objects.get_mut(key) {
-            object.metadata =
-                metadata.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
-            object.version.last_modified = 1_700_000_000 + clock;
+            object.metadata = owned(metadata);
+            object.version.last_modified = last_modified;
         }
+    }
+
+    /// From now on answers that neither this object nor its headers may be read; it is listed all the same.
+    pub fn deny(&self, key: &str) {
+        self.inner().denied.insert(key.to_string());
+    }
+
+    /// What time writes bear from now on.
+    pub fn set_clock(&self, clock: Clock) {
+        self.inner().clock = clock;
     }
 
     pub fn delete(&self, key: &str) {
         self.inner().objects.remove(key);
     }
 
-    /// Every request waits this long before it is answered.
+    /// Every request takes this long; its answer is made half way.
     pub fn set_latency(&self, latency: Duration) {
         self.inner().latency = latency;
     }
@@ -99,23 +138,34 @@ impl Memory {
         std::mem::take(&mut self.inner().asked)
     }
 
-    async fn arrive(&self, asked: Asked) -> Result<(), StoreError> {
-        let latency = {
+    /// Takes a question and answers it in the middle of the time that it takes.
+    async fn answered<T>(
+        &self,
+        asked: Asked,
+        answer: impl FnOnce() -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let half = {
             let mut inner = self.inner();
             inner.asked.push(asked);
-            inner.latency
+            inner.latency / 2
         };
-        if !latency.is_zero() {
-            tokio::time::sleep(latency).await;
+        if !half.is_zero() {
+            tokio::time::sleep(half).await;
         }
-        match &self.inner().outage {
-            Some(error) => Err(error.clone()),
-            None => Ok(()),
+        let outage = self.inner().outage.clone();
+        let answer = outage.map_or_else(answer, Err);
+        if !half.is_zero() {
+            tokio::time::sleep(half).await;
         }
+        answer
     }
 
     fn find(&self, key: &str) -> Result<(Object, Bytes), StoreError> {
-        self.inner().objects.get(key).cloned().ok_or_else(|| StoreError::NotFound { key: key.to_string() })
+        let inner = self.inner();
+        if inner.denied.contains(key) {
+            return Err(StoreError::Denied { what: key.to_string(), code: "AccessDenied".into() });
+        }
+        inner.objects.get(key).cloned().ok_or_else(|| StoreError::NotFound { key: key.to_string() })
     }
 
     fn answer(&self, fetch: &Fetch<'_>) -> Result<Fetched, StoreError> {
@@ -187,26 +237,25 @@ impl Memory {
 
 impl ObjectStore for Memory {
     fn head<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Object, StoreError>> {
-        async move {
-            self.arrive(Asked::Head(key.to_string())).await?;
-            Ok(self.find(key)?.0)
-        }
-        .boxed()
+        self.answered(Asked::Head(key.to_string()), || Ok(self.find(key)?.0)).boxed()
     }
 
     fn fetch<'a>(&'a self, fetch: Fetch<'a>) -> BoxFuture<'a, Result<Fetched, StoreError>> {
-        async move {
-            self.arrive(Asked::Fetch(fetch.key.to_string())).await?;
-            self.answer(&fetch)
-        }
-        .boxed()
+        self.answered(Asked::Fetch(fetch.key.to_string()), move || self.answer(&fetch)).boxed()
     }
 
     fn list<'a>(&'a self, list: List<'a>) -> BoxFuture<'a, Result<Page, StoreError>> {
-        async move {
-            self.arrive(Asked::List(list.prefix.to_string())).await?;
-            Ok(self.page(&list))
-        }
-        .boxed()
+        self.answered(Asked::List(list.prefix.to_string()), move || Ok(self.page(&list))).boxed()
     }
+}
+
+fn owned(metadata: &[(&str, &str)]) -> Vec<(String, String)> {
+    metadata.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect()
+}
+
+/// As S3's for a plain PUT: the same for the same content.
+fn etag(body: &Bytes) -> ETag {
+    let mut hasher = DefaultHasher::new();
+    body.hash(&mut hasher);
+    ETag(format!("\"{:016x}\"", hasher.finish()).into())
 }

@@ -13,12 +13,18 @@ use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_s3::Client;
+use aws_sdk_s3::config::interceptors::BeforeDeserializationInterceptorContextMut;
+use aws_sdk_s3::config::{ConfigBag, Intercept, RuntimeComponents};
+use aws_sdk_s3::error::BoxError;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::operation::get_object::{GetObjectError, GetObjectOutput};
 use aws_sdk_s3::primitives::{ByteStream, DateTime, DateTimeFormat};
+use aws_sdk_s3::types::EncodingType;
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt, stream};
+
+use crate::fs::percent::percent_decoded;
 
 use super::{
     Body, ClockSkew, Condition, Depth, ETag, Fetch, Fetched, From, List, Listed, Object, ObjectStore, Page,
@@ -63,6 +69,7 @@ impl S3 {
         let mut builder = aws_sdk_s3::config::Builder::from(config)
             .force_path_style(endpoint.path_style)
             .timeout_config(timeouts)
+            .interceptor(ReadableMetadata)
             .retry_config(RetryConfig::standard().with_max_attempts(ATTEMPTS));
         builder.set_endpoint_url(endpoint.url.clone().or_else(|| config.endpoint_url().map(str::to_string)));
         let region = config.region().map_or("us-east-1", |region| region.as_ref());
@@ -124,6 +131,7 @@ impl S3 {
             .list_objects_v2()
             .bucket(&self.bucket)
             .prefix(list.prefix)
+            .encoding_type(EncodingType::Url)
             .max_keys(i32::from(list.limit));
         if list.depth == Depth::Directory {
             request = request.delimiter("/");
@@ -134,13 +142,18 @@ impl S3 {
             From::After(key) => request.start_after(key),
         };
         let answer = request.send().await.map_err(|error| self.failure(&error, list.prefix))?;
+        // A key may hold what no XML can say.
+        let decoded = match answer.encoding_type() {
+            Some(EncodingType::Url) => form_decoded,
+            _ => |key: String| key,
+        };
         let next = if answer.is_truncated() == Some(true) { answer.next_continuation_token } else { None };
         let listed = answer.contents.unwrap_or_default().into_iter().map(|object| {
             Ok(Listed {
                 size: object.size().and_then(|size| u64::try_from(size).ok()).unwrap_or(0),
                 etag: ETag(object.e_tag().ok_or_else(|| malformed("no ETag"))?.into()),
                 last_modified: object.last_modified().map_or(0, DateTime::secs),
-                key: object.key.ok_or_else(|| malformed("no Key"))?,
+                key: decoded(object.key.ok_or_else(|| malformed("no Key"))?),
             })
         });
         Ok(Page {
@@ -149,7 +162,7 @@ impl S3 {
                 .common_prefixes
                 .unwrap_or_default()
                 .into_iter()
-                .filter_map(|rolled| rolled.prefix)
+                .filter_map(|rolled| rolled.prefix.map(decoded))
                 .collect(),
             next,
         })
@@ -294,6 +307,40 @@ fn version(
     })
 }
 
+/// A key as `encoding-type=url` writes it: like a form, so that a `+` is a blank.
+fn form_decoded(text: String) -> String {
+    let decoded = percent_decoded(&text.replace('+', " "));
+    String::from_utf8(decoded).unwrap_or(text)
+}
+
+/// Takes headers that are no text for what is left of them as text: the SDK would refuse the whole object for one.
+#[derive(Debug)]
+struct ReadableMetadata;
+
+impl Intercept for ReadableMetadata {
+    fn name(&self) -> &'static str {
+        "ReadableMetadata"
+    }
+
+    fn modify_before_deserialization(
+        &self,
+        context: &mut BeforeDeserializationInterceptorContextMut<'_>,
+        _components: &RuntimeComponents,
+        _config: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        let headers = context.response_mut().headers_mut();
+        let broken: Vec<(String, String)> = headers
+            .iter_bytes()
+            .filter(|(_, value)| std::str::from_utf8(value).is_err())
+            .map(|(name, value)| (name.to_string(), String::from_utf8_lossy(value).into_owned()))
+            .collect();
+        for (name, value) in broken {
+            headers.insert(name, value);
+        }
+        Ok(())
+    }
+}
+
 fn malformed(reason: &str) -> StoreError {
     StoreError::Malformed { reason: reason.to_string() }
 }
@@ -323,6 +370,12 @@ mod tests {
         {
             assert_eq!(content_range(junk), None, "{junk:?}");
         }
+    }
+
+    #[test]
+    fn a_key_is_decoded_as_s3_encodes_it() {
+        assert_eq!(form_decoded("a+b%2Bc/d%25%01".into()), "a b+c/d%\u{1}");
+        assert_eq!(form_decoded("100%".into()), "100%");
     }
 
     proptest! {

@@ -3,8 +3,9 @@
 use bytes::Bytes;
 
 use super::*;
+use crate::fs::ask::ASK_DEADLINE;
 use crate::fs::cache::BlockCache;
-use crate::fs::directory::{Detail, Directory, Hidden};
+use crate::fs::directory::{Detail, Directory};
 use crate::fs::store::memory::{Asked, Memory};
 
 const FRESHNESS: Duration = Duration::from_secs(1);
@@ -12,7 +13,6 @@ const FRESHNESS: Duration = Duration::from_secs(1);
 struct World {
     store: Memory,
     tree: Arc<Tree>,
-    hidden: Hidden,
 }
 
 fn world_with(freshness: Duration, prefix: &str) -> World {
@@ -23,6 +23,7 @@ fn world_with(freshness: Duration, prefix: &str) -> World {
         cache: Arc::new(BlockCache::new(16 << 20)),
         pulse: Arc::new(Pulse::default()),
         runtime: Handle::current(),
+        push: Arc::default(),
     };
     let rules = Rules {
         prefix: prefix.to_string(),
@@ -30,7 +31,7 @@ fn world_with(freshness: Duration, prefix: &str) -> World {
         max_stale: Duration::from_secs(3600),
         defaults: Defaults { uid: 0, gid: 0, file_permissions: 0o644, directory_permissions: 0o755 },
     };
-    World { store, tree: Tree::new(rules, source, 1000), hidden: Hidden::default() }
+    World { store, tree: Tree::new(rules, source, 4 << 20) }
 }
 
 fn world() -> World {
@@ -65,15 +66,15 @@ impl World {
 
     async fn names(&self, path: &str) -> Vec<(String, Kind)> {
         let ino = if path.is_empty() { ROOT } else { self.ino(path).await };
-        let directory = Directory::open(&self.tree, ino, &self.hidden).await.expect("a directory");
+        let directory = Directory::open(&self.tree, ino).await.expect("a directory");
         let (mut names, mut offset) = (Vec::new(), 0);
         loop {
-            let items =
-                directory.items(&self.tree, offset, Detail::Names, &self.hidden).await.expect("listed");
-            let Some(last) = items.last() else { return names };
+            let batch = directory.batch(&self.tree, offset, Detail::Names).await.expect("listed");
+            let Some(last) = batch.items().last() else { return names };
             offset = last.next_offset;
-            let shown = items.iter().filter(|item| !item.name.starts_with('.'));
-            names.extend(shown.map(|item| (item.name.to_string(), item.kind)));
+            let shown = batch.items().iter().filter(|item| !matches!(&*item.name, "." | ".."));
+            let kind = |item| directory.kind_of(&self.tree, item).map(|(_, kind)| kind);
+            names.extend(shown.filter_map(|item| Some((item.name.to_string(), kind(item)?))));
         }
     }
 }
@@ -155,13 +156,13 @@ async fn a_name_asked_for_before_it_existed_appears_after_freshness() {
 async fn a_deleted_file_and_a_deleted_directory_disappear() {
     let world = world();
     world.store.put("d/a", "1", &[]);
-    let _ = world.ino("d/a").await;
+    let (directory, _) = (world.ino("d").await, world.ino("d/a").await);
     world.store.delete("d/a");
+    // Whoever has the directory already is told when it opens it.
+    let opened = Directory::open(&world.tree, directory).await;
+    assert_eq!(opened.map(drop).expect_err("nothing is in it").errno(), libc::ESTALE);
     tokio::time::advance(FRESHNESS).await;
     assert!(world.look("d/a").await.expect("answered").is_none());
-    let directory = world.ino("d").await;
-    let opened = Directory::open(&world.tree, directory, &world.hidden).await;
-    assert_eq!(opened.map(drop).expect_err("nothing is in it").errno(), libc::ESTALE);
     assert!(world.look("d").await.expect("answered").is_none());
 }
 
@@ -206,7 +207,7 @@ async fn keys_that_are_no_names_are_hidden_and_counted() {
     }
     assert_eq!(world.names("").await, [("a".to_string(), Kind::Directory), ("ok".to_string(), Kind::File)]);
     assert_eq!(world.names("a").await, []);
-    assert!(world.hidden.count() >= 6);
+    assert!(world.tree.hidden.count() == 6);
 }
 
 #[tokio::test(start_paused = true)]

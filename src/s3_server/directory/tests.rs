@@ -1,3 +1,5 @@
+//! A directory as a bucket, with people working in it.
+
 use std::os::unix::fs::symlink;
 
 use super::super::listing::{self, Item, Query};

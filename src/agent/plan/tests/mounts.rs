@@ -1,0 +1,159 @@
+//! Mounts: what is proven, what is repaired, what is left alone.
+
+use super::*;
+
+#[test]
+fn a_healthy_host_is_left_alone() {
+    let mut world = World::healthy(Owner::Mapkeeper);
+    let decision = world.look();
+    assert_eq!((decision.action, decision.health), (None, Health::Healthy));
+    assert_eq!(decision.reason, "every link is good");
+    assert_eq!(decision.next_look, Timing::default().look_every);
+    assert!(decision.links.iter().all(|link| link.state == LinkState::Ok), "{:?}", decision.links);
+}
+
+#[test]
+fn the_chain_is_shown_in_order_of_dependency() {
+    let shown: Vec<String> =
+        World::healthy(Owner::Ecs).look().links.iter().map(|link| link.target.to_string()).collect();
+    assert_eq!(
+        shown,
+        ["credentials", "mount mapfiles", "docker", "container mapserver", "service mapserver"]
+    );
+}
+
+#[test]
+fn nothing_at_the_path_is_mounted() {
+    let mut world = World::healthy(Owner::Mapkeeper);
+    world.mount().entry = Seen::Known(None);
+    world.mount().session = Seen::Known(None);
+    world.mount().answer = Seen::Known(MountAnswer::Serves(DISK));
+    let action = world.look().action.unwrap();
+    assert_eq!((action.repair, action.trigger), (Repair::Mount, Trigger::NothingMounted));
+}
+
+#[test]
+fn a_mount_taken_away_from_a_living_session_is_mounted_again() {
+    let mut world = World::healthy(Owner::Mapkeeper);
+    world.mount().entry = Seen::Known(None);
+    assert_eq!(world.repair(), Some(Repair::Mount));
+}
+
+#[test]
+fn a_mount_whose_session_ended_is_mounted_again() {
+    let mut world = World::healthy(Owner::Mapkeeper);
+    world.mount().session = Seen::Known(Some(Session {
+        device: DEVICE,
+        state: SessionState::Ended("the connection was aborted".to_owned()),
+    }));
+    let decision = world.look();
+    assert_eq!(decision.action.unwrap().trigger, Trigger::SessionEnded);
+    assert_eq!(decision.health, Health::Repairing);
+    assert!(decision.reason.contains("the connection was aborted"), "{}", decision.reason);
+}
+
+#[test]
+fn enotconn_proves_a_mount_dead_before_its_session_knows() {
+    let mut world = World::healthy(Owner::Mapkeeper);
+    world.mount().answer = Seen::Known(MountAnswer::Errno("ENOTCONN".to_owned()));
+    assert_eq!(world.repair(), Some(Repair::Remount));
+}
+
+#[test]
+fn what_was_mounted_over_ours_is_taken_away() {
+    let mut world = World::healthy(Owner::Mapkeeper);
+    world.mount().entry = Seen::Known(Some(entry(DISK, Origin::Foreign)));
+    let action = world.look().action.unwrap();
+    assert_eq!((action.repair, action.trigger), (Repair::Remount, Trigger::Covered));
+}
+
+#[test]
+fn what_was_there_before_us_is_refused_and_left_alone() {
+    let mut world = World::healthy(Owner::Mapkeeper);
+    world.mount().entry = Seen::Known(Some(entry(DISK, Origin::Foreign)));
+    world.mount().session = Seen::Known(None);
+    let decision = world.look();
+    assert_eq!((decision.action, decision.health), (None, Health::Failed));
+    assert!(world.link(&mount_target()).hint.unwrap().contains("fstab"));
+}
+
+#[test]
+fn the_mount_of_a_dead_agent_is_replaced() {
+    let mut world = World::healthy(Owner::Mapkeeper);
+    world.mount().entry = Seen::Known(Some(entry(OLD_DEVICE, Origin::Mapkeeper)));
+    world.mount().session = Seen::Known(None);
+    world.mount().answer = Seen::Known(MountAnswer::Errno("ENOTCONN".to_owned()));
+    let action = world.look().action.unwrap();
+    assert_eq!((action.repair, action.trigger), (Repair::Remount, Trigger::LeftOver));
+}
+
+#[test]
+fn the_mount_of_a_living_agent_is_not_taken_from_it() {
+    let mut world = World::healthy(Owner::Mapkeeper);
+    world.mount().session = Seen::Known(None);
+    assert_eq!(world.look().health, Health::Failed);
+    assert_eq!(world.repair(), None);
+}
+
+#[test]
+fn a_left_over_mount_that_could_not_be_asked_is_left_alone() {
+    let mut world = World::healthy(Owner::Mapkeeper);
+    world.mount().session = Seen::Known(None);
+    world.mount().answer = Seen::Unknown("no child could be started".to_owned());
+    assert_eq!(world.repair(), None);
+}
+
+#[test]
+fn a_mount_that_serves_from_cache_is_degraded_and_not_repaired() {
+    let mut world = World::healthy(Owner::Mapkeeper);
+    let state = SessionState::Degraded("S3 does not answer".to_owned());
+    world.mount().session = Seen::Known(Some(Session { device: DEVICE, state }));
+    let decision = world.look();
+    assert_eq!((decision.action, decision.health), (None, Health::Degraded));
+    assert_eq!(world.link(&mount_target()).state, LinkState::Degraded);
+}
+
+#[test]
+fn file_calls_that_fail_or_hang_are_reported_and_not_repaired() {
+    for answer in [MountAnswer::Errno("EIO".to_owned()), MountAnswer::Silent(seconds(5))] {
+        let mut world = World::healthy(Owner::Mapkeeper);
+        world.mount().answer = Seen::Known(answer.clone());
+        world.ended(Phase::Exited);
+        let decision = world.look();
+        assert_eq!((decision.action, decision.health), (None, Health::Degraded), "{answer:?}");
+    }
+}
+
+#[test]
+fn a_path_hidden_by_a_mount_over_its_parent_proves_nothing() {
+    let mut world = World::healthy(Owner::Mapkeeper);
+    world.mount().answer = Seen::Known(MountAnswer::Serves(DISK));
+    world.absent();
+    assert_eq!(world.repair(), None);
+    assert!(world.link(&mount_target()).hint.unwrap().contains("parent directory"));
+}
+
+#[test]
+fn a_dead_mount_waits_for_credentials() {
+    for credentials in [
+        Seen::Known(CredentialsSeen::Missing { reason: "there are none".to_owned(), hint: None }),
+        Seen::Unknown("no answer in 5 s".to_owned()),
+    ] {
+        let mut world = World::healthy(Owner::Mapkeeper);
+        world.mount().entry = Seen::Known(None);
+        world.seen.credentials = credentials;
+        assert_eq!(world.next_action(seconds(600)), None);
+    }
+}
+
+#[test]
+fn of_two_faults_the_first_in_order_of_dependency_is_repaired_first() {
+    let mut world = World::healthy(Owner::Mapkeeper);
+    let mut dead = world.mount().clone();
+    dead.entry = Seen::Known(None);
+    world.seen.mounts.insert("rasters".to_owned(), dead);
+    world.settings.mounts.insert(0, "rasters".to_owned());
+    world.absent();
+    let first = world.look().action.unwrap();
+    assert_eq!(first.target, Target::Mount("rasters".to_owned()));
+}

@@ -1,0 +1,242 @@
+//! Small directories, remembered whole.
+//!
+//! A program that opens a file asks for a dozen names beside it that do not exist (GDAL: `.aux.xml`, `.ovr`,
+//! `.msk`). Asked one by one each of them costs two requests; one listing of a small directory answers all of them,
+//! and says of every file in it whether it has changed. So a directory in which several questions come together is
+//! listed instead, and a directory where that was worth it is listed at once the next time:
+//!
+//! ```text
+//!   one by one -- a second unknown name within `freshness` --> listed -- it answered several --> listed first
+//!        ^                                                       |                                   |
+//!        '------- too many names for it, or too few asked -------'-----------------------------------'
+//! ```
+//!
+//! Pure: time and answers are handed in. What must hold: an answer is never older than `freshness`; a name of which
+//! it is not certain that it is absent is asked for; memory is bounded.
+
+use std::hash::{BuildHasher, RandomState};
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::time::Duration;
+
+use lru::LruCache;
+use tokio::time::Instant;
+
+/// Names of a directory that is listed for the sake of a few of them.
+pub const SMALL: u16 = 250;
+/// Directories that are remembered; some 2 KiB each at most.
+const DIRECTORIES: usize = 512;
+/// How long a directory that held more is not tried again.
+const TOO_LARGE_FOR: Duration = Duration::from_secs(300);
+/// How long the habit of asking for several names is expected to go on.
+const HABIT: Duration = Duration::from_secs(60);
+/// Unknown names by which several questions are told from one: each of them costs as much as a listing.
+const SEVERAL: u32 = 2;
+/// Questions answered by one listing that make it worth its price.
+const WORTH: u32 = 3;
+
+/// How a question about a name is best asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Advice {
+    /// By itself.
+    Ask,
+    /// By itself, and at the same time by listing its directory: more questions are coming.
+    AskAndList,
+    /// By listing its directory: what it says will do.
+    List,
+}
+
+/// What is remembered of the directories of a mount.
+pub struct Surveys {
+    directories: LruCache<Arc<str>, Survey>,
+    hasher: RandomState,
+}
+
+#[derive(Default)]
+struct Survey {
+    /// When it was listed whole.
+    listed: Option<Instant>,
+    /// Hashes of the names that were in it, sorted.
+    names: Vec<u64>,
+    /// Questions that this listing has answered.
+    answered: u32,
+    /// When it was seen to hold more than [`SMALL`] names.
+    too_large: Option<Instant>,
+    /// When the first of `unknown` was asked.
+    since: Option<Instant>,
+    /// Names asked one by one, nothing being known of them.
+    unknown: u32,
+}
+
+impl Default for Surveys {
+    fn default() -> Surveys {
+        let most = NonZeroUsize::new(DIRECTORIES).expect("not zero");
+        Surveys { directories: LruCache::new(most), hasher: RandomState::new() }
+    }
+}
+
+impl Surveys {
+    /// How to ask for a name in `directory` of which something is known, or nothing (`is_unknown`).
+    pub fn advice(&mut self, directory: &str, is_unknown: bool, now: Instant, freshness: Duration) -> Advice {
+        if freshness.is_zero() {
+            return Advice::Ask;
+        }
+        let survey = self.survey(directory);
+        let within = |moment: Option<Instant>, limit| moment.is_some_and(|moment| now - moment < limit);
+        if within(survey.too_large, TOO_LARGE_FOR) || within(survey.listed, freshness) {
+            return Advice::Ask;
+        }
+        if within(survey.listed, HABIT.max(freshness * 2)) && survey.answered >= WORTH {
+            return Advice::List;
+        }
+        if !is_unknown {
+            return Advice::Ask;
+        }
+        if !within(survey.since, freshness) {
+            (survey.since, survey.unknown) = (Some(now), 0);
+        }
+        survey.unknown += 1;
+        if survey.unknown < SEVERAL { Advice::Ask } else { Advice::AskAndList }
+    }
+
+    /// How many names to ask for when `directory` is listed to see what it is.
+    pub fn limit(&mut self, directory: &str, now: Instant) -> u16 {
+        match self.directories.get(directory).and_then(|survey| survey.too_large) {
+            Some(seen) if now - seen < TOO_LARGE_FOR => 1,
+            _ => SMALL,
+        }
+    }
+
+    /// Keeps what a listing that left at `asked` showed: all names of `directory`.
+    pub fn keep<'n>(&mut self, directory: &str, names: impl Iterator<Item = &'n str>, asked: Instant) {
+        let hasher = self.hasher.clone();
+        let mut hashes: Vec<u64> = names.map(|name| hasher.hash_one(name)).collect();
+        if hashes.len() > usize::from(SMALL) {
+            return self.keep_too_large(directory, asked);
+        }
+        hashes.sort_unstable();
+        hashes.shrink_to_fit();
+        let survey = self.survey(directory);
+        if survey.listed.is_none_or(|listed| listed <= asked) {
+            *survey = Survey { listed: Some(asked), names: hashes, ..Survey::default() };
+        }
+    }
+
+    /// Notes that `directory` holds more names than are worth listing.
+    pub fn keep_too_large(&mut self, directory: &str, asked: Instant) {
+        *self.survey(directory) = Survey { too_large: Some(asked), ..Survey::default() };
+    }
+
+    /// When the listing left by which it is certain that `directory` does not hold `name`.
+    pub fn absent_since(
+        &mut self,
+        directory: &str,
+        name: &str,
+        now: Instant,
+        freshness: Duration,
+    ) -> Option<Instant> {
+        let hash = self.hasher.hash_one(name);
+        let survey = self.directories.get_mut(directory)?;
+        let listed = survey.listed.filter(|listed| now - *listed < freshness)?;
+        if survey.names.binary_search(&hash).is_ok() {
+            return None;
+        }
+        survey.answered += 1;
+        Some(listed)
+    }
+
+    /// Counts that what was known of a name in `directory` at `checked` was enough.
+    pub fn count_answer(&mut self, directory: &str, checked: Instant) {
+        if let Some(survey) =
+            self.directories.get_mut(directory).filter(|survey| survey.listed == Some(checked))
+        {
+            survey.answered += 1;
+        }
+    }
+
+    fn survey(&mut self, directory: &str) -> &mut Survey {
+        if !self.directories.contains(directory) {
+            self.directories.put(Arc::from(directory), Survey::default());
+        }
+        self.directories.get_mut(directory).expect("put above")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FRESHNESS: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn the_second_unknown_name_within_freshness_lists_the_directory() {
+        let mut surveys = Surveys::default();
+        let now = Instant::now();
+        assert_eq!(surveys.advice("d", true, now, FRESHNESS), Advice::Ask);
+        assert_eq!(surveys.advice("e", true, now, FRESHNESS), Advice::Ask);
+        assert_eq!(surveys.advice("d", false, now, FRESHNESS), Advice::Ask);
+        assert_eq!(surveys.advice("d", true, now + FRESHNESS, FRESHNESS), Advice::Ask);
+        assert_eq!(surveys.advice("d", true, now + FRESHNESS, FRESHNESS), Advice::AskAndList);
+    }
+
+    #[test]
+    fn a_listing_says_what_is_absent_for_as_long_as_it_is_fresh() {
+        let mut surveys = Surveys::default();
+        let now = Instant::now();
+        surveys.keep("d", ["a", "b"].into_iter(), now);
+        assert_eq!(surveys.absent_since("d", "c", now, FRESHNESS), Some(now));
+        assert_eq!(surveys.absent_since("d", "a", now, FRESHNESS), None);
+        assert_eq!(surveys.absent_since("d", "c", now + FRESHNESS, FRESHNESS), None);
+        assert_eq!(surveys.absent_since("e", "c", now, FRESHNESS), None);
+    }
+
+    #[test]
+    fn a_directory_is_listed_first_where_that_was_worth_it() {
+        let mut surveys = Surveys::default();
+        let now = Instant::now();
+        surveys.keep("d", ["a"].into_iter(), now);
+        surveys.absent_since("d", "x", now, FRESHNESS);
+        surveys.absent_since("d", "y", now, FRESHNESS);
+        assert_eq!(surveys.advice("d", false, now + FRESHNESS, FRESHNESS), Advice::Ask);
+        surveys.count_answer("d", now);
+        assert_eq!(surveys.advice("d", false, now + FRESHNESS, FRESHNESS), Advice::List);
+        assert_eq!(surveys.advice("d", false, now + HABIT, FRESHNESS), Advice::Ask);
+    }
+
+    #[test]
+    fn a_large_directory_is_not_tried_again_for_a_while() {
+        let mut surveys = Surveys::default();
+        let now = Instant::now();
+        let many: Vec<String> = (0..=SMALL).map(|number| number.to_string()).collect();
+        surveys.keep("d", many.iter().map(String::as_str), now);
+        assert_eq!(surveys.absent_since("d", "x", now, FRESHNESS), None);
+        for _ in 0..3 {
+            assert_eq!(surveys.advice("d", true, now, FRESHNESS), Advice::Ask);
+        }
+        assert_eq!((surveys.limit("d", now), surveys.limit("e", now)), (1, SMALL));
+        let later = now + TOO_LARGE_FOR;
+        assert_eq!(surveys.limit("d", later), SMALL);
+        surveys.advice("d", true, later, FRESHNESS);
+        assert_eq!(surveys.advice("d", true, later, FRESHNESS), Advice::AskAndList);
+    }
+
+    #[test]
+    fn without_freshness_nothing_is_answered_from_a_listing() {
+        let mut surveys = Surveys::default();
+        let now = Instant::now();
+        surveys.keep("d", [].into_iter(), now);
+        assert_eq!(surveys.absent_since("d", "x", now, Duration::ZERO), None);
+        for _ in 0..3 {
+            assert_eq!(surveys.advice("d", true, now, Duration::ZERO), Advice::Ask);
+        }
+    }
+
+    #[test]
+    fn the_number_of_directories_is_bounded() {
+        let mut surveys = Surveys::default();
+        for number in 0..2 * DIRECTORIES {
+            surveys.keep(&number.to_string(), [].into_iter(), Instant::now());
+        }
+        assert_eq!(surveys.directories.len(), DIRECTORIES);
+    }
+}

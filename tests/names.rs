@@ -1,0 +1,222 @@
+//! Buckets as other tools leave them, seen through the kernel.
+//!
+//! Needs root and `/dev/fuse`. Each test is a bucket of one kind, and what `ls`, `stat`, `cat` and `getfattr` of it say.
+
+mod common;
+
+use std::time::Duration;
+
+use common::{Bucket, Mounted};
+use mapkeeper::fs::store::memory::Memory;
+
+async fn mounted(fill: impl FnOnce(&Memory)) -> (Mounted, Memory) {
+    mounted_for(Duration::ZERO, fill).await
+}
+
+async fn mounted_for(freshness: Duration, fill: impl FnOnce(&Memory)) -> (Mounted, Memory) {
+    let memory = Memory::default();
+    fill(&memory);
+    (Mounted::new(Bucket::Memory(memory.clone()), freshness).await, memory)
+}
+
+/// Mode, owner, size and type of each name.
+const STAT: &str = "stat -c '%n %a %u %g %s %F'";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn directories_of_every_make_are_directories() {
+    let (mounted, _) = mounted(|store| {
+        store.put("marker/", "", &[("mode", "16832"), ("uid", "33")]);
+        store.put("prefix/x", "1", &[]);
+        store.put("body/", "a marker with a body", &[]);
+        store.put_typed("typed", "", Some("application/x-directory"), &[]);
+        store.put("moded", "", &[("mode", "16877")]);
+        store.put("hadoop_$folder$", "", &[("mode", "16832")]);
+    })
+    .await;
+    assert_eq!(mounted.sh("ls").await, "body\nhadoop\nmarker\nmoded\nprefix\ntyped");
+    let stat = mounted.sh(&format!("{STAT} *")).await;
+    let expected = "body 755 0 0 4096 directory\nhadoop 700 0 0 4096 directory\nmarker 700 33 0 4096 directory\n\
+                    moded 755 0 0 4096 directory\nprefix 755 0 0 4096 directory\ntyped 755 0 0 4096 directory";
+    assert_eq!(stat, expected);
+    assert_eq!(
+        mounted.sh("find . -type d | sort | tr '\\n' ' '").await,
+        "./body ./hadoop ./marker ./moded ./prefix ./typed ."
+            .split_once(" .")
+            .map(|_| ". ./body ./hadoop ./marker ./moded ./prefix ./typed")
+            .expect("text")
+    );
+    for directory in ["body", "hadoop", "marker", "moded", "typed"] {
+        assert_eq!(mounted.sh(&format!("ls -A {directory}")).await, "");
+    }
+    mounted.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_folder_key_is_found_by_name_once_one_was_seen() {
+    let (mounted, memory) = mounted(|store| {
+        store.put("x", "1", &[]);
+        store.put("d_$folder$", "", &[]);
+    })
+    .await;
+    memory.take_asked();
+    assert!(!mounted.run("stat absent").await.status.success());
+    let ordinary = memory.take_asked().len();
+    assert_eq!(ordinary, 2, "an ordinary bucket pays nothing");
+    mounted.sh("ls").await;
+    assert_eq!(mounted.sh("stat -c %F d").await, "directory");
+    mounted.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_directory_wins_over_an_object_of_its_name() {
+    let (mounted, _) = mounted(|store| {
+        store.put("d", "an object", &[]);
+        store.put("d/x", "1", &[]);
+        // Far more keys between the two than a page holds.
+        (0..1500).for_each(|number| store.put(&format!("d-{number:04}"), "x", &[]));
+    })
+    .await;
+    assert_eq!(mounted.sh("ls | grep -c '^d$'; ls -l | grep -c '^d.* d$'; ls | wc -l").await, "1\n1\n1501");
+    assert_eq!(mounted.sh("stat -c %F d; cat d/x").await, "directory\n1");
+    mounted.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn links_of_both_makes_lead_somewhere_and_can_be_turned() {
+    let (mounted, memory) = mounted(|store| {
+        store.put("dir/file", "content", &[]);
+        store.put("s3fs", " dir/file ", &[("mode", "41471")]);
+        store.put("geesefs", "", &[("--symlink-target", "dir%2Ffile")]);
+        store.put("empty", "", &[("mode", "41471")]);
+    })
+    .await;
+    assert_eq!(
+        mounted.sh("cat s3fs geesefs; readlink s3fs geesefs").await,
+        "contentcontentdir/file\ndir/file"
+    );
+    assert_eq!(
+        mounted.sh("find . -type l | sort; stat -c %F empty").await,
+        "./geesefs\n./s3fs\nregular empty file"
+    );
+    memory.put_headers("geesefs", &[("--symlink-target", "elsewhere")]);
+    assert_eq!(mounted.sh("readlink geesefs").await, "elsewhere");
+    mounted.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn special_files_are_shown_and_what_has_content_is_a_file() {
+    let (mounted, _) = mounted(|store| {
+        store.put("fifo", "", &[("mode", "4516")]);
+        store.put("char", "", &[("mode", "8612")]);
+        store.put("block", "", &[("mode", "24996")]);
+        store.put("socket", "", &[("mode", "49645")]);
+        store.put("dirmode", "content", &[("mode", "16877")]);
+        store.put("fifomode", "content", &[("mode", "4516")]);
+    })
+    .await;
+    let listed = mounted.sh("ls -l | tail -n +2 | cut -c1").await;
+    assert_eq!(listed, "b\nc\n-\np\n-\ns");
+    assert_eq!(mounted.sh("cat dirmode fifomode").await, "contentcontent");
+    mounted.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn extended_attributes_are_read() {
+    let (mounted, memory) = mounted_for(Duration::from_secs(600), |store| {
+        let xattr = "%7B%22user.title%22%3A%22dmFsdWU%3D%22%2C%22user.empty%22%3A%22%22%7D";
+        store.put("a", "1", &[("xattr", xattr), ("colour", "dark%20blue")]);
+        store.put("plain", "1", &[("mode", "33188")]);
+        store.put("d/", "", &[("xattr", "{\"user.x\":\"eQ==\"}")]);
+    })
+    .await;
+    let read = "/usr/bin/python3 -c 'import os,sys; p=sys.argv[1]; \
+                print({n: os.getxattr(p, n) for n in sorted(os.listxattr(p))})'";
+    assert_eq!(
+        mounted.sh(&format!("{read} a")).await,
+        "{'user.colour': b'dark blue', 'user.empty': b'', 'user.title': b'value'}"
+    );
+    assert_eq!(mounted.sh(&format!("{read} plain; {read} d")).await, "{}\n{'user.x': b'y'}");
+    let absent = mounted.run("/usr/bin/python3 -c 'import os; os.getxattr(\"a\", \"user.absent\")'").await;
+    assert!(String::from_utf8_lossy(&absent.stderr).contains("No data available"));
+    memory.take_asked();
+    mounted.sh(&format!("{read} a; {read} d")).await;
+    assert_eq!(memory.take_asked(), [], "they came with the headers");
+    mounted.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_object_that_may_not_be_read_is_shown_and_opens_to_nobody() {
+    let (mounted, memory) = mounted(|store| {
+        store.put("secret", "12345", &[]);
+        store.put("open", "1", &[]);
+    })
+    .await;
+    memory.deny("secret");
+    assert_eq!(
+        mounted.sh(&format!("ls -l >/dev/null; {STAT} secret open")).await,
+        "secret 0 0 0 5 regular file\nopen 644 0 0 1 regular file"
+    );
+    let refused = mounted.run("cat secret").await;
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("Permission denied"));
+    mounted.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_that_are_no_names_are_hidden_and_counted_once() {
+    let long = "n".repeat(256);
+    let (mounted, _) = mounted(|store| {
+        for key in ["/lead", "a//b", "..", "x/../y", "nul\0", long.as_str(), "ok"] {
+            store.put(key, "x", &[]);
+        }
+    })
+    .await;
+    for _ in 0..3 {
+        assert_eq!(mounted.sh("ls -A; ls -A a x").await, "a\nok\nx\na:\n\nx:");
+    }
+    assert_eq!(mounted.session.health().hidden_keys, 6);
+    mounted.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_roots_own_object_says_who_owns_the_root() {
+    let (bucket, _) = mounted(|store| {
+        store.put("/", "", &[("mode", "16832"), ("uid", "33"), ("gid", "34")]);
+        store.put("a", "1", &[]);
+    })
+    .await;
+    assert_eq!(bucket.sh("stat -c '%a %u %g' .; ls -A").await, "700 33 34\na");
+    assert_eq!(bucket.session.health().hidden_keys, 0);
+    bucket.end().await;
+
+    let memory = Memory::default();
+    memory.put("maps/", "", &[("mode", "16832"), ("uid", "35")]);
+    memory.put("maps/a", "1", &[]);
+    memory.put("other", "1", &[]);
+    let prefix = Mounted::with(Bucket::Memory(memory), |options| options.prefix = "maps/".into()).await;
+    assert_eq!(prefix.sh("stat -c '%a %u' .; ls -A; cat a").await, "700 35\na\n1");
+    prefix.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_listed_name_can_be_looked_up_as_what_it_was_listed() {
+    let (mounted, _) = mounted(|store| {
+        for key in ["plain", "d/x", "d", "e/", "f_$folder$", "sp ace", "\u{e9}", "new\nline", "*", "-n", "~"]
+        {
+            store.put(key, "x", &[]);
+        }
+        store.put("link", "plain", &[("mode", "41471")]);
+        store.put("fifo", "", &[("mode", "4516")]);
+    })
+    .await;
+    // The type in the directory against that of the file, before anything else was asked.
+    let compare = "/usr/bin/python3 -c '
+import os, stat
+for entry in sorted(os.scandir(b\".\"), key=lambda entry: entry.name):
+    mode = os.lstat(entry.path).st_mode
+    said = (entry.is_dir(follow_symlinks=False), entry.is_file(follow_symlinks=False), entry.is_symlink())
+    assert said == (stat.S_ISDIR(mode), stat.S_ISREG(mode), stat.S_ISLNK(mode)), entry.name
+    print(entry.inode() == os.lstat(entry.path).st_ino, end=\" \")
+'";
+    assert_eq!(mounted.sh(compare).await, ["True"; 12].join(" "));
+    mounted.end().await;
+}

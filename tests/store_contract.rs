@@ -1,0 +1,267 @@
+//! Both stores answer alike: what is proved on the one in memory holds on S3.
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use common::{Bucket, s3_client};
+use futures::StreamExt;
+use mapkeeper::fs::store::{
+    Condition, Depth, ETag, Fetch, Fetched, From, List, Object, ObjectStore, StoreError,
+};
+use proptest::prelude::*;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+/// Runs the same story on both.
+async fn on_both<F: Future<Output = ()>>(story: impl Fn(Arc<Bucket>) -> F) {
+    story(Arc::new(Bucket::memory())).await;
+    story(Arc::new(Bucket::s3().await)).await;
+}
+
+async fn fetched(
+    store: &dyn ObjectStore,
+    key: &str,
+    condition: Condition,
+) -> Result<(Object, Bytes), StoreError> {
+    match store.fetch(Fetch { key, range: Some(0..1 << 20), condition, version_id: None }).await? {
+        Fetched::Content { object, mut body, range } => {
+            let mut bytes = BytesMut::new();
+            while let Some(piece) = body.next().await {
+                bytes.extend_from_slice(&piece?);
+            }
+            assert_eq!(range, 0..bytes.len() as u64);
+            Ok((object, bytes.freeze()))
+        }
+        Fetched::NotModified { .. } => panic!("not modified"),
+    }
+}
+
+/// All keys and prefixes, in pages of `limit`.
+async fn listed(
+    store: &dyn ObjectStore,
+    prefix: &str,
+    depth: Depth,
+    limit: u16,
+) -> (Vec<String>, Vec<String>) {
+    let (mut keys, mut prefixes, mut next) = (Vec::new(), Vec::new(), None::<String>);
+    loop {
+        let from = next.as_deref().map_or(From::Start, From::Page);
+        let page = store.list(List { prefix, depth, from, limit }).await.expect("it answers");
+        assert!(page.objects.len() + page.prefixes.len() <= usize::from(limit));
+        keys.extend(page.objects.into_iter().map(|object| object.key));
+        prefixes.extend(page.prefixes);
+        next = page.next;
+        if next.is_none() {
+            return (keys, prefixes);
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_object_is_read_back_with_its_headers() {
+    on_both(|bucket| async move {
+        let store = bucket.store();
+        bucket.put_typed("maps/a", b"body", Some("text/plain"), &[("mode", "33188"), ("uid", "33")]);
+        let (object, body) = fetched(&*store, "maps/a", Condition::Always).await.expect("there");
+        assert_eq!((object.size, &body[..]), (4, &b"body"[..]));
+        assert_eq!(object.content_type.as_deref(), Some("text/plain"));
+        let metadata: BTreeMap<_, _> = object.metadata.iter().cloned().collect();
+        assert_eq!((metadata["mode"].as_str(), metadata["uid"].as_str()), ("33188", "33"));
+        let head = store.head("maps/a").await.expect("there");
+        assert_eq!((head.size, &head.version), (object.size, &object.version));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_range_is_cut_at_the_end_and_refused_behind_it() {
+    on_both(|bucket| async move {
+        let store = bucket.store();
+        bucket.put("a", b"0123456789", &[]);
+        bucket.put("empty", b"", &[]);
+        let ask =
+            |key, range| Fetch { key, range: Some(range), condition: Condition::Always, version_id: None };
+        match store.fetch(ask("a", 7..100)).await.expect("there") {
+            Fetched::Content { object, range, .. } => assert_eq!((object.size, range), (10, 7..10)),
+            Fetched::NotModified { .. } => panic!("nothing was asked"),
+        }
+        for (key, range) in [("a", 10..20), ("empty", 0..10)] {
+            let error = store.fetch(ask(key, range)).await.map(drop).expect_err("nothing is there");
+            assert!(matches!(error, StoreError::RangeOutside { .. }), "{error:?}");
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_is_not_there_is_said_to_be_absent() {
+    on_both(|bucket| async move {
+        let store = bucket.store();
+        bucket.put("d/x", b"1", &[]);
+        for key in ["absent", "d", "d/", "/"] {
+            let head = store.head(key).await.expect_err("absent");
+            assert!(matches!(head, StoreError::NotFound { .. }), "{key}: {head:?}");
+            let fetch = fetched(&*store, key, Condition::Always).await.expect_err("absent");
+            assert!(matches!(fetch, StoreError::NotFound { .. }), "{key}: {fetch:?}");
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn conditions_follow_the_content_and_times_the_headers() {
+    on_both(|bucket| async move {
+        let store = bucket.store();
+        bucket.put("a", b"one", &[("mode", "33188")]);
+        let before = store.head("a").await.expect("there").version;
+        let changed = Condition::Changed(before.etag.clone());
+        let ask = |condition| Fetch { key: "a", range: Some(0..10), condition, version_id: None };
+        match store.fetch(ask(changed.clone())).await.expect("there") {
+            Fetched::NotModified { last_modified } => assert_eq!(last_modified, Some(before.last_modified)),
+            Fetched::Content { .. } => panic!("it has not changed"),
+        }
+        bucket.put_headers("a", &[("mode", "33152")]);
+        assert!(matches!(store.fetch(ask(changed.clone())).await, Ok(Fetched::NotModified { .. })));
+        let (object, _) =
+            fetched(&*store, "a", Condition::Unchanged(before.etag.clone())).await.expect("same");
+        assert_eq!(object.metadata, [("mode".to_string(), "33152".to_string())]);
+        bucket.put("a", b"two", &[]);
+        assert_eq!(fetched(&*store, "a", changed).await.expect("changed").1, "two");
+        let unchanged = Condition::Unchanged(before.etag.clone());
+        let error = fetched(&*store, "a", unchanged).await.expect_err("changed");
+        assert!(matches!(error, StoreError::Changed { .. }), "{error:?}");
+        bucket.put("a", b"one", &[]);
+        assert_eq!(store.head("a").await.expect("there").version.etag, before.etag, "the same content again");
+        bucket.delete("a");
+        let gone = fetched(&*store, "a", Condition::Changed(before.etag)).await.expect_err("deleted");
+        assert!(matches!(gone, StoreError::NotFound { .. }), "{gone:?}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_listing_has_what_conditions_compare() {
+    on_both(|bucket| async move {
+        let store = bucket.store();
+        bucket.put("d/a", b"12345", &[]);
+        bucket.put("d/", b"", &[]);
+        let list = List { prefix: "d/", depth: Depth::Directory, from: From::Start, limit: 1000 };
+        let page = store.list(list).await.expect("it answers");
+        let head = store.head("d/a").await.expect("there");
+        let listed = &page.objects[1];
+        assert_eq!((listed.key.as_str(), listed.size), ("d/a", 5));
+        assert_eq!(listed.etag, head.version.etag);
+        assert_eq!(listed.last_modified, head.version.last_modified);
+        assert_eq!(page.objects[0].key, "d/");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn keys_that_xml_cannot_say_are_listed() {
+    on_both(|bucket| async move {
+        let store = bucket.store();
+        let keys =
+            ["a b", "a%20b", "a+b", "a&<>\"'", "\u{1}\u{1f}", "\u{e9}\u{1f5fa}", "c\r\nd", "e\u{fffe}"];
+        for key in keys {
+            bucket.put(key, b"x", &[]);
+            bucket.put(&format!("below {key}/x"), b"x", &[]);
+        }
+        let (mut listed, prefixes) = listed(&*store, "", Depth::Directory, 3).await;
+        let mut expected = keys.map(str::to_string).to_vec();
+        (expected.sort(), listed.sort());
+        assert_eq!(listed, expected);
+        assert_eq!(prefixes.len(), keys.len());
+        for key in keys {
+            assert!(prefixes.contains(&format!("below {key}/")), "{key:?}");
+            assert_eq!(store.head(key).await.expect(key).size, 1);
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn pages_begin_where_the_one_before_ended() {
+    on_both(|bucket| async move {
+        let store = bucket.store();
+        for key in ["a", "d", "d/", "d/x", "d/y", "d-1/z", "e/f/g", "z"] {
+            bucket.put(key, b"x", &[]);
+        }
+        for limit in 1..9 {
+            let (keys, prefixes) = listed(&*store, "", Depth::Directory, limit).await;
+            assert_eq!(keys, ["a", "d", "z"], "pages of {limit}");
+            assert_eq!(prefixes, ["d-1/", "d/", "e/"], "pages of {limit}");
+            assert_eq!(listed(&*store, "d/", Depth::Tree, limit).await.0, ["d/", "d/x", "d/y"]);
+        }
+        let after = List { prefix: "d/", depth: Depth::Tree, from: From::After("d/x"), limit: 10 };
+        let page = store.list(after).await.expect("it answers");
+        assert_eq!(page.objects.iter().map(|object| object.key.as_str()).collect::<Vec<_>>(), ["d/y"]);
+    })
+    .await;
+}
+
+fn key() -> impl Strategy<Value = String> {
+    prop_oneof!["[ab/.! +%-]{1,6}", "[a-c]{1,2}/[a-c]{0,2}", "\\PC{1,8}"]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+    #[test]
+    fn both_list_any_keys_alike(
+        keys in prop::collection::btree_set(key(), 1..20),
+        prefix in prop::sample::select(vec!["", "a", "a/", "b/"]),
+        limit in 1u16..6,
+    ) {
+        let runtime = tokio::runtime::Runtime::new().expect("threads");
+        runtime.block_on(async {
+            let (memory, s3) = (Bucket::memory(), Bucket::s3().await);
+            for key in &keys {
+                memory.put(key, b"x", &[]);
+                s3.put(key, b"x", &[]);
+            }
+            for depth in [Depth::Directory, Depth::Tree] {
+                let expected = listed(&*memory.store(), prefix, depth, limit).await;
+                prop_assert_eq!(listed(&*s3.store(), prefix, depth, limit).await, expected);
+            }
+            Ok(())
+        })?;
+    }
+}
+
+/// A server that gives every request this answer.
+async fn server_of(answer: &'static [u8]) -> String {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let address = listener.local_addr().expect("bound");
+    tokio::spawn(async move {
+        while let Ok((mut connection, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let mut request = vec![0; 16 * 1024];
+                while connection.read(&mut request).await.is_ok_and(|read| read > 0) {
+                    if connection.write_all(answer).await.is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    format!("http://{address}")
+}
+
+#[tokio::test]
+async fn headers_that_are_no_text_do_not_make_an_object_unreadable() {
+    let url = server_of(
+        b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\netag: \"e\"\r\nlast-modified: Wed, 21 Oct 2015 07:28:00 GMT\r\n\
+          x-amz-meta-mode: 33152\r\nx-amz-meta-author: Andr\xe9\r\nx-amz-meta-place: Z\xc3\xbcrich\r\n\
+          x-amz-meta-title: =?UTF-8?B?w6k=?=\r\n\r\n",
+    )
+    .await;
+    let object = s3_client(&url).await.head("a").await.expect("readable");
+    let metadata: BTreeMap<_, _> = object.metadata.iter().cloned().collect();
+    assert_eq!(metadata["mode"], "33152");
+    assert_eq!(metadata["author"], "Andr\u{fffd}");
+    assert_eq!(metadata["place"], "Z\u{fc}rich");
+    assert_eq!(metadata["title"], "=?UTF-8?B?w6k=?=");
+    assert_eq!(object.version.etag, ETag("\"e\"".into()));
+}
