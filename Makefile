@@ -7,8 +7,10 @@ export PATH := $(PATH):$(HOME)/.cargo/bin
 # The directory that the demo serves, and further flags for `mapkeeper demo`.
 DIR ?= $(MAPKEEPER_CACHE)/demo-data
 DEMO_FLAGS ?=
+# Flags for `make bench`, as `cargo bench --bench peers -- --help` lists them.
+BENCH_FLAGS ?=
 
-.PHONY: help demo test image install fmt lint clean-cache
+.PHONY: help demo test bench image install fmt lint clean-cache
 
 help: ## show this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/make \1|\2/p' $(MAKEFILE_LIST) | awk -F '|' '{ printf "%-18s %s\n", $$1, $$2 }'
@@ -20,6 +22,10 @@ demo: install ## serve maps out of a bucket, here and now; DIR=, DEMO_FLAGS=
 
 test: install ## every test, nothing skipped, and the demo from end to end
 	@scripts/docker run scripts/test
+
+bench: ## compare with s3fs and rclone, half an hour (Debian, root); BENCH_FLAGS=
+	@scripts/install --bench
+	@cargo bench --locked --bench peers -- $(BENCH_FLAGS)
 
 image: install ## build the MapServer image mapserver:8, unless it is there already
 	@scripts/docker run image/build
