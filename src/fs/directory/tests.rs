@@ -21,6 +21,7 @@ fn tree(store: &Memory, budget_bytes: u64) -> Arc<Tree> {
         cache: Arc::new(BlockCache::new(16 << 20)),
         pulse: Arc::new(Pulse::default()),
         runtime: Handle::current(),
+        push: Arc::default(),
     };
     let rules = Rules {
         prefix: String::new(),
