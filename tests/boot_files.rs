@@ -40,7 +40,11 @@ impl World {
     }
 
     fn boot(&self) -> Output {
-        let path = format!("{}:{}", self.scratch.path().join("tools").display(), std::env::var("PATH").unwrap_or_default());
+        let path = format!(
+            "{}:{}",
+            self.scratch.path().join("tools").display(),
+            std::env::var("PATH").unwrap_or_default()
+        );
         Command::new("sh")
             .arg(&self.hook)
             .env("PATH", path)

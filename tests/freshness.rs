@@ -350,7 +350,9 @@ impl Reader<'_> {
         for (pause, ask) in asks {
             tokio::time::sleep(Duration::from_millis(*pause)).await;
             match *ask {
-                Ask::Look { path } => drop(self.look(PATHS[path]).await),
+                Ask::Look { path } => {
+                    self.look(PATHS[path]).await;
+                }
                 Ask::Open { path } => self.open(PATHS[path]).await,
                 Ask::ReadOld => self.read_old().await,
                 Ask::List { path } => self.list(PATHS[path]).await,
