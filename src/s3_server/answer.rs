@@ -189,7 +189,26 @@ impl Body for AnswerBody {
 
 #[cfg(test)]
 mod tests {
+    use std::task::Waker;
+
+    use super::super::control::Control;
+    use super::super::operation::{Operation, Target};
     use super::*;
+
+    #[test]
+    fn a_request_is_over_when_its_last_byte_is_on_its_way_and_not_later() {
+        let control = Control::default();
+        let target =
+            Target { operation: Operation::GetObject, bucket: "b".into(), key: "k".into(), range: None };
+        let ticket = control.begin(target);
+        let inner = s3s::Body::from(Bytes::from("content"));
+        let mut body = AnswerBody::new(inner, ticket, Breaker::default(), None, None);
+        assert_eq!(control.in_progress(), 1);
+        let frame = Pin::new(&mut body).poll_frame(&mut Context::from_waker(Waker::noop()));
+        assert!(matches!(frame, Poll::Ready(Some(Ok(_)))));
+        // A client that has it all may ask again before this body is dropped.
+        assert_eq!((control.in_progress(), control.bytes_sent()), (0, 7));
+    }
 
     #[test]
     fn a_bit_is_flipped_only_where_the_piece_has_that_byte() {

@@ -439,9 +439,9 @@ mod tests {
         let old = (control.begin(target("a")), control.begin(target("b")));
         control.reset();
         let new = control.begin(target("c"));
+        new.answered(200);
         old.0.answered(500);
         old.1.answered(500);
-        new.answered(200);
         assert_eq!(control.log().len(), 1);
         assert_eq!(control.log()[0].status, Some(200));
         assert_eq!(control.highest_concurrency(), 3);

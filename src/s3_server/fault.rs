@@ -163,7 +163,7 @@ mod tests {
     fn the_first_rule_wins_and_the_others_still_count() {
         let mut faults = Faults::default();
         faults.add(Fault::new(Action::Reset).times(1));
-        faults.add(Fault::new(Action::Stall).after(1).times(1));
+        faults.add(Fault::new(Action::Stall).times(2));
         assert_eq!(faults.next(&get("k")), Some(Action::Reset));
         assert_eq!(faults.next(&get("k")), Some(Action::Stall));
         assert_eq!(faults.next(&get("k")), None);

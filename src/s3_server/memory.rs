@@ -140,7 +140,8 @@ impl MemoryBucket {
                 Some(VersionId(self.last_version))
             }
             Versioning::Suspended => {
-                self.keep(key, old.filter(|old| old.version.is_some()));
+                self.keep(key, old);
+                // Of all versions this write replaces only `null`, wherever in the history that is.
                 self.forget(key, None);
                 None
             }
@@ -352,6 +353,20 @@ mod tests {
         assert_eq!(text(&bucket, "k", Some(kept)).unwrap(), "kept");
         assert_eq!(bucket.versions("k").len(), 2);
         assert_eq!(delete(&mut bucket, "k", None), Removal::Marked(None));
+        assert_eq!(bucket.versions("k").len(), 2);
+    }
+
+    #[test]
+    fn the_null_version_is_overwritten_also_where_later_versions_hide_it() {
+        let mut bucket = bucket(Versioning::Off);
+        put(&mut bucket, "k", "null one");
+        bucket.versioning = Versioning::Enabled;
+        let hiding = put(&mut bucket, "k", "hiding");
+        assert_eq!(text(&bucket, "k", Some(None)).unwrap(), "null one");
+        bucket.versioning = Versioning::Suspended;
+        put(&mut bucket, "k", "null two");
+        assert_eq!(text(&bucket, "k", Some(None)).unwrap(), "null two");
+        assert_eq!(text(&bucket, "k", Some(hiding)).unwrap(), "hiding");
         assert_eq!(bucket.versions("k").len(), 2);
     }
 

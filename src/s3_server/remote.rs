@@ -171,8 +171,10 @@ mod tests {
         assert_eq!(control.latency(), Latency { fixed_ms: 20, jitter_ms: 0 });
         assert_eq!(control.bandwidth(), Some(5));
         assert_eq!(control.refusal(), Some(Refusal::ExpiredToken));
-        serde_json::from_str::<Change>(r#"{"bytes_per_second":0,"accept":true}"#).unwrap().apply(&control);
-        assert_eq!((control.bandwidth(), control.refusal()), (None, None));
+        serde_json::from_str::<Change>(r#"{"bytes_per_second":0}"#).unwrap().apply(&control);
+        assert_eq!((control.bandwidth(), control.refusal()), (None, Some(Refusal::ExpiredToken)));
+        serde_json::from_str::<Change>(r#"{"accept":true}"#).unwrap().apply(&control);
+        assert_eq!(control.refusal(), None);
         assert_eq!(control.latency().fixed_ms, 20);
     }
 

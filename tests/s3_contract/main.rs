@@ -18,6 +18,7 @@ use world::{Kind, World};
 const MOTO_DIFFERS: &[(&str, &str)] = &[
     ("writes::a_wrong_content_md5_is_refused", "does not look at Content-MD5"),
     ("writes::a_wrong_checksum_is_refused", "keeps what it is told"),
+    ("writes::of_many_keys_those_that_changed_are_not_deleted", "deletes them all"),
     ("copies::a_copy_can_insist_on_the_version_of_its_source", "does not look at x-amz-copy-source-if-match"),
     ("copies::a_copy_can_insist_on_the_absence_of_its_target", "does not look at If-None-Match of a copy"),
     (
@@ -87,12 +88,14 @@ claims! {
         a_put_can_insist_on_a_version,
         a_wrong_content_md5_is_refused,
         a_checksum_comes_back,
+        the_checksum_of_a_streamed_body_comes_after_it,
         a_wrong_checksum_is_refused,
         a_storage_class_is_kept_and_listed,
         tags_come_back,
         what_is_deleted_is_gone_and_deleting_again_is_success,
         a_delete_can_insist_on_a_version,
         many_keys_are_deleted_at_once,
+        of_many_keys_those_that_changed_are_not_deleted,
     }
     copies {
         a_copy_takes_metadata_along,

@@ -36,6 +36,7 @@ pub async fn parts_become_an_object_in_the_order_of_their_numbers(w: &World) {
     part(w, "a", &id, 2, vec![0; PART]).await;
     let first = part(w, "a", &id, 2, vec![1; PART]).await;
     complete(w, "a", &id, vec![first, second]).send().await.unwrap();
+    assert!(w.s3.list_multipart_uploads().bucket(&w.bucket).send().await.unwrap().uploads().is_empty());
     let got = w.s3.get_object().bucket(&w.bucket).key("a").send().await.unwrap();
     assert_eq!(got.metadata().unwrap()["mode"], "33188");
     assert_eq!(got.content_type(), Some("text/x-map"));

@@ -99,6 +99,18 @@ pub async fn a_checksum_comes_back(w: &World) {
     assert_eq!(head.send().await.unwrap().checksum_sha256(), Some(sha256));
 }
 
+pub async fn the_checksum_of_a_streamed_body_comes_after_it(w: &World) {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), vec![7; 300_000]).unwrap();
+    let body = ByteStream::read_from().path(file.path()).buffer_size(4096).build().await.unwrap();
+    let put = w.s3.put_object().bucket(&w.bucket).key("a").body(body);
+    put.checksum_algorithm(ChecksumAlgorithm::Crc32).send().await.unwrap();
+    let head = w.s3.head_object().bucket(&w.bucket).key("a").checksum_mode(ChecksumMode::Enabled);
+    let head = head.send().await.unwrap();
+    assert_eq!((head.checksum_crc32(), head.content_encoding()), (Some("TdILRA=="), None));
+    assert_eq!(w.read("a").await, vec![7; 300_000]);
+}
+
 pub async fn a_wrong_checksum_is_refused(w: &World) {
     let put = || w.s3.put_object().bucket(&w.bucket).key("a").body(ByteStream::from_static(b"hello"));
     put().checksum_crc32("NhCmhg==").send().await.unwrap();
@@ -106,9 +118,9 @@ pub async fn a_wrong_checksum_is_refused(w: &World) {
 }
 
 pub async fn a_storage_class_is_kept_and_listed(w: &World) {
-    let put = w.s3.put_object().bucket(&w.bucket).key("a").storage_class(StorageClass::StandardIa);
-    put.send().await.unwrap();
-    w.put("b", "x").await;
+    for (key, class) in [("a", StorageClass::StandardIa), ("b", StorageClass::Standard)] {
+        w.s3.put_object().bucket(&w.bucket).key(key).storage_class(class).send().await.unwrap();
+    }
     let head = |key: &str| w.s3.head_object().bucket(&w.bucket).key(key).send();
     assert_eq!(head("a").await.unwrap().storage_class(), Some(&StorageClass::StandardIa));
     assert_eq!(head("b").await.unwrap().storage_class(), None);
@@ -159,4 +171,16 @@ pub async fn many_keys_are_deleted_at_once(w: &World) {
     let done = w.s3.delete_objects().bucket(&w.bucket).delete(delete).send().await.unwrap();
     assert_eq!((done.deleted().len(), done.errors().len()), (3, 0));
     assert_eq!(w.keys().await, ["kept"]);
+}
+
+pub async fn of_many_keys_those_that_changed_are_not_deleted(w: &World) {
+    w.put("a", "x").await;
+    let tag = w.put("b", "x").await;
+    let object = |key: &str, tag: &str| ObjectIdentifier::builder().key(key).e_tag(tag).build().unwrap();
+    let delete = Delete::builder().objects(object("a", "\"0123\"")).objects(object("b", &tag));
+    let delete = delete.build().unwrap();
+    let done = w.s3.delete_objects().bucket(&w.bucket).delete(delete).send().await.unwrap();
+    let errors: Vec<_> = done.errors().iter().map(|error| (error.key(), error.code())).collect();
+    assert_eq!(errors, [(Some("a"), Some("PreconditionFailed"))]);
+    assert_eq!(w.keys().await, ["a"]);
 }

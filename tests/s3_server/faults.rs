@@ -191,6 +191,22 @@ async fn a_stopped_server_refuses_and_one_started_again_has_the_same_contents() 
 }
 
 #[tokio::test]
+async fn nothing_is_in_progress_once_a_server_has_stopped() {
+    let server = start();
+    let control = server.control();
+    control.inject(Fault::new(Action::Stall));
+    let mut stalled = Vec::new();
+    for _ in 0..50 {
+        let mut stream = connect(&server).await;
+        ask(&mut stream, "GET", "/bucket/a", "", "").await;
+        stalled.push(stream);
+    }
+    until(&control, |control| control.in_progress() == 50).await;
+    server.stop().await;
+    assert_eq!(control.in_progress(), 0);
+}
+
+#[tokio::test]
 async fn requests_are_counted_by_what_they_ask_for() {
     let server = start();
     let control = server.control();

@@ -67,16 +67,20 @@ async fn listen_until(stream: &mut TcpStream, patience: Duration, enough: fn(&[u
     Answer { status, head, body, end }
 }
 
+fn head_length(bytes: &[u8]) -> Option<usize> {
+    Some(bytes.windows(4).position(|four| four == b"\r\n\r\n")? + 4)
+}
+
 fn split(bytes: &[u8]) -> Option<(String, Vec<u8>)> {
-    let position = bytes.windows(4).position(|four| four == b"\r\n\r\n")? + 4;
-    Some((String::from_utf8(bytes[..position].to_vec()).unwrap(), bytes[position..].to_vec()))
+    let (head, body) = bytes.split_at(head_length(bytes)?);
+    Some((String::from_utf8(head.to_vec()).unwrap(), body.to_vec()))
 }
 
 fn complete(bytes: &[u8]) -> bool {
-    split(bytes).is_some_and(|(head, body)| {
-        // An answer that never has a body has no length either.
-        body.len() >= field(&head, "content-length").map_or(0, |length| length.parse().unwrap())
-    })
+    let Some(length) = head_length(bytes) else { return false };
+    let head = std::str::from_utf8(&bytes[..length]).unwrap();
+    // An answer that never has a body has no length either.
+    bytes.len() - length >= field(head, "content-length").map_or(0, |length| length.parse().unwrap())
 }
 
 fn field<'h>(head: &'h str, name: &str) -> Option<&'h str> {
@@ -92,6 +96,6 @@ pub async fn request(server: &Server, method: &str, path: &str, headers: &str) -
     let mut stream = connect(server).await;
     ask(&mut stream, method, path, headers, "").await;
     // The length in the answer to a HEAD is that of a body which does not come.
-    let enough = if method == "HEAD" { |bytes: &[u8]| split(bytes).is_some() } else { complete };
+    let enough = if method == "HEAD" { |bytes: &[u8]| head_length(bytes).is_some() } else { complete };
     listen_until(&mut stream, LIMIT, enough).await
 }

@@ -81,6 +81,24 @@ fn the_tag_moves_when_a_file_is_edited_in_place() {
 }
 
 #[test]
+fn the_tag_moves_although_somebody_puts_the_old_time_back() {
+    let world = world();
+    let path = world.path("a");
+    world.drop_in("a", "one");
+    let time = std::fs::metadata(&path).unwrap().modified().unwrap();
+    let set_back = |path: &Path| File::options().write(true).open(path).unwrap().set_modified(time).unwrap();
+    let before = world.bucket.read("a").unwrap().tag;
+    world.drop_in("b", "two");
+    set_back(&world.path("b"));
+    std::fs::rename(world.path("b"), &path).unwrap();
+    let replaced = world.bucket.read("a").unwrap().tag;
+    assert_ne!(replaced, before);
+    world.drop_in("a", "longer");
+    set_back(&path);
+    assert_ne!(world.bucket.read("a").unwrap().tag, replaced);
+}
+
+#[test]
 fn no_key_leads_out_of_the_directory() {
     let outside = tempfile::tempdir().unwrap();
     std::fs::write(outside.path().join("secret"), "secret").unwrap();
