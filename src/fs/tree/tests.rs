@@ -275,3 +275,71 @@ async fn names_longer_than_linux_knows_are_refused_unasked() {
     assert_eq!(error.errno(), libc::ENAMETOOLONG);
     assert_eq!(world.store.take_asked(), []);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_file_of_a_listed_directory_costs_one_request_and_an_empty_one_no_more() {
+    let world = world();
+    world.store.put("d/a.map", "MAP", &[]);
+    world.store.put("d/empty", "", &[]);
+    world.ino("d").await;
+    world.store.take_asked();
+    assert_eq!(world.read("d/a.map").await, "MAP");
+    assert_eq!(world.store.take_asked(), [Asked::Fetch("d/a.map".into())]);
+    assert_eq!(world.read("d/empty").await, "");
+    assert_eq!(world.store.take_asked(), [Asked::Head("d/empty".into())]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unknown_empty_file_costs_one_request_more() {
+    let world = world();
+    world.store.put("empty", "", &[]);
+    assert_eq!(world.read("empty").await, "");
+    let asked = world.store.take_asked();
+    assert_eq!(asked[2..], [Asked::Head("empty".into())]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn keys_that_appear_below_a_file_make_a_directory_of_it_within_five_minutes() {
+    let world = world();
+    world.store.put("d", "object", &[]);
+    world.ino("d").await;
+    world.store.put("d/x", "1", &[]);
+    tokio::time::advance(Duration::from_secs(300)).await;
+    let entry = world.look("d").await.expect("answered").expect("there");
+    assert_eq!(entry.attributes.kind, Kind::Directory);
+    assert_eq!(world.read("d/x").await, "1");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_directory_is_proved_by_the_file_that_was_found_in_it() {
+    let world = world();
+    world.store.put("a/b/c.map", "MAP", &[]);
+    world.store.put("a/b/d.map", "MAP", &[]);
+    let ino = world.ino("a/b/c.map").await;
+    tokio::time::advance(FRESHNESS).await;
+    world.store.take_asked();
+    assert_eq!(world.ino("a/b/c.map").await, ino);
+    assert_eq!(world.store.take_asked(), [Asked::Fetch("a/b/c.map".into())]);
+    // The witness has gone, what it stood for has not.
+    world.store.delete("a/b/c.map");
+    tokio::time::advance(FRESHNESS).await;
+    assert!(world.look("a/b/c.map").await.expect("answered").is_none());
+    world.ino("a/b/d.map").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_changed_marker_is_seen_within_its_patience_and_at_once_when_the_directory_is_opened() {
+    let world = world();
+    world.store.put("d/", "", &[("mode", "16832")]);
+    world.store.put("d/a", "1", &[]);
+    let mode = async || world.look("d").await.expect("answered").expect("there").attributes.permissions;
+    assert_eq!(mode().await, 0o700);
+    world.store.put_headers("d/", &[("mode", "16877")]);
+    tokio::time::advance(Duration::from_secs(30)).await;
+    assert_eq!(mode().await, 0o755);
+    world.store.put_headers("d/", &[("mode", "16832")]);
+    let ino = world.ino("d").await;
+    Directory::open(&world.tree, ino).await.expect("a directory");
+    tokio::time::advance(FRESHNESS).await;
+    assert_eq!(mode().await, 0o700);
+}
