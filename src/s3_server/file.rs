@@ -5,7 +5,8 @@
 //! another version are never handed out under the old tag.
 //!
 //! A tag is as good as the kernel's timestamps: before Linux 6.13 two writes of the same size within one tick of its
-//! clock, some milliseconds, look the same.
+//! clock, some milliseconds, look the same. And a write moves the time when it begins: a file that is overwritten in
+//! place, without being cut off first, can be read half old and half new under the new tag while one write call lasts.
 
 use std::fs::File;
 use std::io;

@@ -3,6 +3,9 @@
 use std::fs::OpenOptions;
 use std::io::Write;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
 
 use mapkeeper::s3_server::{Options, Server, Store};
 
@@ -68,6 +71,55 @@ async fn a_file_that_changes_while_it_is_sent_does_not_arrive_as_a_whole() {
     assert_eq!((answer.status, header(&answer.head, "content-length")), (200, "268435456"));
     assert!((answer.body.len() as u64) < size);
     assert_ne!(answer.end, End::Open);
+}
+
+/// Writes a file again and again, now full of one letter and now of another, until it is dropped.
+struct Editor {
+    done: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Editor {
+    fn start(path: PathBuf) -> Self {
+        let done = Arc::new(AtomicBool::new(false));
+        let stop = done.clone();
+        let thread = std::thread::spawn(move || {
+            for letter in [b'a', b'b'].into_iter().cycle() {
+                std::fs::write(&path, vec![letter; 500_000]).unwrap();
+                if stop.load(Ordering::Relaxed) {
+                    break;
+                }
+            }
+        });
+        Self { done, thread: Some(thread) }
+    }
+}
+
+impl Drop for Editor {
+    fn drop(&mut self) {
+        self.done.store(true, Ordering::Relaxed);
+        self.thread.take().expect("dropped once").join().unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_file_that_is_written_all_the_time_is_never_a_mix_and_never_a_broken_server() {
+    let world = start();
+    world.drop_in("busy", "a");
+    let editor = Editor::start(world.directory.join("busy"));
+    let mut served = 0;
+    for _ in 0..300 {
+        let answer = world.get("/bucket/busy").await;
+        match answer.status {
+            200 => served += 1,
+            503 => continue,
+            status => panic!("{status}: {}", String::from_utf8_lossy(&answer.body)),
+        }
+        assert_eq!(answer.body.len().to_string(), header(&answer.head, "content-length"));
+        assert!(answer.body.iter().all(|byte| *byte == answer.body[0]), "a mix of two versions");
+    }
+    drop(editor);
+    assert!(served > 0);
 }
 
 #[tokio::test]
