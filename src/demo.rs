@@ -151,13 +151,14 @@ where
         directory.map_err(|source| DemoError::Directory { path: show.directory.clone(), source })?;
     let map = map::first(&directory).ok_or_else(|| DemoError::NoMap { path: directory.clone() })?;
     port_is_free(show.port)?;
-    let runtime_dir = RuntimeDir::claim(Path::new(RUNTIME_DIR))?;
     Engine::connect().await?.ping().await?;
     let serve = |source| DemoError::Directory { path: directory.clone(), source };
     let store = Store::directory(BUCKET, &directory).map_err(serve)?;
     let server = Server::start(s3_server::Options::new(store)).map_err(serve)?;
     let config = settings(show, &server.endpoint(), &map)?;
 
+    // The first thing that leaves a trace: whatever is refused above leaves none.
+    let runtime_dir = RuntimeDir::claim(Path::new(RUNTIME_DIR))?;
     let credentials =
         Holder::fixed(Secret::new(ACCESS_KEY.to_owned()), Secret::new(SECRET_KEY.to_owned()), None);
     let options =
