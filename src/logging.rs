@@ -41,8 +41,7 @@ pub fn start() {
 fn filter(wanted: &str) -> Option<EnvFilter> {
     let wanted = if wanted.is_empty() { "info" } else { wanted };
     if let Ok(level) = wanted.parse::<LevelFilter>() {
-        // The S3 server of the demo calls every refusal an error: a file that is not there, for one.
-        return EnvFilter::try_new(format!("warn,s3s=off,mapkeeper={level}")).ok();
+        return EnvFilter::try_new(format!("warn,mapkeeper={level}")).ok();
     }
     EnvFilter::try_new(wanted).ok().filter(|_| wanted.contains(['=', ',']))
 }
