@@ -329,7 +329,8 @@ impl Reader<'_> {
             }
         };
         let had = |found: Option<&BTreeSet<String>>| {
-            self.history.had(began, Instant::now(), |state| match found {
+            let from = began.checked_sub(self.freshness).unwrap_or(began);
+            self.history.had(from, Instant::now(), |state| match found {
                 Some(found) => names(state, path) == *found,
                 None => truth(state, path) != Truth::Directory,
             })

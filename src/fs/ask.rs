@@ -21,6 +21,7 @@ use tokio::time::Instant;
 
 use super::attr::{self, Attributes};
 use super::cache::BLOCK;
+use super::directory::Page;
 use super::flight::Seat;
 use super::inode::{Facts, ROOT};
 use super::listing::{FOLDER_SUFFIX, Names, Open, Shown, names};
@@ -341,13 +342,17 @@ impl Tree {
         let exists = !page.objects.is_empty() || !page.prefixes.is_empty();
         let is_whole = page.next.is_none();
         let names = names(&prefix, page, Open::default(), &self.hidden);
-        if exists {
-            self.record_names(directory, &names, left);
-            self.note_directory(directory, names.marker.as_ref(), left);
-        }
         match is_whole {
             true => self.note_whole(directory, &names, exists, left),
             false => self.surveys().keep_too_large(directory, left),
+        }
+        if exists {
+            let inos = self.record_names(directory, &names, left);
+            self.note_directory(directory, names.marker.as_ref(), left);
+            if let Some(ino) = self.table().find(directory).filter(|_| is_whole) {
+                // Whoever lists it next need not ask again.
+                self.keep_page(directory.into(), Page::whole(ino, names.shown, inos, left).into());
+            }
         }
         Ok(Seen { left, exists, is_whole, marker: names.marker })
     }

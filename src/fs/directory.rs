@@ -103,6 +103,11 @@ pub struct Page {
 }
 
 impl Page {
+    /// The whole of the directory `ino`, listed by a question that left at `asked`.
+    pub(super) fn whole(ino: u64, shown: Vec<(Arc<str>, Shown)>, inos: Vec<u64>, asked: Instant) -> Page {
+        Page { number: 0, items: items(ino, 0, shown, inos), asked, is_last: true, has_keys: true }
+    }
+
     /// When the question left that it answers.
     pub fn asked(&self) -> Instant {
         self.asked
@@ -110,7 +115,8 @@ impl Page {
 }
 
 impl Directory {
-    /// Opens the directory `ino` and lists its first page: a directory that is none any more is noticed here.
+    /// Opens the directory `ino` and lists its first page, or takes it from a listing younger than `freshness`: a
+    /// directory that is none any more is noticed here.
     ///
     /// # Errors
     ///
@@ -123,6 +129,10 @@ impl Directory {
             listings: Flights::default(),
             completions: Flights::default(),
         });
+        if let Some(page) = directory.fresh_page(tree) {
+            directory.keep(page, None);
+            return Ok(directory);
+        }
         let page = directory.clone().list(tree.clone(), 0).await?;
         if page.has_keys || ino == ROOT || directory.is_of_an_object(tree).await? {
             // Who lists once lists again: the next time the listing that follows is proof enough.
@@ -133,6 +143,24 @@ impl Directory {
         }
         tree.table().record_absent(&directory.path, page.asked);
         Err(FsError::Stale)
+    }
+
+    /// The whole directory, as it was listed less than `freshness` ago and is still known: a name that has gone, or
+    /// another version under one, means that there is something to be asked.
+    fn fresh_page(&self, tree: &Tree) -> Option<Arc<Page>> {
+        let page = tree.last_page(&self.path)?;
+        if !page.has_keys || page.asked.elapsed() >= tree.rules.freshness {
+            return None;
+        }
+        let is_known = {
+            let table = tree.table();
+            let names = page.items.iter().filter(|item| item.ino != self.ino);
+            names.into_iter().all(|item| table.find(&join(&self.path, &item.name)) == Some(item.ino))
+        };
+        if is_known {
+            tree.surveys().count_answer(&self.path, page.asked);
+        }
+        is_known.then_some(page)
     }
 
     /// Whether an object of its name makes this, in which nothing is, a directory.
@@ -232,7 +260,7 @@ impl Directory {
                 tree.note_whole(&self.path, &names, has_keys, asked);
             }
         }
-        let items = self.items(number, names.shown, inos);
+        let items = items(self.ino, number, names.shown, inos);
         let page = Arc::new(Page { number, items, asked, is_last: next.is_none(), has_keys });
         if number == 0 && page.is_last {
             tree.keep_page(self.path.clone(), page.clone());
@@ -251,20 +279,6 @@ impl Directory {
         if state.pages.len() > PAGES_HELD {
             state.pages.pop_front();
         }
-    }
-
-    fn items(&self, number: usize, shown: Vec<(Arc<str>, Shown)>, inos: Vec<u64>) -> Vec<Item> {
-        let dots = [".", ".."].map(|name| (Arc::from(name), self.ino, Kind::Directory));
-        let listed = shown.into_iter().zip(inos).map(|((name, shown), ino)| {
-            (name, ino, if shown == Shown::Directory { Kind::Directory } else { Kind::File })
-        });
-        let all = dots.into_iter().filter(|_| number == 0).chain(listed);
-        all.enumerate()
-            .map(|(position, (name, ino, kind))| {
-                let next_offset = (number as u64) << PAGE_BITS | (position as u64 + 1);
-                Item { name, ino, kind, next_offset }
-            })
-            .collect()
     }
 
     /// Has what comes behind `chunk` of `page` ready by the time it is read.
@@ -370,6 +384,21 @@ impl Directory {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What page `number` of the directory `ino` shows, in its order.
+fn items(ino: u64, number: usize, shown: Vec<(Arc<str>, Shown)>, inos: Vec<u64>) -> Vec<Item> {
+    let dots = [".", ".."].map(|name| (Arc::from(name), ino, Kind::Directory));
+    let listed = shown.into_iter().zip(inos).map(|((name, shown), ino)| {
+        (name, ino, if shown == Shown::Directory { Kind::Directory } else { Kind::File })
+    });
+    let all = dots.into_iter().filter(|_| number == 0).chain(listed);
+    all.enumerate()
+        .map(|(position, (name, ino, kind))| {
+            let next_offset = (number as u64) << PAGE_BITS | (position as u64 + 1);
+            Item { name, ino, kind, next_offset }
+        })
+        .collect()
 }
 
 /// Whether a reader comes from the start or from further back.

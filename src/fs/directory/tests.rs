@@ -100,6 +100,36 @@ async fn a_name_deleted_while_it_is_listed_is_left_out() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_directory_opened_again_within_freshness_is_not_listed_again() {
+    let store = Memory::default();
+    ["d/a", "d/b", "d/c/x"].iter().for_each(|name| store.put(name, "x", &[]));
+    let tree = tree(&store, 1 << 20);
+    let Looked::Found(Entry { ino, .. }) = tree.lookup(ROOT, "d").await.expect("it answers") else {
+        panic!("d is there");
+    };
+    let first = entries(&tree, ino).await;
+    store.take_asked();
+    assert_eq!(entries(&tree, ino).await.len(), first.len());
+    assert_eq!(store.take_asked(), []);
+    tokio::time::advance(tree.rules.freshness).await;
+    store.put("d/e", "x", &[]);
+    assert_eq!(entries(&tree, ino).await.len(), first.len() + 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_directory_in_which_a_name_was_seen_to_change_is_listed_again() {
+    let store = Memory::default();
+    ["a", "b"].iter().for_each(|name| store.put(name, "x", &[]));
+    let tree = tree(&store, 1 << 20);
+    assert_eq!(entries(&tree, ROOT).await.len(), 2);
+    store.delete("a");
+    store.put("c", "x", &[]);
+    tree.ask(&"a".into()).await.expect("it answers");
+    let names: Vec<String> = entries(&tree, ROOT).await.into_keys().collect();
+    assert_eq!(names, ["b", "c"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn going_back_lists_again_and_shows_what_is_new() {
     let store = Memory::default();
     store.put("a", "x", &[]);
