@@ -73,6 +73,17 @@ pub enum AttachError {
     Mount { origin: String, path: PathBuf, source: Box<MountError> },
 }
 
+impl AttachError {
+    /// Where the bucket lives, if that is all that kept it from being mounted.
+    fn region_of_bucket(&self) -> Option<&str> {
+        let AttachError::Mount { source, .. } = self else { return None };
+        match &**source {
+            MountError::Store { source: StoreError::WrongRegion { region, .. }, .. } => region.as_deref(),
+            _ => None,
+        }
+    }
+}
+
 impl Advise for AttachError {
     fn hint(&self) -> Option<String> {
         match self {
@@ -226,20 +237,14 @@ pub async fn attach(
     }
     let path = resolved(&spec.path)?;
     let made = prepare(&path, how.missing)?;
-    let attached = async {
-        let runtime = runtime()?;
-        let region = spec.region.as_deref().or(region);
-        let sdk = aws::sdk_config(region, spec.profile.as_deref(), Some(credentials.provider())).await;
-        let endpoint = Endpoint { url: spec.endpoint_url.clone(), path_style: spec.path_style };
-        let store = Arc::new(S3::new(&sdk, &endpoint, bucket));
-        let mounted = fs::mount(store, &path, options(spec, prefix, how.flags), runtime).await;
-        mounted.map_err(|error| AttachError::Mount {
-            origin: spec.source.to_string(),
-            path: path.clone(),
-            source: Box::new(error),
-        })
-    };
-    match attached.await {
+    let region = spec.region.as_deref().or(region);
+    let mut attached = attach_in(region, spec, (bucket, prefix), &path, (credentials, how.flags)).await;
+    if let Some(home) = attached.as_ref().err().and_then(AttachError::region_of_bucket) {
+        tracing::info!(mount = %spec.name, bucket, region = home, "the bucket lives in another region");
+        let home = home.to_string();
+        attached = attach_in(Some(&home), spec, (bucket, prefix), &path, (credentials, how.flags)).await;
+    }
+    match attached {
         Ok(session) => {
             tracing::info!(mount = %spec.name, device = %session.device(), ?path, "mount serves");
             Ok(Mounted { session })
@@ -252,6 +257,26 @@ pub async fn attach(
             Err(error)
         }
     }
+}
+
+/// Mounts a bucket that lives in `region` on the prepared directory `path`.
+async fn attach_in(
+    region: Option<&str>,
+    spec: &config::Mount,
+    (bucket, prefix): (&str, &str),
+    path: &Path,
+    (credentials, flags): (&Holder, KernelFlags),
+) -> Result<fs::Session, AttachError> {
+    let runtime = runtime()?;
+    let sdk = aws::sdk_config(region, spec.profile.as_deref(), Some(credentials.provider())).await;
+    let endpoint = Endpoint { url: spec.endpoint_url.clone(), path_style: spec.path_style };
+    let store = Arc::new(S3::new(&sdk, &endpoint, bucket));
+    let mounted = fs::mount(store, path, options(spec, prefix, flags), runtime).await;
+    mounted.map_err(|error| AttachError::Mount {
+        origin: spec.source.to_string(),
+        path: path.to_path_buf(),
+        source: Box::new(error),
+    })
 }
 
 fn options(spec: &config::Mount, prefix: &str, flags: KernelFlags) -> Options {

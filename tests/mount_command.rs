@@ -147,6 +147,18 @@ async fn a_prefix_is_mounted_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_bucket_in_another_region_is_mounted_from_there() {
+    let world = World::new();
+    world.server.control().live_in("eu-north-1");
+    let point = world.point();
+    let serving = Serving::start(world.mount("s3://maps", &point));
+    until(|| is_mounted(&point), "the mount").await;
+    assert_eq!(sh(format!("cat {}/a.map", point.display())).await, "MAP");
+    serving.signal(Signal::SIGTERM);
+    assert_eq!(serving.ended().await, Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_missing_bucket_wrong_keys_and_a_dead_endpoint_mount_nothing() {
     let world = World::new();
     let point = world.point();

@@ -29,6 +29,8 @@ use super::world;
 const START_LIMIT: Duration = Duration::from_secs(60);
 /// Longest wait for requests in progress to end after a phase.
 const IDLE_LIMIT: Duration = Duration::from_secs(10);
+/// Age of what is in the bucket when the first phase begins.
+const SETTLED: Duration = Duration::from_secs(4);
 /// How long nothing may arrive before a peer counts as done.
 const QUIET: Duration = Duration::from_millis(150);
 
@@ -70,6 +72,9 @@ impl Server {
         let mut endpoint = String::new();
         let line = tokio::time::timeout(START_LIMIT, BufReader::new(output).read_line(&mut endpoint)).await;
         ensure!(line.context("the S3 server is not ready in time")?? > 0, "the S3 server ended early");
+        // Headers can change within the second of a write without a listing showing it, so of what has just been
+        // written they are asked for again. The files of a bucket are older than that.
+        tokio::time::sleep(SETTLED).await;
         let client = Client::builder(TokioExecutor::new()).build_http();
         Ok(Server { endpoint: endpoint.trim().to_string(), client, _child: child })
     }

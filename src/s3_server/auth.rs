@@ -1,8 +1,10 @@
 //! Who may ask: signatures against the keys that are accepted at this moment.
 
+use hyper::HeaderMap;
+use hyper::header::{AUTHORIZATION, HeaderName, HeaderValue};
 use s3s::access::{S3Access, S3AccessContext};
 use s3s::auth::{S3Auth, SecretKey};
-use s3s::{S3Result, s3_error};
+use s3s::{S3Error, S3ErrorCode, S3Result, s3_error};
 
 use super::control::Control;
 
@@ -34,6 +36,11 @@ impl S3Access for Doorkeeper {
                 false => Err(s3_error!(AccessDenied, "Access Denied")),
             };
         };
+        if let Some(region) = self.0.region()
+            && signed_region(context.headers()).is_some_and(|signed| signed != region)
+        {
+            return Err(elsewhere(&region));
+        }
         let token = self.0.key(&credentials.access_key).and_then(|key| key.session_token);
         match token {
             Some(token) if context.headers().get(SESSION_TOKEN).is_none_or(|found| *found != token) => {
@@ -42,4 +49,21 @@ impl S3Access for Doorkeeper {
             _ => Ok(()),
         }
     }
+}
+
+/// The region in the scope of a signature: `Credential=KEY/DATE/REGION/s3/aws4_request`.
+fn signed_region(headers: &HeaderMap) -> Option<&str> {
+    let authorization = headers.get(AUTHORIZATION)?.to_str().ok()?;
+    let scope = authorization.split_once("Credential=")?.1;
+    scope.split('/').nth(2)
+}
+
+/// What AWS says of a bucket in another region than the one that a request was signed for.
+fn elsewhere(region: &str) -> S3Error {
+    let message = format!("The authorization header is malformed; the region is wrong; expecting '{region}'");
+    let mut error = S3Error::with_message(S3ErrorCode::AuthorizationHeaderMalformed, message);
+    if let Ok(region) = HeaderValue::from_str(region) {
+        error.set_headers(HeaderMap::from_iter([(HeaderName::from_static("x-amz-bucket-region"), region)]));
+    }
+    error
 }

@@ -55,12 +55,14 @@ struct Tally {
     log: VecDeque<(u64, LogEntry)>,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 struct Settings {
     latency: Latency,
     bytes_per_second: Option<u64>,
     refusal: Option<Refusal>,
     anonymous: bool,
+    /// Requests signed for another region are turned away.
+    region: Option<String>,
     random: u64,
 }
 
@@ -120,6 +122,7 @@ impl Default for Control {
             bytes_per_second: None,
             refusal: None,
             anonymous: false,
+            region: None,
             random: 0x9E37_79B9_7F4A_7C15,
         };
         let state = State {
@@ -270,6 +273,11 @@ impl Control {
         lock(&self.state.settings).refusal = refusal;
     }
 
+    /// Has all buckets live in `region`: requests that are signed for another one are told so and refused.
+    pub fn live_in(&self, region: &str) {
+        lock(&self.state.settings).region = Some(region.to_string());
+    }
+
     /// Also answers requests that nobody signed.
     pub fn allow_anonymous(&self) {
         lock(&self.state.settings).anonymous = true;
@@ -278,6 +286,10 @@ impl Control {
 
 /// What the server asks.
 impl Control {
+    pub(super) fn region(&self) -> Option<String> {
+        lock(&self.state.settings).region.clone()
+    }
+
     pub(super) fn key(&self, access_key: &str) -> Option<Key> {
         lock(&self.state.keys).secrets.get(access_key).cloned()
     }
