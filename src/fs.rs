@@ -1,9 +1,9 @@
 //! A bucket as a file system: the face of everything below `fs/`.
 //!
 //! ```text
-//!   kernel -- fuse.rs --> tree.rs (names) ----> store.rs: S3
-//!                     |   directory.rs (lists)-'    ^
-//!                     '-> read.rs (bytes) ----------'      inode.rs: numbers   cache.rs: blocks
+//!   kernel -- door.rs -- fuse.rs --> tree.rs (names) ----> store.rs: S3
+//!                                |   directory.rs (lists)-'    ^
+//!                                '-> read.rs (bytes) ----------'      inode.rs: numbers   cache.rs: blocks
 //! ```
 //!
 //! It knows nothing of agents, containers or configuration files. What must hold: what is mounted serves, or
@@ -24,7 +24,9 @@ use crate::mountinfo::{Device, MountTable};
 mod ask;
 pub mod attr;
 pub mod cache;
+mod caller;
 pub mod directory;
+mod door;
 pub mod error;
 mod flight;
 pub mod fuse;
@@ -38,6 +40,7 @@ pub mod store;
 mod survey;
 pub mod sweep;
 pub mod tree;
+mod wire;
 pub mod xattr;
 
 pub use attr::Defaults;

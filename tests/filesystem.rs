@@ -13,6 +13,8 @@ use mapkeeper::fs::store::memory::Memory;
 use mapkeeper::fs::{self, Defaults, Options, Session, StoreHealth};
 use mapkeeper::mount;
 use mapkeeper::mountinfo::MountTable;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use tokio::runtime::Handle;
 
 const LIMIT: Duration = Duration::from_secs(20);
@@ -83,6 +85,12 @@ impl World {
 
 fn pattern(size: usize) -> Vec<u8> {
     (0..size).map(|at| (at.wrapping_mul(2_654_435_761) >> 11) as u8).collect()
+}
+
+fn spawn(program: &str, arguments: &[&str]) -> tokio::process::Child {
+    let mut command = tokio::process::Command::new(program);
+    command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+    command.kill_on_drop(true).spawn().expect("started")
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -272,6 +280,56 @@ async fn a_store_that_stalls_does_not_hold_up_what_is_known() {
     assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
     assert!(matches!(world.session.health().store, StoreHealth::Silent { .. }));
     world.session.unmount().await.expect("unmounted");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_waits_for_a_silent_store_can_be_killed() {
+    let world = World::new(|store| {
+        ["a.map", "b.map", "d/c.map"].iter().for_each(|name| store.put(name, "MAP", &[]));
+        store.put("large.tif", pattern(8 << 20), &[]);
+    })
+    .await;
+    let large = world.path("large.tif");
+    // Known and open, so that it is the read that waits.
+    let reader =
+        format!("exec 3<{0}; head -c 1 <&3 >/dev/null; echo open; read go; exec cat <&3", large.display());
+    let mut reading = spawn("bash", &["-c", &reader]);
+    let mut said = reading.stdout.take().expect("piped");
+    let mut line = [0; 5];
+    tokio::io::AsyncReadExt::read_exact(&mut said, &mut line).await.expect("it opens");
+    world.store.set_latency(Duration::from_secs(15));
+    let mut waiting = vec![reading];
+    for (program, name) in [("cat", "a.map"), ("stat", "b.map"), ("ls", "d")] {
+        let path = world.path(name).display().to_string();
+        waiting.push(spawn(program, &[&path]));
+    }
+    tokio::io::AsyncWriteExt::write_all(waiting[0].stdin.as_mut().expect("piped"), b"go\n")
+        .await
+        .expect("it reads");
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let begun = tokio::time::Instant::now();
+    for (number, mut child) in waiting.into_iter().enumerate() {
+        assert_eq!(child.try_wait().expect("a child"), None, "number {number} did not wait");
+        let pid = Pid::from_raw(child.id().expect("alive") as i32);
+        let signal = if number % 2 == 0 { Signal::SIGKILL } else { Signal::SIGTERM };
+        kill(pid, signal).expect("a signal");
+        let ended = tokio::time::timeout(Duration::from_secs(3), child.wait()).await;
+        assert!(ended.is_ok(), "number {number} outlives its signal");
+    }
+    assert!(begun.elapsed() < Duration::from_secs(8), "{:?}", begun.elapsed());
+    world.store.set_latency(Duration::ZERO);
+    assert_eq!(world.sh("cat a.map d/c.map").await, "MAPMAP");
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_signal_that_is_handled_disturbs_no_read() {
+    let world = World::new(|store| store.put("a.map", "MAP", &[])).await;
+    world.store.set_latency(Duration::from_millis(1600));
+    let script = r#"$SIG{ALRM} = sub { $rang++ }; alarm 1;
+        open(F, "<", "a.map") or die "open: $!"; defined sysread(F, $b, 10) or die "read: $!"; print "$b $rang""#;
+    assert_eq!(world.sh(&format!("perl -e '{script}'")).await, "MAP 1");
+    world.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -25,6 +25,7 @@ use fuser::{
 
 use super::attr::{Attributes, Kind, Timestamp};
 use super::directory::{Detail, Directory};
+use super::door::{Door, WRITE_MAX};
 use super::error::FsError;
 use super::inode::Surplus;
 use super::listing::NAME_MAX;
@@ -58,6 +59,8 @@ const WANTED: [InitFlags; 6] = [
 pub struct Adapter {
     tree: Arc<Tree>,
     shared: Arc<Shared>,
+    /// The short way for the bytes of files.
+    door: Option<Arc<Door>>,
 }
 
 struct Shared {
@@ -68,7 +71,13 @@ struct Shared {
 impl Adapter {
     pub fn new(tree: Arc<Tree>) -> Adapter {
         let shared = Shared { directories: Mutex::default(), next_handle: AtomicU64::new(1) };
-        Adapter { tree, shared: Arc::new(shared) }
+        Adapter { tree, shared: Arc::new(shared), door: None }
+    }
+
+    /// From now on hands the bytes of files to `door`.
+    pub fn through(mut self, door: &Arc<Door>) -> Adapter {
+        self.door = Some(door.clone());
+        self
     }
 
     pub fn tree(&self) -> Arc<Tree> {
@@ -107,11 +116,11 @@ impl Adapter {
 /// # Errors
 ///
 /// That of starting a thread.
-pub fn drop_surplus(tree: &Tree, notifier: fuser::Notifier) -> io::Result<()> {
+pub fn drop_surplus(tree: &Tree, door: Arc<Door>) -> io::Result<()> {
     let (sender, surplus) = std::sync::mpsc::sync_channel::<Surplus>(SURPLUS_WAITING);
     std::thread::Builder::new().name("fuse-forget".into()).spawn(move || {
         for Surplus { parent, name } in surplus {
-            if let Err(error) = notifier.inval_entry(INodeNo(parent), OsStr::new(&*name)) {
+            if let Err(error) = door.drop_name(parent, &name) {
                 tracing::debug!(ino = parent, error = %error, "the kernel keeps a name");
             }
         }
@@ -138,6 +147,7 @@ impl Filesystem for Adapter {
             }
         }
         // Both keep what they had where the kernel allows less.
+        let _ = config.set_max_write(WRITE_MAX);
         let _ = config.set_max_background(MAX_BACKGROUND);
         let _ = config.set_max_readahead(u32::MAX).or_else(|most| config.set_max_readahead(most));
         Ok(())
@@ -180,7 +190,7 @@ impl Filesystem for Adapter {
 
     fn read(
         &self,
-        _request: &Request,
+        request: &Request,
         ino: INodeNo,
         _handle: FileHandle,
         offset: u64,
@@ -193,14 +203,14 @@ impl Filesystem for Adapter {
             Ok(content) => content,
             Err(error) => return reply.error(errno(&error)),
         };
-        let size = size as usize;
+        let (size, unique, door) = (size as usize, request.unique().0, self.door.clone());
         if let Some(bytes) = content.read_now(offset, size) {
             content.note_position(offset, size);
-            return reply.data(&bytes);
+            return reply_bytes(door.as_deref(), unique, reply, &bytes);
         }
         self.spawn(async move {
             match content.read(offset, size).await {
-                Ok(bytes) => reply.data(&bytes),
+                Ok(bytes) => reply_bytes(door.as_deref(), unique, reply, &bytes),
                 Err(error) => reply.error(errno(&error)),
             }
         });
@@ -326,6 +336,18 @@ async fn list_plus(
         }
     }
     Ok(())
+}
+
+/// Answers with the bytes of a file: not through `fuser`, whose answers are copied twice more.
+fn reply_bytes(door: Option<&Door>, unique: u64, reply: ReplyData, bytes: &[u8]) {
+    match door {
+        Some(door) => {
+            door.answer(unique, bytes);
+            // Thrown away at the door, because the request is answered.
+            reply.data(&[]);
+        }
+        None => reply.data(bytes),
+    }
 }
 
 /// What is asked for with no room is its size.

@@ -13,16 +13,16 @@
 
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
-use fuser::INodeNo;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use tokio::sync::watch;
 
 use crate::mountinfo::{Device, MountTable};
 
+use super::door::Door;
 use super::fuse::{Adapter, drop_surplus};
 use super::read::Push;
 
@@ -77,7 +77,7 @@ impl Connection {
         );
         mount(Some(source), path, Some(FS_TYPE), flags, Some(options.as_str()))
             .map_err(|error| SessionError::Mount { path: path.to_path_buf(), source: error.into() })?;
-        let connection = Connection::serve(adapter, device.into(), path, push);
+        let connection = Connection::serve(adapter, device, path, push);
         if connection.is_err() {
             // The mount is ours and nothing uses it yet.
             let _ = umount2(path, MntFlags::MNT_DETACH);
@@ -87,21 +87,34 @@ impl Connection {
 
     fn serve(
         adapter: Adapter,
-        device: OwnedFd,
+        device: File,
         path: &Path,
         push: &OnceLock<Push>,
     ) -> Result<Connection, SessionError> {
+        let handshake = |source| SessionError::Handshake { source };
+        let tree = adapter.tree();
+        let untold = Arc::downgrade(&tree);
+        let take_back = Box::new(move |ino| {
+            if let Some(tree) = untold.upgrade() {
+                tree.forget(ino, 1);
+            }
+        });
+        let (door, fusers) = Door::new(device, take_back).map_err(handshake)?;
+        door.open(THREADS).map_err(handshake)?;
         let mut config = fuser::Config::default();
         config.acl = fuser::SessionACL::All;
         config.n_threads = Some(THREADS);
-        let tree = adapter.tree();
-        let session = fuser::Session::from_fd(adapter, device, fuser::SessionACL::All, config)
-            .map_err(|source| SessionError::Handshake { source })?;
-        let notifier = session.notifier();
-        let store: Push = Box::new(move |ino, offset, bytes| notifier.store(INodeNo(ino), offset, bytes));
+        let session = fuser::Session::from_fd(adapter.through(&door), fusers, fuser::SessionACL::All, config);
+        let session = session.inspect_err(|_| door.close()).map_err(handshake)?;
+        // Not to keep the device open for longer than the connection lasts.
+        let weak = Arc::downgrade(&door);
+        let store: Push = Box::new(move |ino, offset, bytes| match weak.upgrade() {
+            Some(door) => door.store(ino, offset, bytes),
+            None => Err(io::ErrorKind::NotConnected.into()),
+        });
         // Set once: a connection is opened once for each tree.
         let _ = push.set(store);
-        drop_surplus(&tree, session.notifier()).map_err(|source| SessionError::Handshake { source })?;
+        drop_surplus(&tree, door.clone()).map_err(handshake)?;
         let (sender, ended) = watch::channel(false);
         std::thread::Builder::new()
             .name("fuse-session".into())
@@ -109,12 +122,13 @@ impl Connection {
                 if let Err(error) = session.run() {
                     tracing::debug!(error = %error, "the session ended with an error");
                 }
+                door.close();
                 // Ends the thread that holds the device as well.
                 tree.hand_surplus_to(None);
                 sender.send_replace(true);
             })
-            .map_err(|source| SessionError::Handshake { source })?;
-        let table = MountTable::of(None).map_err(|source| SessionError::Handshake { source })?;
+            .map_err(handshake)?;
+        let table = MountTable::of(None).map_err(handshake)?;
         let device = table.top(path).filter(|entry| entry.fs_type == FS_TYPE).map(|entry| entry.device);
         let device = device.ok_or_else(|| SessionError::Vanished { path: path.to_path_buf() })?;
         raise_read_ahead(device);

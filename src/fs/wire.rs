@@ -1,0 +1,218 @@
+//! The FUSE protocol's bytes, as far as they pass by in front of `fuser`: headers, and what the kernel is told
+//! without having asked. From `include/uapi/linux/fuse.h`; numbers are in the machine's byte order.
+//!
+//! What must hold: nothing here reads or writes anything, and no message, however short or torn, panics.
+
+/// Bytes that every request begins with.
+pub const IN_HEADER: usize = 40;
+/// Bytes that every answer begins with.
+pub const OUT_HEADER: usize = 16;
+/// Bytes of an entry in an answer: number, generation, times, attributes.
+const ENTRY: usize = 128;
+/// Bytes of a name in a listing, before the name itself.
+const DIRENT: usize = 24;
+
+pub const LOOKUP: u32 = 1;
+pub const FORGET: u32 = 2;
+pub const GETATTR: u32 = 3;
+pub const READLINK: u32 = 5;
+pub const SYMLINK: u32 = 6;
+pub const MKNOD: u32 = 8;
+pub const MKDIR: u32 = 9;
+pub const LINK: u32 = 13;
+pub const READ: u32 = 15;
+pub const STATFS: u32 = 17;
+pub const GETXATTR: u32 = 22;
+pub const LISTXATTR: u32 = 23;
+pub const OPENDIR: u32 = 27;
+pub const READDIR: u32 = 28;
+pub const CREATE: u32 = 35;
+pub const INTERRUPT: u32 = 36;
+pub const DESTROY: u32 = 38;
+pub const BATCH_FORGET: u32 = 42;
+pub const READDIRPLUS: u32 = 44;
+
+const NOTIFY_INVAL_ENTRY: i32 = 3;
+const NOTIFY_STORE: i32 = 4;
+
+/// What every request says of itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Header {
+    pub opcode: u32,
+    /// Of this request among all that are under way; an answer names it.
+    pub unique: u64,
+    /// Of the thread that asks, as the process that mounted sees it; 0 where it is the kernel's own.
+    pub thread: u32,
+}
+
+impl Header {
+    pub fn of(request: &[u8]) -> Option<Header> {
+        (request.len() >= IN_HEADER).then_some(())?;
+        Some(Header {
+            opcode: u32_at(request, 4)?,
+            unique: u64_at(request, 8)?,
+            thread: u32_at(request, 32)?,
+        })
+    }
+
+    /// Whether the kernel waits for an answer.
+    pub fn wants_answer(&self) -> bool {
+        !matches!(self.opcode, FORGET | BATCH_FORGET | INTERRUPT)
+    }
+
+    /// Whether a request that only asks may be left unanswered without anything being half done.
+    pub fn only_asks(&self) -> bool {
+        let opcodes =
+            [LOOKUP, GETATTR, READLINK, READ, STATFS, GETXATTR, LISTXATTR, OPENDIR, READDIR, READDIRPLUS];
+        opcodes.contains(&self.opcode)
+    }
+}
+
+/// The request that an `INTERRUPT` is about.
+pub fn interrupted(request: &[u8]) -> Option<u64> {
+    u64_at(request, IN_HEADER)
+}
+
+/// The request that an answer is for; 0 for what nobody asked for.
+pub fn answered(answer: &[u8]) -> Option<u64> {
+    u64_at(answer, 8)
+}
+
+/// The header of an answer with `length` bytes behind it. `error` is 0, or an errno with a minus.
+pub fn out_header(unique: u64, error: i32, length: usize) -> [u8; OUT_HEADER] {
+    let mut header = [0; OUT_HEADER];
+    let total = u32::try_from(OUT_HEADER + length).unwrap_or(u32::MAX);
+    header[..4].copy_from_slice(&total.to_ne_bytes());
+    header[4..8].copy_from_slice(&error.to_ne_bytes());
+    header[8..].copy_from_slice(&unique.to_ne_bytes());
+    header
+}
+
+/// Has the kernel drop `name` in the directory `parent`.
+pub fn drop_name(parent: u64, name: &str) -> Vec<u8> {
+    let mut body = parent.to_ne_bytes().to_vec();
+    body.extend(u32::try_from(name.len()).unwrap_or(u32::MAX).to_ne_bytes());
+    body.extend(0u32.to_ne_bytes());
+    body.extend(name.as_bytes());
+    body.push(0);
+    notice(NOTIFY_INVAL_ENTRY, body)
+}
+
+/// Puts `length` bytes, which follow, into the page cache of `ino` at `offset`.
+pub fn store(ino: u64, offset: u64, length: usize) -> Vec<u8> {
+    let mut body = ino.to_ne_bytes().to_vec();
+    body.extend(offset.to_ne_bytes());
+    body.extend(u32::try_from(length).unwrap_or(u32::MAX).to_ne_bytes());
+    body.extend(0u32.to_ne_bytes());
+    let mut message = notice(NOTIFY_STORE, body);
+    let total = u32::try_from(message.len() + length).unwrap_or(u32::MAX);
+    message[..4].copy_from_slice(&total.to_ne_bytes());
+    message
+}
+
+/// The last message of a session: `fuser` ends a thread that takes it.
+pub fn destroy() -> [u8; IN_HEADER] {
+    let mut message = [0; IN_HEADER];
+    message[..4].copy_from_slice(&(IN_HEADER as u32).to_ne_bytes());
+    message[4..8].copy_from_slice(&DESTROY.to_ne_bytes());
+    message
+}
+
+fn notice(code: i32, body: Vec<u8>) -> Vec<u8> {
+    let mut message = out_header(0, code, body.len()).to_vec();
+    message.extend(body);
+    message
+}
+
+/// The numbers that an answer to `opcode` tells the kernel: it counts each of them as told once more.
+pub fn told(opcode: u32, answer: &[u8]) -> Vec<u64> {
+    let body = answer.get(OUT_HEADER..).unwrap_or_default();
+    let failed = u32_at(answer, 4) != Some(0);
+    match opcode {
+        _ if failed => Vec::new(),
+        LOOKUP | SYMLINK | MKNOD | MKDIR | LINK | CREATE => {
+            u64_at(body, 0).filter(|ino| *ino != 0).into_iter().collect()
+        }
+        READDIRPLUS => told_by_listing(body),
+        _ => Vec::new(),
+    }
+}
+
+fn told_by_listing(mut body: &[u8]) -> Vec<u64> {
+    let mut told = Vec::new();
+    while let (Some(ino), Some(length)) = (u64_at(body, 0), u32_at(body, ENTRY + 16)) {
+        let from = ENTRY + DIRENT;
+        let name = body.get(from..from.saturating_add(length as usize)).unwrap_or_default();
+        // Of these two the kernel takes only the names.
+        if ino != 0 && name != b"." && name != b".." {
+            told.push(ino);
+        }
+        let end = from.saturating_add(length as usize).next_multiple_of(8);
+        body = body.get(end..).unwrap_or_default();
+    }
+    told
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
+    Some(u32::from_ne_bytes(bytes.get(at..at.checked_add(4)?)?.try_into().ok()?))
+}
+
+fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
+    Some(u64::from_ne_bytes(bytes.get(at..at.checked_add(8)?)?.try_into().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn listed(names: &[(u64, &str)]) -> Vec<u8> {
+        let mut body = Vec::new();
+        for (ino, name) in names {
+            body.extend(ino.to_ne_bytes());
+            body.resize(body.len() + ENTRY - 8 + 16, 7);
+            body.extend((name.len() as u32).to_ne_bytes());
+            body.extend([0; 4]);
+            body.extend(name.as_bytes());
+            body.resize(body.len().next_multiple_of(8), 0);
+        }
+        [out_header(5, 0, body.len()).to_vec(), body].concat()
+    }
+
+    #[test]
+    fn a_listing_tells_of_every_name_but_the_two_dots() {
+        let answer = listed(&[(1, "."), (1, ".."), (7, "a"), (8, "of 8 byt"), (0, "unknown"), (9, "b.map")]);
+        assert_eq!(told(READDIRPLUS, &answer), [7, 8, 9]);
+        assert_eq!(told(READDIR, &answer), [0u64; 0]);
+    }
+
+    #[test]
+    fn an_entry_tells_of_itself_unless_there_is_none() {
+        let entry = |ino: u64| [out_header(5, 0, ENTRY).to_vec(), ino.to_ne_bytes().to_vec()].concat();
+        assert_eq!(told(LOOKUP, &entry(7)), [7]);
+        assert_eq!(told(LOOKUP, &entry(0)), [0u64; 0]);
+        assert_eq!(told(GETATTR, &entry(7)), [0u64; 0]);
+        assert_eq!(told(LOOKUP, &out_header(5, -2, 0)), [0u64; 0]);
+    }
+
+    #[test]
+    fn headers_say_what_they_were_made_of() {
+        let answer = out_header(u64::MAX, -4, 100);
+        assert_eq!((answered(&answer), u32_at(&answer, 0)), (Some(u64::MAX), Some(116)));
+        let last = Header::of(&destroy()).expect("a whole header");
+        assert_eq!(last, Header { opcode: DESTROY, unique: 0, thread: 0 });
+        assert_eq!(store(1, 2, 1000).len(), 40);
+        assert_eq!(u32_at(&store(1, 2, 1000), 0), Some(1040));
+        assert_eq!(drop_name(1, "ab").len(), 16 + 16 + 3);
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_panic(opcode in 0u32..60, bytes in prop::collection::vec(any::<u8>(), 0..600)) {
+            let _ = (Header::of(&bytes), interrupted(&bytes), answered(&bytes));
+            let told = told(opcode, &bytes);
+            prop_assert!(told.len() <= bytes.len() / 8);
+        }
+    }
+}
