@@ -62,6 +62,8 @@ pub enum ConfigCommand {
     Check(CheckArguments),
     /// Print the effective values as TOML, secrets redacted
     Show(ShowArguments),
+    /// Print the JSON Schema of a configuration file
+    Schema,
 }
 
 const EXAMPLES: &str = "\
@@ -114,8 +116,12 @@ pub fn run(cli: &Cli) -> Exit {
         Command::Wait(arguments) => blocking(agent::wait(arguments, runtime_dir)),
         Command::Demo(arguments) => blocking(demo::demo(arguments)),
         Command::ProbeMount(arguments) => agent::probe_mount(arguments),
-        Command::Config(ConfigCommand::Check(arguments)) => ended(config::check(arguments)),
-        Command::Config(ConfigCommand::Show(arguments)) => ended(config::show(arguments)),
+        Command::Config(ConfigCommand::Check(arguments)) => blocking(config::check(arguments)),
+        Command::Config(ConfigCommand::Show(arguments)) => blocking(config::show(arguments)),
+        Command::Config(ConfigCommand::Schema) => {
+            config::schema();
+            Exit::Success
+        }
     }
 }
 

@@ -1,8 +1,8 @@
 //! Every setting of mapkeeper: its meaning, unit, default and limits.
 //!
 //! The types here are plain data that every other part reads. They are made in one way only, by
-//! [`Loaded::from_layers`] from layers (defaults, file, environment, options), so a value that exists
-//! has been checked. Nothing here touches the host beyond reading the configuration file.
+//! [`Loaded::from_layers`] from layers (defaults, file, parameters, tags, environment, flags), so a value that exists
+//! has been checked. Only `gather` asks anybody beyond the configuration file.
 //!
 //! ```text
 //!  file, environment, -o --> source: Layer --> Entries --> read --> Config
@@ -11,12 +11,15 @@
 //! ```
 
 mod check;
+mod difference;
 mod fault;
+mod gather;
 mod key;
 mod mount_options;
 pub mod quantity;
 mod read;
 mod redact;
+mod schema;
 mod show;
 mod source;
 mod value;
@@ -30,11 +33,14 @@ use std::time::Duration;
 
 use crate::error::{Advise, Exit};
 
+pub use difference::Consequence;
 pub use fault::{ConfigError, Expected, Fault, Faults, Problem, SyntaxFault};
-pub use key::{KEYS, Key, KeyPath, Step};
+pub use gather::Inputs;
+pub use key::{KEYS, Key, KeyPath, Kind, Step};
 pub use mount_options::{CredentialsChoice, KernelFlags, MountRequest, Remark};
+pub use schema::schema;
 pub use show::Origins;
-pub use source::{Entries, Layer, Origin, RESERVED_VARIABLES, variable_of};
+pub use source::{Entries, Layer, Origin, RESERVED_VARIABLES, STATE_TAG, variable_of};
 
 /// The configuration file that is read when none is named.
 pub const DEFAULT_FILE: &str = "/etc/mapkeeper/config.toml";
@@ -85,6 +91,7 @@ impl Loaded {
         let (entries, mut faults) = Entries::merged(layers);
         let outcome = read::config(&entries);
         faults.extend(outcome.faults);
+        faults.extend(gather::circular(&entries));
         faults.extend(check::faults(&entries, &outcome.claims));
         faults.sort_by_key(|fault| match &fault.origin {
             Some(Origin::File { line, .. }) => line.unwrap_or(0),
@@ -164,6 +171,8 @@ pub struct Config {
     /// AWS region of everything that does not name its own. `None`: the environment, the AWS profile
     /// or the instance metadata say it.
     pub region: Option<String>,
+    /// Where settings come from, beside file, environment and flags.
+    pub sources: Sources,
     /// Where credentials come from.
     pub credentials: Credentials,
     /// The mounts, at least one, in the order of the file. Names and paths are unique, and no path
@@ -215,11 +224,30 @@ impl Mount {
     }
 }
 
+/// Where settings come from, beside file, environment and flags.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sources {
+    /// Path of Parameter Store below which settings are looked for. `None`: nowhere.
+    pub parameters: Option<String>,
+    /// Read the tags `mapkeeper:*` of the instance, where this is one. Default true.
+    pub instance_tags: bool,
+    /// How often all sources are looked at again, give or take a tenth. Default 1 min; 1 s to 24 h.
+    pub poll: Duration,
+}
+
+impl Default for Sources {
+    fn default() -> Sources {
+        Sources { parameters: None, instance_tags: true, poll: Duration::from_secs(60) }
+    }
+}
+
 /// Where credentials come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Credentials {
     /// Name or ARN of a secret in Secrets Manager. `None`: the AWS default chain.
     pub secret: Option<String>,
+    /// ARN of a role that the default chain assumes. Never together with `secret`.
+    pub role: Option<String>,
     /// How often the secret is looked at again. Default 5 min; 1 s to 24 h.
     pub refresh: Duration,
 }

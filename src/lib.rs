@@ -14,6 +14,7 @@ pub mod credentials;
 pub mod demo;
 pub mod error;
 pub mod fs;
+pub mod instance;
 pub mod logging;
 pub mod mount;
 pub mod mountinfo;

@@ -143,3 +143,101 @@ fn wrong_usage_ends_with_64_and_help_with_0() {
         assert_eq!((output.is_empty(), errors.is_empty()), (code == 64, code == 0), "{words:?}");
     }
 }
+
+/// What a validator says of each document: `None` where it is valid.
+fn validated(schema: &serde_json::Value, documents: &[serde_json::Value]) -> Vec<Option<String>> {
+    const SCRIPT: &str = "import json, jsonschema, sys\n\
+        schema, documents = json.load(sys.stdin)\n\
+        jsonschema.Draft202012Validator.check_schema(schema)\n\
+        validator = jsonschema.Draft202012Validator(schema)\n\
+        print(json.dumps([next((e.json_path for e in validator.iter_errors(d)), None) for d in documents]))\n";
+    // The library comes with moto.
+    let make = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/moto");
+    let made = Command::new(make).output().expect("tests/support/moto runs");
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let moto = PathBuf::from(String::from_utf8(made.stdout).expect("UTF-8").trim());
+    let mut child = Command::new(moto.with_file_name("python"))
+        .args(["-c", SCRIPT])
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .expect("starts");
+    let input = serde_json::to_vec(&(schema, documents)).expect("JSON");
+    std::io::Write::write_all(&mut child.stdin.take().expect("piped"), &input).expect("read");
+    let output = child.wait_with_output().expect("ends");
+    assert!(output.status.success(), "the schema is a schema");
+    serde_json::from_slice(&output.stdout).expect("JSON")
+}
+
+fn json_of(toml: &str) -> serde_json::Value {
+    let table: toml::Table = toml.parse().expect("TOML");
+    serde_json::to_value(table).expect("JSON")
+}
+
+/// The path of every value that the schema knows, as in the table of settings.
+fn leaves(schema: &serde_json::Value, at: &str, found: &mut std::collections::BTreeSet<String>) {
+    let schema = schema.get("oneOf").map_or(schema, |both| &both[1]);
+    if let Some(properties) = schema["properties"].as_object() {
+        for (name, inner) in properties {
+            leaves(inner, &if at.is_empty() { name.clone() } else { format!("{at}.{name}") }, found);
+        }
+        if schema["additionalProperties"].is_object() {
+            found.insert(format!("{at}.*"));
+        }
+    } else if schema["items"]["properties"].is_object() {
+        leaves(&schema["items"], &format!("{at}[]"), found);
+    } else {
+        found.insert(at.to_owned());
+    }
+}
+
+#[test]
+fn the_schema_knows_every_setting_and_agrees_with_the_program() {
+    let output = mapkeeper(&["config", "schema"], &[]);
+    let schema: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let mut found = std::collections::BTreeSet::new();
+    leaves(&schema, "", &mut found);
+    let known = mapkeeper::config::KEYS.iter().map(|key| key.path.to_owned());
+    assert_eq!(found, known.collect());
+
+    let document = include_str!("../docs/configuration.md");
+    let example =
+        document.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).expect("an example");
+    let mount = "[[mount]]\nsource = \"s3://maps\"\npath = \"/srv/maps\"\n";
+    let right = [
+        example.to_owned(),
+        mount.to_owned(),
+        format!("{mount}[[container]]\nname = \"a1\"\n[[container]]\nname = \"b1\"\n"),
+    ];
+    let wrong = [
+        ("mount[0].freshness", format!("{mount}freshness = 5\n")),
+        ("mount[0].freshness", format!("{mount}freshness = \"5\"\n")),
+        ("mount[0].file_mode", format!("{mount}file_mode = 644\n")),
+        ("mount[0].memory", format!("{mount}memory = \"64 megs\"\n")),
+        ("mount[0].read_only", format!("{mount}read_only = \"yes\"\n")),
+        ("mount[0].uid", format!("{mount}uid = -1\n")),
+        ("mount[0]", format!("{mount}freshnes = \"5s\"\n")),
+        ("container", format!("{mount}[container]\nname = \"a1\"\nowner = \"docker\"\n")),
+        ("container", format!("{mount}[container]\nname = \"a1\"\nports = \"8080:80\"\n")),
+        ("", format!("{mount}[credential]\nsecret = \"maps\"\n")),
+    ];
+    let texts: Vec<&str> =
+        right.iter().map(String::as_str).chain(wrong.iter().map(|(_, text)| text.as_str())).collect();
+    let documents: Vec<_> = texts.iter().map(|text| json_of(text)).collect();
+    let said = validated(&schema, &documents);
+    for (number, (text, said)) in texts.iter().zip(&said).enumerate() {
+        // Nobody is asked for parameters here.
+        let place = Place::with(&text.replace("parameters = \"/maps/prod\"", ""));
+        let file = place.file();
+        let check = mapkeeper(&["config", "check", "--config", file.to_str().expect("UTF-8")], &[]);
+        assert_eq!(check.status.success(), said.is_none(), "{text}\n{said:?}");
+        match number.checked_sub(right.len()) {
+            None => assert_eq!(*said, None, "{text}"),
+            Some(number) => {
+                let path = wrong[number].0;
+                let expected = if path.is_empty() { "$".to_owned() } else { format!("$.{path}") };
+                assert_eq!(said.as_deref(), Some(expected.as_str()), "{text}");
+            }
+        }
+    }
+}

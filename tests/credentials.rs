@@ -3,10 +3,11 @@
 //! What is asked, and with which keys, is decided by the environment of a process. So every test starts
 //! moto and then itself again, with the environment that it is about, and tells its story there.
 
-use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::sync::mpsc;
+#[path = "support/aws.rs"]
+mod support;
+
+use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use aws_credential_types::provider::ProvideCredentials;
@@ -16,60 +17,9 @@ use mapkeeper::aws;
 use mapkeeper::credentials::{CredentialsError, Holder};
 use mapkeeper::error::Chain;
 
-/// Longest wait for anything in these tests.
-const LIMIT: Duration = Duration::from_secs(60);
+use support::{LIMIT, Moto, moto_program};
 
 const REFRESH: Duration = Duration::from_secs(1);
-
-/// A moto server; it ends with this value.
-struct Moto {
-    process: Child,
-    /// Its address without scheme: `127.0.0.1:40123`.
-    address: String,
-}
-
-impl Moto {
-    fn start(arguments: &[&str]) -> Moto {
-        let mut process = Command::new(moto_program())
-            .args(["-H", "127.0.0.1", "-p", "0"])
-            .args(arguments)
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("moto starts");
-        let lines = BufReader::new(process.stderr.take().expect("piped above")).lines();
-        let (sender, receiver) = mpsc::channel();
-        std::thread::spawn(move || {
-            for line in lines.map_while(Result::ok) {
-                if let Some((_, address)) = line.split_once("Running on ") {
-                    let address = address.trim().rsplit('/').next().unwrap_or_default().to_owned();
-                    // The test may be over already; then nobody waits for the address.
-                    let _over = sender.send(address);
-                }
-            }
-        });
-        let address = receiver.recv_timeout(LIMIT).expect("moto says where it listens");
-        Moto { process, address }
-    }
-
-    fn url(&self) -> String {
-        format!("http://{}", self.address)
-    }
-}
-
-impl Drop for Moto {
-    fn drop(&mut self) {
-        self.process.kill().expect("our own child can be killed");
-        self.process.wait().expect("our own child can be waited for");
-    }
-}
-
-fn moto_program() -> PathBuf {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/moto");
-    let output = Command::new(&script).stderr(Stdio::inherit()).output().expect("tests/support/moto runs");
-    assert!(output.status.success(), "{} makes moto available", script.display());
-    PathBuf::from(String::from_utf8(output.stdout).expect("UTF-8").trim())
-}
 
 const TOLD: &str = "TELLS_CREDENTIALS";
 

@@ -4,6 +4,7 @@
 //!   main -> cli -> demo -> agent -> agent/plan -> agent/state      (pure: no IO, clock, log, random)
 //!                              \-> agent/live -> probe, mount -> fs -> fs/store
 //!                                            \-> container, credentials
+//!   config/source -> instance -> aws
 //!   config, error, systemd, logging, mountinfo: used by all, use nothing above themselves
 //! ```
 //!
@@ -26,8 +27,9 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("container", &["config", "error", "mountinfo"]),
     ("probe", &["config", "error"]),
     ("credentials", &["aws", "error"]),
+    ("instance", &["aws", "error"]),
     ("fs", &["mountinfo"]),
-    ("config", &["error"]),
+    ("config", &["aws", "error", "instance"]),
     ("logging", &[]),
     ("systemd", &["error"]),
     ("s3_server", &["error"]),
@@ -65,6 +67,8 @@ const OUTSIDE: &[(&str, &[&str])] = &[
     ("fuser", &["src/fs/fuse.rs", "src/fs/session.rs"]),
     ("bollard", &["src/container.rs", "src/container/error.rs", "src/container/specification.rs"]),
     ("aws_sdk_s3", &["src/fs/store/s3.rs"]),
+    ("aws_sdk_ssm", &["src/config/source/parameters.rs"]),
+    ("aws_sdk_ec2", &["src/instance/ec2.rs"]),
     ("aws_sdk_secretsmanager", &["src/credentials.rs", "src/aws.rs"]),
     ("s3s", &["src/s3_server.rs", "src/s3_server/"]),
     ("sd_notify", &["src/systemd.rs"]),

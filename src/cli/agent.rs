@@ -63,7 +63,7 @@ impl Advise for RunError {
 ///
 /// What keeps it from starting; once it runs, nothing.
 pub(super) async fn run(arguments: &RunArguments, runtime_dir: &Path) -> Result<(), RunError> {
-    let Loaded { config, warnings, .. } = Loaded::read(&arguments.file.file(), std::env::vars_os())?;
+    let Loaded { config, warnings, .. } = Loaded::gather(&arguments.file.inputs()).await?;
     let notices = config.notices().into_iter().map(|notice| notice.to_string());
     for warning in warnings.iter().map(ToString::to_string).chain(notices) {
         tracing::warn!("{warning}");

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser};
 
-use crate::config::{ConfigFile, quantity};
+use crate::config::{ConfigFile, Inputs, quantity};
 use crate::mountinfo::Device;
 
 /// What every command takes.
@@ -32,12 +32,20 @@ pub struct FileArguments {
     /// Configuration file [default: /etc/mapkeeper/config.toml]
     #[arg(long, value_name = "FILE", env = "MAPKEEPER_CONFIG")]
     pub config: Option<PathBuf>,
+    /// One setting, above all others: mount[0].freshness=5s; may be given more than once
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
 }
 
 impl FileArguments {
     /// The file to read.
     pub fn file(&self) -> ConfigFile {
         self.config.clone().map_or(ConfigFile::Standard, ConfigFile::Named)
+    }
+
+    /// Everything that the configuration of this command is made from.
+    pub fn inputs(&self) -> Inputs {
+        Inputs { file: self.file(), environment: std::env::vars_os().collect(), flags: self.set.clone() }
     }
 }
 
@@ -128,7 +136,7 @@ pub struct CheckArguments {
 pub struct ShowArguments {
     #[command(flatten)]
     pub file: FileArguments,
-    /// Say behind each value where it comes from: default, file and line, environment
+    /// Say behind each value where it comes from: default, file and line, parameter, tag, environment, --set
     #[arg(long)]
     pub origin: bool,
 }

@@ -1,17 +1,17 @@
-//! `mapkeeper config check` and `mapkeeper config show`.
+//! `mapkeeper config check`, `mapkeeper config show` and `mapkeeper config schema`.
 
 use std::io::{self, Write};
 
 use super::arguments::{CheckArguments, ShowArguments};
-use crate::config::{ConfigError, Loaded, Origins};
+use crate::config::{self, ConfigError, Loaded, Origins};
 
 /// Says whether the configuration is valid: one line for a person, warnings on standard error.
 ///
 /// # Errors
 ///
 /// Every fault of the configuration at once.
-pub(super) fn check(arguments: &CheckArguments) -> Result<(), ConfigError> {
-    let loaded = Loaded::read(&arguments.file.file(), std::env::vars_os())?;
+pub(super) async fn check(arguments: &CheckArguments) -> Result<(), ConfigError> {
+    let loaded = Loaded::gather(&arguments.file.inputs()).await?;
     warn(&loaded);
     let (mounts, containers) = (loaded.config.mounts.len(), loaded.config.containers.len());
     print(&format!(
@@ -27,11 +27,19 @@ pub(super) fn check(arguments: &CheckArguments) -> Result<(), ConfigError> {
 /// # Errors
 ///
 /// Every fault of the configuration at once.
-pub(super) fn show(arguments: &ShowArguments) -> Result<(), ConfigError> {
-    let loaded = Loaded::read(&arguments.file.file(), std::env::vars_os())?;
+pub(super) async fn show(arguments: &ShowArguments) -> Result<(), ConfigError> {
+    let loaded = Loaded::gather(&arguments.file.inputs()).await?;
+    for warning in &loaded.warnings {
+        eprintln!("warning: {warning}");
+    }
     let origins = if arguments.origin { Origins::Shown } else { Origins::Hidden };
     print(&loaded.show(origins));
     Ok(())
+}
+
+/// Prints the JSON Schema of a configuration file.
+pub(super) fn schema() {
+    print(&format!("{:#}\n", config::schema()));
 }
 
 fn warn(loaded: &Loaded) {

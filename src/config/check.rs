@@ -127,7 +127,7 @@ fn fault_of_item(entries: &Entries, path: &KeyPath, problem: Problem) -> Fault {
         && let Some(item) = items.get(*place)
     {
         fault.origin = Some(item.origin.clone());
-        fault.found = Some(item.value.shown());
+        fault.found = Some(item.shown());
     }
     fault
 }

@@ -10,6 +10,7 @@ use std::path::PathBuf;
 
 use super::source::Origin;
 use crate::error::{Advise, Exit};
+use crate::instance::InstanceError;
 
 /// What a parser wanted to see instead of the text it was given.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -94,6 +95,14 @@ pub enum Problem {
     PortTaken { port: String, other: String },
     #[error("container path {target} is already the target of {other}")]
     TargetTaken { target: String, other: String },
+    #[error("both `secret` and `role` are given, expected at most one")]
+    SecretAndRole,
+    #[error("nothing is there in Parameter Store, the path is perhaps misspelt")]
+    NoParameters,
+    #[error(
+        "the tags of this instance cannot be read: allow ec2:DescribeTags, or offer them in the instance metadata"
+    )]
+    TagsUnread,
     #[error("both `name` and `match` are given, expected exactly one")]
     NameAndMatch,
     #[error("neither `name` nor `match` is given, expected exactly one")]
@@ -170,6 +179,14 @@ pub enum ConfigError {
     Faults(Faults),
     #[error("the mount options have {0}")]
     Options(Faults),
+    #[error("cannot read the parameters below {path:?}: {reason}")]
+    Parameters { path: String, reason: String },
+    #[error("access to the parameters below {path:?} is denied")]
+    ParametersDenied { path: String },
+    #[error("cannot read the settings in the tags of this instance")]
+    Instance { source: InstanceError },
+    #[error("cannot read the settings in the tags of this instance: {reason}")]
+    Tags { reason: String },
 }
 
 fn listed(faults: &[SyntaxFault]) -> String {
@@ -196,12 +213,28 @@ impl Advise for ConfigError {
                 "`mapkeeper config check` repeats this check and starts nothing".to_owned()
             }
             ConfigError::Options(_) => "`mapkeeper mount --help` lists the options".to_owned(),
+            ConfigError::Parameters { .. } | ConfigError::Tags { .. } => {
+                "check `region`, and that this host reaches the service: route, endpoint, proxy, clock"
+                    .to_owned()
+            }
+            ConfigError::ParametersDenied { path } => format!(
+                "allow ssm:GetParametersByPath on arn:aws:ssm:REGION:ACCOUNT:parameter{path}, and kms:Decrypt on the \
+                 key of its secure parameters"
+            ),
+            ConfigError::Instance { source } => return source.hint(),
         };
         Some(hint)
     }
 
     fn exit(&self) -> Exit {
-        Exit::Usage
+        match self {
+            // These get better by themselves, or by somebody else's hand: worth another start.
+            ConfigError::Parameters { .. } | ConfigError::Instance { .. } | ConfigError::Tags { .. } => {
+                Exit::Degraded
+            }
+            ConfigError::ParametersDenied { .. } => Exit::CredentialsRefused,
+            _ => Exit::Usage,
+        }
     }
 }
 
@@ -241,6 +274,13 @@ mod tests {
             (
                 Problem::TargetTaken { target: "/mapfiles".into(), other: "container.binds[0]".into() },
                 "container path /mapfiles is already the target of container.binds[0]",
+            ),
+            (Problem::SecretAndRole, "both `secret` and `role` are given, expected at most one"),
+            (Problem::NoParameters, "nothing is there in Parameter Store, the path is perhaps misspelt"),
+            (
+                Problem::TagsUnread,
+                "the tags of this instance cannot be read: allow ec2:DescribeTags, or offer them in the instance \
+                 metadata",
             ),
             (Problem::NameAndMatch, "both `name` and `match` are given, expected exactly one"),
             (Problem::NoSelector, "neither `name` nor `match` is given, expected exactly one"),
@@ -283,6 +323,37 @@ mod tests {
         assert_eq!(argument.to_string(), "SOURCE \"x\": expected a user number");
         let two = Faults(vec![whole, option]).to_string();
         assert_eq!(two, "2 faults\n  not UTF-8 text\n  -o uid=x: expected a user number");
+    }
+
+    #[test]
+    fn a_source_that_cannot_be_read_is_worth_another_start() {
+        let cases = [
+            (
+                ConfigError::Parameters { path: "/maps".into(), reason: "no route".into() },
+                "cannot read the parameters below \"/maps\": no route",
+                Exit::Degraded,
+            ),
+            (
+                ConfigError::ParametersDenied { path: "/maps".into() },
+                "access to the parameters below \"/maps\" is denied",
+                Exit::CredentialsRefused,
+            ),
+            (
+                ConfigError::Instance { source: InstanceError::NotEc2 },
+                "cannot read the settings in the tags of this instance",
+                Exit::Degraded,
+            ),
+            (
+                ConfigError::Tags { reason: "no route".into() },
+                "cannot read the settings in the tags of this instance: no route",
+                Exit::Degraded,
+            ),
+        ];
+        for (error, text, exit) in cases {
+            assert_eq!(error.to_string(), text);
+            assert_eq!(error.exit(), exit);
+            assert!(error.hint().is_some());
+        }
     }
 
     #[test]

@@ -11,52 +11,82 @@ use std::fmt;
 pub struct Key {
     /// Its path: `[]` stands for a place in a list of tables, `*` for a name that the user chooses.
     pub path: &'static str,
+    /// How its value is written.
+    pub kind: Kind,
     /// What its value has to be, as the end of a sentence that starts with "expected".
     pub expects: &'static str,
     /// The value it has when nobody sets it, in the text form of an environment variable.
     pub default: Option<&'static str>,
 }
 
-const fn key(path: &'static str, expects: &'static str, default: Option<&'static str>) -> Key {
-    Key { path, expects, default }
+/// How a value is written in TOML.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    Text,
+    /// A text that is one of these.
+    Choice(&'static [&'static str]),
+    Boolean,
+    /// A whole number from 0 to 4294967294.
+    Number,
+    /// A whole number with a unit of time.
+    Duration,
+    /// A whole number with a unit of bytes, or `"0"`.
+    Size,
+    /// Three or four octal digits.
+    Mode,
+    /// A list of texts.
+    Texts,
+}
+
+const fn key(path: &'static str, kind: Kind, expects: &'static str, default: Option<&'static str>) -> Key {
+    Key { path, kind, expects, default }
 }
 
 /// Every setting there is, in the order in which they are documented and shown.
 pub const KEYS: &[Key] = &[
-    key("region", r#"an AWS region such as "us-east-1""#, None),
-    key("credentials.secret", "the name or ARN of a secret in Secrets Manager", None),
-    key("credentials.refresh", r#"a duration such as "5m""#, Some("5m")),
-    key("mount[].name", r#"letters, digits, ".", "_" and "-", at most 64"#, None),
-    key("mount[].source", r#"a source such as "s3://bucket/prefix""#, None),
-    key("mount[].path", r#"an absolute path such as "/srv/mapkeeper/mapfiles""#, None),
-    key("mount[].read_only", "true or false", Some("true")),
-    key("mount[].freshness", r#"a duration such as "1s""#, Some("1s")),
-    key("mount[].uid", "a user number from 0 to 4294967294", Some("0")),
-    key("mount[].gid", "a group number from 0 to 4294967294", Some("0")),
-    key("mount[].file_mode", r#"an octal mode in quotes such as "0644""#, Some("0644")),
-    key("mount[].dir_mode", r#"an octal mode in quotes such as "0755""#, Some("0755")),
-    key("mount[].memory", r#"a size such as "128MiB""#, Some("128MiB")),
-    key("mount[].disk_cache", r#"a size such as "10GiB", or "0" for none"#, Some("0")),
-    key("mount[].max_stale", r#"a duration such as "1h", or "0s" for never"#, Some("1h")),
-    key("mount[].endpoint_url", r#"a base URL such as "http://127.0.0.1:9000""#, None),
-    key("mount[].path_style", "true or false", None),
-    key("mount[].region", r#"an AWS region such as "us-east-1""#, None),
-    key("mount[].profile", "the name of a profile in the AWS configuration files", None),
-    key("container[].owner", r#""ecs" or "mapkeeper""#, Some("ecs")),
-    key("container[].name", "the name of a container", None),
-    key("container[].match.label", r#"a label such as "role" or "role=mapserver""#, None),
-    key("container[].match.image", r#"an image such as "mapserver:8""#, None),
-    key("container[].image", r#"an image such as "mapserver:8""#, None),
-    key("container[].ports", r#"a list of ports such as ["8080:80"]"#, None),
-    key("container[].binds", r#"a list of binds such as ["/src:/dst:ro"]"#, None),
-    key("container[].environment.*", "a string", None),
-    key("container[].probe.url", r#"an http:// URL such as "http://127.0.0.1:8080/""#, None),
-    key("container[].probe.expect", r#""wms" or "http""#, Some("wms")),
-    key("container[].probe.interval", r#"a duration such as "10s""#, Some("10s")),
-    key("container[].probe.timeout", r#"a duration such as "5s""#, Some("5s")),
-    key("ecs.cluster", "the name of an ECS cluster", None),
-    key("ecs.attributes.*", "a string", None),
-    key("health.listen", r#"an address and port such as "127.0.0.1:8081""#, None),
+    key("region", Kind::Text, r#"an AWS region such as "us-east-1""#, None),
+    key("sources.parameters", Kind::Text, r#"a path of Parameter Store such as "/maps/prod""#, None),
+    key("sources.instance_tags", Kind::Boolean, "true or false", Some("true")),
+    key("sources.poll", Kind::Duration, r#"a duration such as "1m""#, Some("1m")),
+    key("credentials.secret", Kind::Text, "the name or ARN of a secret in Secrets Manager", None),
+    key(
+        "credentials.role",
+        Kind::Text,
+        r#"the ARN of a role such as "arn:aws:iam::123456789012:role/maps""#,
+        None,
+    ),
+    key("credentials.refresh", Kind::Duration, r#"a duration such as "5m""#, Some("5m")),
+    key("mount[].name", Kind::Text, r#"letters, digits, ".", "_" and "-", at most 64"#, None),
+    key("mount[].source", Kind::Text, r#"a source such as "s3://bucket/prefix""#, None),
+    key("mount[].path", Kind::Text, r#"an absolute path such as "/srv/mapkeeper/mapfiles""#, None),
+    key("mount[].read_only", Kind::Boolean, "true or false", Some("true")),
+    key("mount[].freshness", Kind::Duration, r#"a duration such as "1s""#, Some("1s")),
+    key("mount[].uid", Kind::Number, "a user number from 0 to 4294967294", Some("0")),
+    key("mount[].gid", Kind::Number, "a group number from 0 to 4294967294", Some("0")),
+    key("mount[].file_mode", Kind::Mode, r#"an octal mode in quotes such as "0644""#, Some("0644")),
+    key("mount[].dir_mode", Kind::Mode, r#"an octal mode in quotes such as "0755""#, Some("0755")),
+    key("mount[].memory", Kind::Size, r#"a size such as "128MiB""#, Some("128MiB")),
+    key("mount[].disk_cache", Kind::Size, r#"a size such as "10GiB", or "0" for none"#, Some("0")),
+    key("mount[].max_stale", Kind::Duration, r#"a duration such as "1h", or "0s" for never"#, Some("1h")),
+    key("mount[].endpoint_url", Kind::Text, r#"a base URL such as "http://127.0.0.1:9000""#, None),
+    key("mount[].path_style", Kind::Boolean, "true or false", None),
+    key("mount[].region", Kind::Text, r#"an AWS region such as "us-east-1""#, None),
+    key("mount[].profile", Kind::Text, "the name of a profile in the AWS configuration files", None),
+    key("container[].owner", Kind::Choice(&["ecs", "mapkeeper"]), r#""ecs" or "mapkeeper""#, Some("ecs")),
+    key("container[].name", Kind::Text, "the name of a container", None),
+    key("container[].match.label", Kind::Text, r#"a label such as "role" or "role=mapserver""#, None),
+    key("container[].match.image", Kind::Text, r#"an image such as "mapserver:8""#, None),
+    key("container[].image", Kind::Text, r#"an image such as "mapserver:8""#, None),
+    key("container[].ports", Kind::Texts, r#"a list of ports such as ["8080:80"]"#, None),
+    key("container[].binds", Kind::Texts, r#"a list of binds such as ["/src:/dst:ro"]"#, None),
+    key("container[].environment.*", Kind::Text, "a string", None),
+    key("container[].probe.url", Kind::Text, r#"an http:// URL such as "http://127.0.0.1:8080/""#, None),
+    key("container[].probe.expect", Kind::Choice(&["wms", "http"]), r#""wms" or "http""#, Some("wms")),
+    key("container[].probe.interval", Kind::Duration, r#"a duration such as "10s""#, Some("10s")),
+    key("container[].probe.timeout", Kind::Duration, r#"a duration such as "5s""#, Some("5s")),
+    key("ecs.cluster", Kind::Text, "the name of an ECS cluster", None),
+    key("ecs.attributes.*", Kind::Text, "a string", None),
+    key("health.listen", Kind::Text, r#"an address and port such as "127.0.0.1:8081""#, None),
 ];
 
 /// One step of a path.

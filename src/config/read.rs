@@ -14,7 +14,9 @@ use super::key::{Key, KeyPath};
 use super::quantity::{self, show_duration, show_size};
 use super::redact::{self, REDACTED};
 use super::source::{Entries, Entry, Value};
-use super::{Config, Container, Credentials, Ecs, Expect, Health, Mount, Owner, Probe, Selector, value};
+use super::{
+    Config, Container, Credentials, Ecs, Expect, Health, Mount, Owner, Probe, Selector, Sources, value,
+};
 
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3_600);
@@ -34,6 +36,7 @@ pub(super) fn config(entries: &Entries) -> Outcome {
     let mut reader = Reader { entries, faults: Vec::new(), claims: Claims::default() };
     let top = KeyPath::default();
     let region = reader.optional(&top.with("region"), text(value::region));
+    let sources = reader.sources(&top.with("sources"));
     let credentials = reader.credentials(&top.with("credentials"));
     let mounts = reader.each("mount", Reader::mount);
     let containers = reader.each("container", Reader::container);
@@ -42,6 +45,7 @@ pub(super) fn config(entries: &Entries) -> Outcome {
     let config = || {
         Some(Config {
             region: region?,
+            sources: sources?,
             credentials: credentials?,
             mounts: mounts?,
             containers: containers?,
@@ -65,8 +69,20 @@ impl Reader<'_> {
     fn credentials(&mut self, at: &KeyPath) -> Option<Credentials> {
         self.must_be_table(at);
         let secret = self.optional(&at.with("secret"), text(value::secret_name));
+        let role = self.optional(&at.with("role"), text(value::role));
         let refresh = self.setting(&at.with("refresh"), duration(SECOND, DAY));
-        Some(Credentials { secret: secret?, refresh: refresh? })
+        if matches!((&secret, &role), (Some(Some(_)), Some(Some(_)))) {
+            self.fault(&at.with("role"), Problem::SecretAndRole);
+        }
+        Some(Credentials { secret: secret?, role: role?, refresh: refresh? })
+    }
+
+    fn sources(&mut self, at: &KeyPath) -> Option<Sources> {
+        self.must_be_table(at);
+        let parameters = self.optional(&at.with("parameters"), text(value::parameter_path));
+        let instance_tags = self.setting(&at.with("instance_tags"), boolean);
+        let poll = self.setting(&at.with("poll"), duration(SECOND, DAY));
+        Some(Sources { parameters: parameters?, instance_tags: instance_tags?, poll: poll? })
     }
 
     fn mount(&mut self, at: &KeyPath) -> Option<Mount> {
@@ -260,7 +276,7 @@ impl Reader<'_> {
                 Err(expected) => self.faults.push(Fault {
                     origin: Some(item.origin.clone()),
                     key: self.entries.written(&path.at(place)),
-                    found: Some(item.value.shown()),
+                    found: Some(item.shown()),
                     problem: expected.into(),
                 }),
             }
@@ -363,7 +379,7 @@ pub(super) fn fault(entries: &Entries, path: &KeyPath, problem: Problem) -> Faul
 fn shown(path: &KeyPath, entry: &Entry) -> String {
     let name = path.to_string();
     let may_hold_one = ["environment.", "attributes.", "secret"].iter().any(|part| name.contains(part));
-    if may_hold_one && redact::names_a_secret(&name) { REDACTED.to_owned() } else { entry.value.shown() }
+    if may_hold_one && redact::names_a_secret(&name) { REDACTED.to_owned() } else { entry.shown() }
 }
 
 fn key(path: &KeyPath) -> &'static Key {

@@ -25,8 +25,13 @@ const COMMENT_COLUMN: usize = 48;
 pub(super) fn toml(config: &Config, entries: &Entries, origins: Origins) -> String {
     let mut page = Page { entries, origins, text: String::new(), at: KeyPath::default() };
     page.optional("region", config.region.as_deref());
+    page.table("[sources]", KeyPath::default().with("sources"));
+    page.optional("parameters", config.sources.parameters.as_deref());
+    page.line("instance_tags", &config.sources.instance_tags.to_string());
+    page.string("poll", &show_duration(config.sources.poll));
     page.table("[credentials]", KeyPath::default().with("credentials"));
     page.optional("secret", config.credentials.secret.as_deref());
+    page.optional("role", config.credentials.role.as_deref());
     page.string("refresh", &show_duration(config.credentials.refresh));
     for (place, mount) in config.mounts.iter().enumerate() {
         page.table("[[mount]]", KeyPath::default().with("mount").at(place));
@@ -141,6 +146,8 @@ impl Page<'_> {
     }
 
     fn line(&mut self, name: &str, value: &str) {
+        let secure = self.entries.origin(&self.at.with(name)).is_secure();
+        let value = if secure { &quoted(REDACTED) } else { value };
         let line = format!("{} = {value}", quoted_key(name));
         let written = match self.origins {
             Origins::Hidden => writeln!(self.text, "{line}"),

@@ -1,9 +1,9 @@
 //! Where settings come from: layers of values, each of which knows its origin.
 //!
 //! ```text
-//!   defaults  <  file  <  environment  <  options of the command line        later wins
-//!  (config::key)   |            |                    |
-//!                  +-- Layer ---+--------------------+--> Entries --> config::read
+//!   defaults  <  file  <  parameters  <  tags  <  environment  <  flags, options        later wins
+//!  (config::key)   |          |           |            |               |
+//!                  +-- Layer -+-----------+------------+---------------+--> Entries --> config::read
 //! ```
 //!
 //! A layer is flat: a map from the path of a setting to its value and origin. One more kind of layer is
@@ -12,6 +12,10 @@
 
 mod environment;
 mod file;
+mod flags;
+mod parameters;
+mod tags;
+mod words;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
@@ -20,7 +24,9 @@ use std::path::{Path, PathBuf};
 
 use super::fault::{ConfigError, Fault, Problem};
 use super::key::{Key, KeyPath, Known, Step, quoted};
-use super::redact;
+use super::redact::{self, REDACTED};
+
+pub use tags::STATE_TAG;
 
 /// Where a value was written.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,8 +35,14 @@ pub enum Origin {
     Default,
     /// In a file, on this line, counted from 1.
     File { path: PathBuf, line: Option<usize> },
+    /// In a parameter of Parameter Store; what was encrypted there is never shown.
+    Parameter { name: String, secure: bool },
+    /// In a tag of the instance.
+    Tag { name: String },
     /// In an environment variable of mapkeeper.
     Environment { variable: String },
+    /// In `--set`, by the name given there.
+    Flag { name: String },
     /// In `-o`: the option as it was written, without secrets.
     Option { text: String },
     /// In an argument of the command line, by its name in the usage.
@@ -43,6 +55,10 @@ impl fmt::Display for Origin {
             Origin::Default => out.write_str("default"),
             Origin::File { path, line: Some(line) } => write!(out, "{}:{line}", path.display()),
             Origin::File { path, line: None } => write!(out, "{}", path.display()),
+            Origin::Parameter { name, secure: false } => write!(out, "parameter {name}"),
+            Origin::Parameter { name, secure: true } => write!(out, "secure parameter {name}"),
+            Origin::Tag { name } => write!(out, "tag {name}"),
+            Origin::Flag { name } => write!(out, "--set {name}"),
             Origin::Environment { variable } => write!(out, "environment {variable}"),
             Origin::Option { text } => write!(out, "-o {text}"),
             Origin::Argument { name } => out.write_str(name),
@@ -75,6 +91,20 @@ pub struct Item {
 
 /// A value and where it was written.
 pub type Entry = Item;
+
+impl Item {
+    /// The value as a message may show it: nothing of what was encrypted where it came from.
+    pub fn shown(&self) -> String {
+        if self.origin.is_secure() { REDACTED.to_owned() } else { self.value.shown() }
+    }
+}
+
+impl Origin {
+    /// Whether the value was encrypted where it was written.
+    pub fn is_secure(&self) -> bool {
+        matches!(self, Origin::Parameter { secure: true, .. })
+    }
+}
 
 impl Value {
     /// The value as a message may show it.
@@ -134,6 +164,25 @@ impl Layer {
         environment::layer(variables)
     }
 
+    /// The settings among the tags of an instance.
+    pub fn tags(tags: &BTreeMap<String, String>) -> Layer {
+        tags::layer(tags)
+    }
+
+    /// The settings in `--set KEY=VALUE`.
+    pub fn flags(flags: &[String]) -> Layer {
+        flags::layer(flags)
+    }
+
+    /// The settings below a path of Parameter Store.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::Parameters`] and [`ConfigError::ParametersDenied`].
+    pub async fn parameters(path: &str, region: Option<&str>) -> Result<Layer, ConfigError> {
+        parameters::layer(path, region).await
+    }
+
     /// Adds a setting as text.
     pub fn set(&mut self, path: KeyPath, text: &str, origin: Origin) {
         self.insert(path, Value::Untyped(text.to_owned()), origin);
@@ -152,6 +201,15 @@ impl Layer {
     fn insert(&mut self, path: KeyPath, value: Value, origin: Origin) {
         self.entries.insert(path, Entry { value, origin });
     }
+}
+
+/// That a setting of "the" container does not say which of several.
+fn unplaced_fault(path: &KeyPath, origin: Origin) -> Fault {
+    let problem = match origin {
+        Origin::Environment { .. } => Problem::UnknownVariable { suggestion: environment::variable(path) },
+        _ => Problem::UnknownKey { suggestion: Some(path.to_string()) },
+    };
+    Fault { problem, key: String::new(), found: None, origin: Some(origin) }
 }
 
 /// All layers on top of each other.
@@ -173,12 +231,7 @@ impl Entries {
         entries.check_names(&mut faults);
         entries.check_places(&mut faults);
         if entries.places("container").len() > 1 {
-            faults.extend(unplaced.into_iter().map(|(path, origin)| Fault {
-                problem: Problem::UnknownVariable { suggestion: environment::variable(&path) },
-                key: String::new(),
-                found: None,
-                origin: Some(origin),
-            }));
+            faults.extend(unplaced.into_iter().map(|(path, origin)| unplaced_fault(&path, origin)));
         }
         (entries, faults)
     }

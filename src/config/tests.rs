@@ -13,6 +13,11 @@ const LEAST: &str = "[[mount]]\nsource = \"s3://maps\"\npath = \"/srv/maps\"\n";
 const FULL: &str = r#"
 region = "us-east-1"
 
+[sources]
+parameters = "/maps/prod"
+instance_tags = true
+poll = "1m"
+
 [credentials]
 secret = "mapserver/s3"
 refresh = "5m"
@@ -84,7 +89,12 @@ fn map(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
 fn the_full_example_means_what_is_documented() {
     let expected = Config {
         region: Some("us-east-1".into()),
-        credentials: Credentials { secret: Some("mapserver/s3".into()), refresh: Duration::from_secs(300) },
+        sources: Sources { parameters: Some("/maps/prod".into()), ..Sources::default() },
+        credentials: Credentials {
+            secret: Some("mapserver/s3".into()),
+            role: None,
+            refresh: Duration::from_secs(300),
+        },
         mounts: vec![Mount {
             name: "mapfiles".into(),
             source: Source::S3 { bucket: "mapserver-bucket".into(), prefix: "maps/".into() },

@@ -117,6 +117,44 @@ pub fn absolute_path(text: &str) -> Result<PathBuf, Expected> {
     Ok(PathBuf::from(trimmed))
 }
 
+/// Reads a path of Parameter Store: `/maps/prod`; a slash at its end is dropped.
+///
+/// # Errors
+///
+/// A path that Parameter Store would refuse.
+pub fn parameter_path(text: &str) -> Result<String, Expected> {
+    const PARAMETERS: Expected = Expected::fixed(
+        r#"a path of Parameter Store such as "/maps/prod": letters, digits, ".", "_", "-" and "/", at most 15 levels"#,
+    );
+    let trimmed = text.strip_suffix('/').unwrap_or(text);
+    let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    let parts = trimmed.strip_prefix('/').ok_or(PARAMETERS)?;
+    let good = parts.split('/').all(|part| !part.is_empty() && part.chars().all(plain));
+    if !good || trimmed.len() > 900 || parts.split('/').count() > 15 {
+        return Err(PARAMETERS);
+    }
+    Ok(trimmed.to_owned())
+}
+
+/// Reads the ARN of a role.
+///
+/// # Errors
+///
+/// Anything else.
+pub fn role(text: &str) -> Result<String, Expected> {
+    const ROLE: Expected =
+        Expected::fixed(r#"the ARN of a role such as "arn:aws:iam::123456789012:role/maps""#);
+    let fields: Vec<&str> = text.splitn(6, ':').collect();
+    let ["arn", partition, "iam", "", account, resource] = fields.as_slice() else { return Err(ROLE) };
+    let is_account = account.len() == 12 && account.bytes().all(|b| b.is_ascii_digit());
+    let name = resource.strip_prefix("role/").unwrap_or_default();
+    let plain = |c: char| c.is_ascii_alphanumeric() || "+=,.@_/-".contains(c);
+    if !partition.starts_with("aws") || !is_account || name.is_empty() || !name.chars().all(plain) {
+        return Err(ROLE);
+    }
+    Ok(text.to_owned())
+}
+
 /// The name that a mount has by default: the last part of its path, where that can be a name.
 pub fn name_of(path: &Path) -> Option<String> {
     match path.components().next_back()? {

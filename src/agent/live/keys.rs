@@ -145,7 +145,12 @@ mod tests {
     fn config() -> Config {
         Config {
             region: None,
-            credentials: crate::config::Credentials { secret: None, refresh: Duration::from_secs(300) },
+            sources: Default::default(),
+            credentials: crate::config::Credentials {
+                secret: None,
+                role: None,
+                refresh: Duration::from_secs(300),
+            },
             mounts: vec![super::super::tests::mount("maps", "/srv/maps")],
             containers: Vec::new(),
             ecs: None,

@@ -46,8 +46,16 @@ fn container(name: &str, source: &str) -> config::Container {
 }
 
 fn config(mounts: Vec<Mount>, containers: Vec<config::Container>) -> Config {
-    let credentials = config::Credentials { secret: None, refresh: Duration::from_secs(300) };
-    Config { region: None, credentials, mounts, containers, ecs: None, health: None }
+    let credentials = config::Credentials { secret: None, role: None, refresh: Duration::from_secs(300) };
+    Config {
+        region: None,
+        sources: Default::default(),
+        credentials,
+        mounts,
+        containers,
+        ecs: None,
+        health: None,
+    }
 }
 
 fn live(config: &Config, script: &str) -> Live {

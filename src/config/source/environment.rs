@@ -9,12 +9,12 @@ use std::ffi::OsString;
 
 use super::super::fault::{Fault, Problem};
 use super::super::key::{KEYS, Key, KeyPath, Part, Step, nearest};
+use super::words::Spelling;
 use super::{Layer, Origin, RESERVED_VARIABLES};
 
 const PREFIX: &str = "MAPKEEPER_";
 
-/// The largest number that a place in a list may have in a variable.
-const LAST_PLACE: usize = 999;
+const SPELLING: Spelling = Spelling { joint: "__", name: str::to_ascii_uppercase };
 
 pub(super) fn layer(variables: impl IntoIterator<Item = (OsString, OsString)>) -> Layer {
     let sorted: BTreeMap<OsString, OsString> = variables.into_iter().collect();
@@ -29,72 +29,16 @@ pub(super) fn layer(variables: impl IntoIterator<Item = (OsString, OsString)>) -
         let mut fault = |key: String, problem| {
             layer.fault(Fault { key, found: None, origin: Some(origin.clone()), problem });
         };
-        match (path_of(rest), value.to_str()) {
+        match (SPELLING.path_of(rest), value.to_str()) {
             (None, _) => {
                 let suggestion = nearest_variable(&variable);
                 fault(String::new(), Problem::UnknownVariable { suggestion });
             }
             (Some(found), None) => fault(found.path.to_string(), Problem::NotText),
-            (Some(found), Some(text)) => {
-                if found.placed == Placed::ByDefault {
-                    layer.unplaced.push((found.path.clone(), origin.clone()));
-                }
-                layer.set(found.path, text, origin);
-            }
+            (Some(found), Some(text)) => layer.set_found(found, text, origin),
         }
     }
     layer
-}
-
-/// Whether a variable says which container it means.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Placed {
-    ByNumber,
-    ByDefault,
-}
-
-struct Found {
-    path: KeyPath,
-    placed: Placed,
-}
-
-fn path_of(rest: &str) -> Option<Found> {
-    KEYS.iter().find_map(|key| matched(key, rest))
-}
-
-fn matched(key: &Key, rest: &str) -> Option<Found> {
-    let mut words = rest.split("__").peekable();
-    let mut steps = Vec::new();
-    let mut placed = Placed::ByNumber;
-    for part in key.steps() {
-        match part {
-            Part::Name(name) => {
-                words.next_if(|word| *word == name.to_ascii_uppercase())?;
-                steps.push(Step::Name(name.to_owned()));
-            }
-            Part::AnyPlace => match words.peek().and_then(|word| place(word)) {
-                Some(number) => {
-                    words.next();
-                    steps.push(Step::Place(number));
-                }
-                None if key.path.starts_with("container") => {
-                    placed = Placed::ByDefault;
-                    steps.push(Step::Place(0));
-                }
-                None => return None,
-            },
-            Part::AnyName => {
-                let name = words.by_ref().collect::<Vec<_>>().join("__");
-                steps.push(Step::Name(Some(name).filter(|name| !name.is_empty())?));
-            }
-        }
-    }
-    words.next().is_none().then_some(Found { path: KeyPath(steps), placed })
-}
-
-fn place(word: &str) -> Option<usize> {
-    let number: usize = word.parse().ok().filter(|number| *number <= LAST_PLACE)?;
-    (number.to_string() == word).then_some(number)
 }
 
 /// The variable of the setting at `path`.
@@ -112,7 +56,7 @@ pub(super) fn variable(path: &KeyPath) -> Option<String> {
     let upper = words.join("__");
     [&upper, &upper.to_ascii_uppercase()]
         .into_iter()
-        .find(|text| path_of(text).is_some_and(|found| found.path == *path))
+        .find(|text| SPELLING.path_of(text).is_some_and(|found| found.path == *path))
         .map(|text| format!("{PREFIX}{text}"))
 }
 

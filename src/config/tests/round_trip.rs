@@ -39,7 +39,7 @@ prop_compose! {
             binds: vec![], environment: variables, probe: Some(probe),
         };
         Config {
-            region: None, credentials: Credentials { secret: None, refresh: Duration::from_secs(60) },
+            region: None, sources: Sources::default(), credentials: Credentials { secret: None, role: None, refresh: Duration::from_secs(60) },
             mounts: vec![mount], containers: vec![container; usize::from(numbers.0 % 2 == 0)], ecs: None, health: None,
         }
     }

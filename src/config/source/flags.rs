@@ -1,0 +1,24 @@
+//! Settings from the command line: `--set mount[0].freshness=5s`, or with dots only, `mount.0.freshness=5s`.
+
+use super::super::fault::{Expected, Fault};
+use super::words::plain;
+use super::{Layer, Origin};
+
+pub(super) fn layer(flags: &[String]) -> Layer {
+    let mut layer = Layer::default();
+    for flag in flags {
+        let Some((name, value)) = flag.split_once('=') else {
+            layer.fault(Fault {
+                origin: Some(Origin::Flag { name: flag.clone() }),
+                key: String::new(),
+                found: None,
+                problem: Expected::fixed("KEY=VALUE such as mount[0].freshness=5s").into(),
+            });
+            continue;
+        };
+        let dotted = name.trim().replace('[', ".").replace(']', "");
+        let found = plain(".").path_or_fault(&dotted);
+        layer.set_found(found, value.trim(), Origin::Flag { name: name.trim().to_owned() });
+    }
+    layer
+}
