@@ -55,6 +55,8 @@ StartLimitIntervalSec=0
 [Service]
 Type=notify
 ExecStart=/usr/bin/mapkeeper run
+ExecReload=/usr/bin/mapkeeper config check
+ExecReload=/bin/kill -HUP $MAINPID
 RuntimeDirectory=mapkeeper
 WatchdogSec=60s
 Restart=always

@@ -29,6 +29,7 @@ pub mod plan;
 pub mod state;
 pub mod status;
 
+use std::borrow::Cow;
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
@@ -87,12 +88,26 @@ pub trait Host {
     ) -> impl Future<Output = Seen<Option<Device>>>;
     fn service(&self, container: &ContainerSettings) -> impl Future<Output = Seen<ServiceSeen>>;
 
+    /// Takes over a configuration that has come since. Called between two rounds; what it leaves undone, the next
+    /// rounds find amiss and repair.
+    fn adopt(&self) -> impl Future<Output = Option<Adoption>> {
+        std::future::ready(None)
+    }
     /// Carries out one action, completely or not at all as far as that is possible.
     fn apply(&self, action: &Action) -> impl Future<Output = Result<(), Failure>>;
     /// Waits until something happened that makes a look worthwhile. Cancel-safe.
     fn nudge(&self) -> impl Future<Output = ()>;
     /// Puts away what this run made, in order: containers of ours, then mounts.
     fn shut_down(&self) -> impl Future<Output = ()>;
+}
+
+/// What became of a configuration that came while the agent ran.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Adoption {
+    /// It is in force, with these consequences.
+    Taken { settings: Box<Settings>, consequences: Vec<String> },
+    /// The old one stays in force.
+    Refused { error: String },
 }
 
 /// Where the document goes.
@@ -126,7 +141,7 @@ pub async fn run<H: Host>(
     let wall = host.clock().1;
     let mut agent = Agent {
         host,
-        settings,
+        settings: Cow::Borrowed(settings),
         history: History::default(),
         board: Board::new(writer, wall),
         publisher,
@@ -166,7 +181,7 @@ pub fn stop_on_signals() -> std::io::Result<watch::Receiver<bool>> {
 
 struct Agent<'a, H> {
     host: &'a H,
-    settings: &'a Settings,
+    settings: Cow<'a, Settings>,
     history: History,
     board: Board,
     publisher: Publisher,
@@ -179,16 +194,17 @@ impl<H: Host> Agent<'_, H> {
     async fn until_stopped(&mut self) {
         let mut stop = self.stop.clone();
         loop {
+            self.adopt().await;
             // Cancel-safe: an observation changes nothing and may be dropped; `stopped` only waits.
             let seen = tokio::select! {
                 biased;
                 () = stopped(&mut stop) => return,
-                seen = observe(self.host, self.settings) => seen,
+                seen = observe(self.host, &self.settings) => seen,
             };
             let now = self.now();
-            let judgement = plan::judge(&seen, self.settings);
-            self.history.note(&seen, &judgement, now, self.settings);
-            let decision = plan::plan(&seen, &self.history, now, self.settings);
+            let judgement = plan::judge(&seen, &self.settings);
+            self.history.note(&seen, &judgement, now, &self.settings);
+            let decision = plan::plan(&seen, &self.history, now, &self.settings);
             tracing::debug!(health = ?decision.health, reason = decision.reason, action = ?decision.action, "round");
             self.board.decided(&decision, self.clock());
             self.publish(decision.next_look);
@@ -202,6 +218,16 @@ impl<H: Host> Agent<'_, H> {
             if !self.pause(pause, &mut stop).await {
                 return;
             }
+        }
+    }
+
+    async fn adopt(&mut self) {
+        let adopted = self.host.adopt().await;
+        if let Some(adoption) = &adopted {
+            self.board.configured(adoption, self.clock());
+        }
+        if let Some(Adoption::Taken { settings, .. }) = adopted {
+            self.settings = Cow::Owned(*settings);
         }
     }
 

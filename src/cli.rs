@@ -11,6 +11,7 @@ pub mod arguments;
 mod config;
 mod demo;
 mod mount;
+mod reload;
 
 use std::ffi::OsString;
 

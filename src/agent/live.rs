@@ -8,6 +8,7 @@
 
 mod keys;
 mod mounts;
+pub mod reload;
 mod services;
 mod table;
 
@@ -16,6 +17,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -24,14 +26,15 @@ use tokio::task::JoinHandle;
 
 use self::keys::Keys;
 use self::mounts::{Mounts, device};
+use self::reload::Inbox;
 use self::services::Services;
-use super::Host;
 use super::state::{
     Action, ContainerFacts, ContainerSettings, ContainerState, CredentialsSeen, Device, DockerSeen, Failure,
     MountAnswer, MountEntry, Owner, Phase, Repair, Seen, ServiceSeen, Session, Settings, Specification,
     Target, Timing,
 };
 use super::status::uptime;
+use super::{Adoption, Host};
 use crate::config::{self, Config, Refusal, Selector};
 use crate::container::{self, Engine, Facts, Found, fingerprint, follow_events, title};
 use crate::credentials::Holder;
@@ -61,11 +64,18 @@ pub struct Options {
     /// The program that children run: this binary, as `/proc/self/exe`.
     pub program: Vec<OsString>,
     pub at_stop: AtStop,
+    /// Where new configurations come from.
+    pub inbox: Option<Inbox>,
 }
 
 impl Default for Options {
     fn default() -> Options {
-        Options { credentials: None, program: vec!["/proc/self/exe".into()], at_stop: AtStop::Stop }
+        Options {
+            credentials: None,
+            program: vec!["/proc/self/exe".into()],
+            at_stop: AtStop::Stop,
+            inbox: None,
+        }
     }
 }
 
@@ -96,24 +106,26 @@ impl Advise for LiveError {
 
 /// This host.
 pub struct Live {
-    mounts: Mounts,
-    keys: Keys,
+    config: RefCell<Config>,
+    inbox: Option<Inbox>,
+    mounts: RefCell<Rc<Mounts>>,
+    keys: RefCell<Rc<Keys>>,
     probe: MountProbe,
     table: table::Watch,
     /// By the name in the settings.
-    containers: BTreeMap<String, config::Container>,
+    containers: RefCell<Rc<BTreeMap<String, config::Container>>>,
     engine: RefCell<Option<Engine>>,
     /// What Docker said of each container at the last look.
     facts: RefCell<BTreeMap<String, Facts>>,
     services: Services,
     docker_events: Arc<Notify>,
-    follower: Option<JoinHandle<()>>,
+    follower: RefCell<Option<JoinHandle<()>>>,
     at_stop: AtStop,
 }
 
 impl Drop for Live {
     fn drop(&mut self) {
-        if let Some(follower) = &self.follower {
+        if let Some(follower) = self.follower.get_mut() {
             follower.abort();
         }
     }
@@ -179,18 +191,38 @@ impl Live {
         let docker_events = Arc::new(Notify::new());
         let follower = (!config.containers.is_empty()).then(|| follow(config, &docker_events));
         Ok(Live {
-            mounts: Mounts::new(config),
-            keys: Keys::new(config, options.credentials),
+            config: RefCell::new(config.clone()),
+            inbox: options.inbox,
+            mounts: RefCell::new(Rc::new(Mounts::new(config))),
+            keys: RefCell::new(Rc::new(Keys::new(config, options.credentials))),
             probe: MountProbe::new(options.program, MOUNT_LIMIT),
             table: table::Watch::new().map_err(|source| LiveError::Watch { source })?,
-            containers: named(config).into_iter().map(|(name, wanted)| (name, wanted.clone())).collect(),
+            containers: RefCell::new(Rc::new(
+                named(config).into_iter().map(|(name, wanted)| (name, wanted.clone())).collect(),
+            )),
             engine: RefCell::new(None),
             facts: RefCell::new(BTreeMap::new()),
             services: Services::default(),
             docker_events,
-            follower,
+            follower: RefCell::new(follower),
             at_stop: options.at_stop,
         })
+    }
+
+    fn mounts(&self) -> Rc<Mounts> {
+        self.mounts.borrow().clone()
+    }
+
+    fn wanted(&self, container: &str) -> Option<config::Container> {
+        self.containers.borrow().get(container).cloned()
+    }
+
+    /// Follows Docker's events for the containers of another configuration.
+    fn follow_anew(&self, config: &Config) {
+        let follower = (!config.containers.is_empty()).then(|| follow(config, &self.docker_events));
+        if let Some(old) = self.follower.replace(follower) {
+            old.abort();
+        }
     }
 
     /// A connection to Docker, made once and made again after it was lost.
@@ -204,11 +236,12 @@ impl Live {
     }
 
     async fn act_on_container(&self, name: &str, action: &Action) -> Result<(), Failure> {
-        let Some(wanted) = self.containers.get(name) else {
+        let Some(wanted) = &self.wanted(name) else {
             return Err(plain_failure(format!("no container is called {name:?}")));
         };
         let engine = self.engine().await.map_err(|error| failure(&error))?;
-        let gone = action.rests_on.iter().find(|proof| !self.mounts.still_shows(&proof.mount, proof.device));
+        let gone =
+            action.rests_on.iter().find(|proof| !self.mounts().still_shows(&proof.mount, proof.device));
         if let Some(proof) = gone {
             return Err(plain_failure(format!("mount {} changed in the meantime", proof.mount)));
         }
@@ -225,7 +258,8 @@ impl Live {
     }
 
     async fn put_containers_away(&self) {
-        let ours = self.containers.iter().filter(|(_, wanted)| wanted.owner == config::Owner::Mapkeeper);
+        let containers = self.containers.borrow().clone();
+        let ours = containers.iter().filter(|(_, wanted)| wanted.owner == config::Owner::Mapkeeper);
         for (name, wanted) in ours {
             let away = async {
                 let engine = self.engine().await?;
@@ -276,19 +310,20 @@ impl Host for Live {
     }
 
     async fn credentials(&self) -> Seen<CredentialsSeen> {
-        self.keys.look().await
+        let keys = self.keys.borrow().clone();
+        keys.look().await
     }
 
     async fn mount_entry(&self, mount: &str) -> Seen<Option<MountEntry>> {
-        self.mounts.entry(mount)
+        self.mounts().entry(mount)
     }
 
     async fn session(&self, mount: &str) -> Seen<Option<Session>> {
-        self.mounts.session(mount)
+        self.mounts().session(mount)
     }
 
     async fn mount_answer(&self, mount: &str) -> Seen<MountAnswer> {
-        let Some((path, expected)) = self.mounts.asked_at(mount) else {
+        let Some((path, expected)) = self.mounts().asked_at(mount) else {
             return Seen::Unknown("nothing is mounted there".to_owned());
         };
         let expected = expected.map(|device| (device.major, device.minor));
@@ -316,7 +351,7 @@ impl Host for Live {
     }
 
     async fn container(&self, container: &ContainerSettings) -> Seen<ContainerState> {
-        let Some(wanted) = self.containers.get(&container.name) else {
+        let Some(wanted) = &self.wanted(&container.name) else {
             return Seen::Unknown(format!("no container is called {:?}", container.name));
         };
         let found = async { self.engine().await?.find(wanted).await };
@@ -340,7 +375,7 @@ impl Host for Live {
             shown.iter().any(|(source, target)| seen_at(Path::new(source), target, path).is_some())
         };
         let mut names = container.mounts.clone();
-        for (name, configured, real) in self.mounts.paths() {
+        for (name, configured, real) in self.mounts().paths() {
             if !names.contains(&name) && (binds(&configured) || binds(&real)) {
                 names.push(name);
             }
@@ -359,7 +394,7 @@ impl Host for Live {
     }
 
     async fn service(&self, container: &ContainerSettings) -> Seen<ServiceSeen> {
-        let probe = self.containers.get(&container.name).and_then(|wanted| wanted.probe.clone());
+        let probe = self.wanted(&container.name).and_then(|wanted| wanted.probe);
         let Some(probe) = probe else { return Seen::Unknown("it has no probe".to_owned()) };
         let life = self.facts.borrow().get(&container.name).map(|facts| facts.started.clone());
         Seen::Known(self.services.look(&container.name, &life.unwrap_or_default(), &probe).await)
@@ -369,9 +404,10 @@ impl Host for Live {
         self.services.forget();
         match (&action.target, action.repair) {
             (Target::Mount(name), Repair::Mount | Repair::Remount) => {
-                let holder = self.mounts.spec(name).and_then(|spec| self.keys.for_mount(spec));
+                let mounts = self.mounts();
+                let holder = mounts.spec(name).and_then(|spec| self.keys.borrow().for_mount(spec));
                 match holder {
-                    Some(holder) => self.mounts.mount(name, action.repair, holder).await,
+                    Some(holder) => mounts.mount(name, action.repair, holder).await,
                     None => Err(plain_failure("there are no credentials for it".to_owned())),
                 }
             }
@@ -380,28 +416,41 @@ impl Host for Live {
         }
     }
 
+    async fn adopt(&self) -> Option<Adoption> {
+        self.take_over().await
+    }
+
     async fn nudge(&self) {
-        // Cancel-safe: both arms only wait.
+        let mounts = self.mounts();
+        let arrival = async {
+            match &self.inbox {
+                Some(inbox) => inbox.arrival().await,
+                None => std::future::pending().await,
+            }
+        };
+        // Cancel-safe: all arms only wait.
         tokio::select! {
             () = self.docker_events.notified() => {}
-            () = self.mounts.disturbed(&self.table) => {}
+            () = mounts.disturbed(&self.table) => {}
+            () = arrival => {}
         }
     }
 
     async fn shut_down(&self) {
         self.put_containers_away().await;
-        self.mounts.unmount_all().await;
+        self.mounts().unmount_all().await;
     }
 }
 
 impl Live {
     /// Where a container sees a mount of ours, by its configured binds, else by those that Docker shows.
     fn seen_in(&self, container: &str, mount: &str) -> Option<PathBuf> {
-        let (_, configured, real) = self.mounts.paths().into_iter().find(|(name, ..)| name == mount)?;
+        let (_, configured, real) = self.mounts().paths().into_iter().find(|(name, ..)| name == mount)?;
         let facts = self.facts.borrow();
         let shown = facts.get(container).map_or(&[][..], |facts| &facts.binds);
         let shown = shown.iter().map(|(source, target)| (PathBuf::from(source), target));
-        let wanted = self.containers.get(container)?.binds.iter();
+        let wanted = self.wanted(container)?;
+        let wanted = wanted.binds.iter();
         let wanted = wanted.map(|bind| (bind.source.clone(), &bind.target));
         wanted.chain(shown).find_map(|(source, target)| {
             seen_at(&source, target, &configured).or_else(|| seen_at(&source, target, &real))

@@ -73,6 +73,9 @@ pub struct Document {
     pub last_failure: Option<Failure>,
     /// The newest last.
     pub events: Vec<Event>,
+    /// Why the newest configuration is not the one in force.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub configuration_fault: Option<String>,
     /// Set in the last document of an agent that stopped in order: why.
     pub ended: Option<String>,
 }
@@ -136,6 +139,10 @@ pub enum Happening {
     Detected { trigger: Option<Trigger>, seen: String },
     /// A repair was tried.
     Acted { trigger: Trigger, action: Repair, attempt: u32, outcome: Outcome, elapsed_ms: u64 },
+    /// A new configuration is in force.
+    Configured { consequences: Vec<String> },
+    /// A new configuration was refused; the old one stays in force.
+    ConfigurationRefused { error: String },
     /// It is good again, this long after it was first seen amiss.
     Recovered { elapsed_ms: u64 },
 }

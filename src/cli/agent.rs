@@ -8,6 +8,7 @@ use std::io::{self, IsTerminal, Write};
 use std::path::Path;
 
 use super::arguments::{ProbeArguments, RunArguments, StatusArguments, WaitArguments};
+use super::reload;
 use crate::agent::live::{self, Live, LiveError};
 use crate::agent::status::{
     self, Document, ReadError, Report, RuntimeDir, RuntimeDirError, Screens, Style, WaitError, Writer, render,
@@ -63,7 +64,10 @@ impl Advise for RunError {
 ///
 /// What keeps it from starting; once it runs, nothing.
 pub(super) async fn run(arguments: &RunArguments, runtime_dir: &Path) -> Result<(), RunError> {
-    let Loaded { config, warnings, .. } = Loaded::gather(&arguments.file.inputs()).await?;
+    // Before anything else: a SIGHUP that comes early must not end us.
+    let requests = reload::requests().map_err(|source| RunError::Signals { source })?;
+    let inputs = arguments.file.inputs();
+    let Loaded { config, warnings, .. } = Loaded::gather(&inputs).await?;
     let notices = config.notices().into_iter().map(|notice| notice.to_string());
     for warning in warnings.iter().map(ToString::to_string).chain(notices) {
         tracing::warn!("{warning}");
@@ -74,10 +78,17 @@ pub(super) async fn run(arguments: &RunArguments, runtime_dir: &Path) -> Result<
     let runtime_dir = RuntimeDir::claim(runtime_dir)?;
     let writer = Writer::this().map_err(|source| RunError::Process { source })?;
     let stop = agent::stop_on_signals().map_err(|source| RunError::Signals { source })?;
-    let host = Live::new(&config, live::Options::default())?;
+    let (outbox, inbox) = live::reload::mailbox();
+    let host = Live::new(&config, live::Options { inbox: Some(inbox), ..live::Options::default() })?;
     let (mut publisher, _) = Publisher::new(Some(runtime_dir));
     publisher.alive = Box::new(sign_of_life());
-    agent::run(&host, &live::settings(&config), writer, publisher, stop).await;
+    let settings = live::settings(&config);
+    let reloads = reload::follow(inputs, config, requests, outbox);
+    // Cancel-safe: only the agent ends, and what else is under way ends with it.
+    tokio::select! {
+        () = agent::run(&host, &settings, writer, publisher, stop) => {}
+        () = reloads => {}
+    }
     Ok(())
 }
 

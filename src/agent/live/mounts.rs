@@ -60,6 +60,23 @@ impl Mounts {
         Mounts { region: config.region.clone(), slots }
     }
 
+    /// The mounts of `new`. Those whose settings are the same are taken out of `self` as they are.
+    pub(super) fn renewed(&self, old: &config::Config, new: &config::Config) -> Mounts {
+        let renewed = Mounts::new(new);
+        for spec in &old.mounts {
+            let goes_on = old.remount_reasons(spec, new).is_some_and(|because| because.is_empty());
+            if let (true, Some(from), Some(to)) =
+                (goes_on, self.slots.get(&spec.name), renewed.slots.get(&spec.name))
+            {
+                to.served.replace(from.served.take());
+                to.attaching.replace(from.attaching.take());
+                to.end_told.set(from.end_told.get());
+                to.shown.set(from.shown.get());
+            }
+        }
+        renewed
+    }
+
     pub(super) fn spec(&self, mount: &str) -> Option<&config::Mount> {
         self.slots.get(mount).map(|slot| &slot.spec)
     }

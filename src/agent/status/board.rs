@@ -22,6 +22,7 @@ use time::format_description::well_known::Rfc3339;
 use super::{
     Acting, Document, EVENTS, Event, FaultReport, Happening, LinkReport, VERSION, Writer, milliseconds,
 };
+use crate::agent::Adoption;
 use crate::agent::state::{
     Action, Decision, Failure, Health, Link, LinkState, Moment, Outcome, Target, Trigger,
 };
@@ -40,6 +41,7 @@ pub struct Board {
     amiss_since: Option<Moment>,
     acting: Option<Acting>,
     last_failure: Option<Failure>,
+    configuration_fault: Option<String>,
     ended: Option<String>,
 }
 
@@ -76,6 +78,7 @@ impl Board {
             amiss_since: None,
             acting: None,
             last_failure: None,
+            configuration_fault: None,
             ended: None,
         }
     }
@@ -143,6 +146,21 @@ impl Board {
         );
     }
 
+    /// A new configuration came. The same refusal is told once.
+    pub fn configured(&mut self, adoption: &Adoption, clock: Clock) {
+        match adoption {
+            Adoption::Taken { consequences, .. } => {
+                self.configuration_fault = None;
+                self.event(None, Happening::Configured { consequences: consequences.clone() }, clock);
+            }
+            Adoption::Refused { error } if self.configuration_fault.as_ref() == Some(error) => {}
+            Adoption::Refused { error } => {
+                self.configuration_fault = Some(error.clone());
+                self.event(None, Happening::ConfigurationRefused { error: error.clone() }, clock);
+            }
+        }
+    }
+
     /// The agent stops in order.
     pub fn ended(&mut self, why: &str) {
         tracing::info!(why, "the agent stops");
@@ -176,6 +194,7 @@ impl Board {
             acting: self.acting.clone(),
             last_failure: self.last_failure.clone(),
             events: self.events.iter().cloned().collect(),
+            configuration_fault: self.configuration_fault.clone(),
             ended: self.ended.clone(),
         }
     }

@@ -47,6 +47,10 @@ pub fn render(report: &Report, style: Style) -> String {
             lines.extend(wrap(&format!("hint: {hint}"), HINT_LINES));
         }
     }
+    if let Some(fault) = &document.configuration_fault {
+        lines.push(String::new());
+        lines.extend(wrap(&format!("an older configuration is in force: {fault}"), CAUSE_LINES));
+    }
     let newest = document.events.len().saturating_sub(EVENTS);
     for event in document.events.iter().skip(newest) {
         lines.push(fit(&event_line(event)));
@@ -114,6 +118,9 @@ fn event_line(event: &Event) -> String {
     let target = event.target.as_ref().map_or_else(|| "everything".to_owned(), Target::to_string);
     let what = match &event.what {
         Happening::Detected { seen, .. } => seen.clone(),
+        Happening::Configured { consequences } if consequences.is_empty() => "new configuration".to_owned(),
+        Happening::Configured { consequences } => format!("new configuration: {}", consequences.join(", ")),
+        Happening::ConfigurationRefused { error } => format!("new configuration refused: {error}"),
         Happening::Recovered { elapsed_ms } => {
             format!("good again after {}.{} s", elapsed_ms / 1000, elapsed_ms % 1000 / 100)
         }

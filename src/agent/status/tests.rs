@@ -26,6 +26,7 @@ fn document() -> Document {
         acting: None,
         last_failure: None,
         events: Vec::new(),
+        configuration_fault: None,
         ended: None,
     }
 }
@@ -427,6 +428,7 @@ fn story_line(event: &Event) -> (String, String) {
         Happening::Detected { .. } => "detected".to_owned(),
         Happening::Recovered { elapsed_ms } => format!("recovered {elapsed_ms}"),
         Happening::Acted { .. } => "acted".to_owned(),
+        Happening::Configured { .. } | Happening::ConfigurationRefused { .. } => "configured".to_owned(),
     };
     (target, what)
 }

@@ -1,0 +1,137 @@
+//! A new configuration for a host that runs: taken over between two rounds, in one step.
+//!
+//! ```text
+//!   signal, poll --> gathered, checked --refused--> [inbox] --> said by the status; the old one stays in force
+//!                           |                          |
+//!                           +--- consequences named ---+--> mounts that differ end, containers that nobody wants
+//!                                                           are removed, everything else goes on; what is missing
+//!                                                           afterwards is put up by the ladder, as after a fault
+//! ```
+//!
+//! What must hold: a mount whose settings are the same is not touched; a configuration that this version cannot
+//! serve is refused before anything is done.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::{Arc, Mutex};
+
+use tokio::sync::Notify;
+
+use super::keys::Keys;
+use super::mounts::Mounts;
+use super::{Live, named, settings};
+use crate::agent::Adoption;
+use crate::config::{self, Config, Owner};
+use crate::error::Chain;
+
+/// What came in: the newest counts.
+#[derive(Debug)]
+enum Arrival {
+    Fresh(Box<Config>),
+    Refused(String),
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    newest: Mutex<Option<Arrival>>,
+    arrived: Notify,
+    taken: Notify,
+}
+
+/// Where a live host looks for a new configuration.
+#[derive(Debug)]
+pub struct Inbox(Arc<Shared>);
+
+/// Where a new configuration is put.
+#[derive(Debug)]
+pub struct Outbox(Arc<Shared>);
+
+/// Both ends of the way to a live host.
+pub fn mailbox() -> (Outbox, Inbox) {
+    let shared = Arc::new(Shared::default());
+    (Outbox(shared.clone()), Inbox(shared))
+}
+
+impl Outbox {
+    /// Hands over a configuration and waits until the host has taken it.
+    pub async fn fresh(&self, config: Config) {
+        self.put(Arrival::Fresh(Box::new(config)));
+        self.0.taken.notified().await;
+    }
+
+    /// Tells why the new configuration is not taken.
+    pub fn refused(&self, why: String) {
+        self.put(Arrival::Refused(why));
+    }
+
+    fn put(&self, arrival: Arrival) {
+        *self.0.newest.lock().expect("nobody panics while holding it") = Some(arrival);
+        self.0.arrived.notify_one();
+    }
+}
+
+impl Inbox {
+    /// Waits until something has come. Cancel-safe.
+    pub(super) async fn arrival(&self) {
+        let waiting = || self.0.newest.lock().expect("nobody panics while holding it").is_some();
+        while !waiting() {
+            self.0.arrived.notified().await;
+        }
+    }
+
+    fn take(&self) -> Option<Arrival> {
+        self.0.newest.lock().expect("nobody panics while holding it").take()
+    }
+}
+
+impl Live {
+    /// Takes over what has come since, if anything.
+    pub(super) async fn take_over(&self) -> Option<Adoption> {
+        let inbox = self.inbox.as_ref()?;
+        match inbox.take()? {
+            Arrival::Refused(error) => Some(Adoption::Refused { error }),
+            Arrival::Fresh(new) => {
+                let consequences = self.config.borrow().difference(&new);
+                self.reconfigure(&new).await;
+                inbox.0.taken.notify_one();
+                let consequences = consequences.iter().map(ToString::to_string).collect();
+                Some(Adoption::Taken { settings: Box::new(settings(&new)), consequences })
+            }
+        }
+    }
+
+    async fn reconfigure(&self, new: &Config) {
+        let old = self.config.replace(new.clone());
+        self.remove_unwanted(&old, new).await;
+        let mounts = Mounts::renewed(&self.mounts(), &old, new);
+        let left = self.mounts.replace(Rc::new(mounts));
+        // What was not taken over serves nothing that is wanted.
+        left.unmount_all().await;
+        if old.credentials != new.credentials || old.region != new.region || profiles(&old) != profiles(new) {
+            self.keys.replace(Rc::new(Keys::new(new, None)));
+        }
+        let wanted: BTreeMap<_, _> =
+            named(new).into_iter().map(|(name, wanted)| (name, wanted.clone())).collect();
+        self.containers.replace(Rc::new(wanted));
+        self.facts.borrow_mut().clear();
+        self.services.forget();
+        self.follow_anew(new);
+    }
+
+    /// Removes the containers of ours that the new configuration does not have.
+    async fn remove_unwanted(&self, old: &Config, new: &Config) {
+        let kept = |gone: &config::Container| {
+            new.containers.iter().any(|other| other.selector == gone.selector && other.owner == gone.owner)
+        };
+        for gone in old.containers.iter().filter(|gone| gone.owner == Owner::Mapkeeper && !kept(gone)) {
+            let removed = async { self.engine().await?.remove(gone).await };
+            if let Err(error) = removed.await {
+                tracing::warn!(error = %Chain(&error), "a container that is no longer wanted stays");
+            }
+        }
+    }
+}
+
+fn profiles(config: &Config) -> Vec<&Option<String>> {
+    config.mounts.iter().map(|mount| &mount.profile).collect()
+}

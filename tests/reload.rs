@@ -1,0 +1,136 @@
+//! A new configuration for an agent that runs: what differs is done and named, what is wrong is refused and said.
+//!
+//! Needs root and `/dev/fuse`.
+
+#[path = "support/agent.rs"]
+mod agent;
+#[path = "support/aws.rs"]
+mod support;
+
+use std::process::Command;
+
+use agent::Agent;
+use aws_sdk_ssm::types::ParameterType;
+use nix::sys::signal::Signal;
+use serde_json::Value;
+use support::Moto;
+
+fn events<'a>(status: &'a Value, kind: &str) -> Vec<&'a Value> {
+    let events = status["events"].as_array().map(Vec::as_slice).unwrap_or_default();
+    events.iter().filter(|event| event["event"] == kind).collect()
+}
+
+fn times_mounted(agent: &Agent, mount: &str) -> usize {
+    agent.said().lines().filter(|line| line.contains("mount serves") && line.contains(mount)).count()
+}
+
+async fn printed(command: Command) -> String {
+    let output = tokio::process::Command::from(command).output().await.expect("started");
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+#[tokio::test]
+async fn a_hangup_mounts_again_what_differs_and_nothing_else() {
+    let mut agent = Agent::new();
+    agent.write(&(agent.mount("maps", "") + &agent.mount("fonts", "")));
+    agent.start();
+    agent.healthy().await;
+    let fonts = agent.device("fonts");
+    agent.write(&(agent.mount("maps", "file_mode = \"0600\"") + &agent.mount("fonts", "")));
+    agent.signal(Signal::SIGHUP);
+    let status = agent
+        .until("the new configuration", |status| {
+            status["health"] == "healthy" && !events(status, "configured").is_empty()
+        })
+        .await;
+    let named = &events(&status, "configured")[0]["consequences"];
+    assert_eq!(*named, serde_json::json!(["mount maps is mounted again (file_mode)"]));
+    assert_eq!((times_mounted(&agent, "maps"), times_mounted(&agent, "fonts")), (2, 1), "{}", agent.said());
+    assert_eq!(agent.device("fonts"), fonts);
+    let named = agent.said().find("new configuration").expect("it is said before it is done");
+    assert!(agent.said().rfind("unmounted").is_some_and(|done| named < done), "{}", agent.said());
+    let mut stat = Command::new("stat");
+    stat.args(["-c", "%a"]).arg(agent.point("maps").join("file"));
+    assert_eq!(printed(stat).await.trim(), "600");
+
+    // One goes, and nothing is left of it.
+    agent.write(&agent.mount("fonts", ""));
+    agent.signal(Signal::SIGHUP);
+    agent
+        .until("one mount", |status| {
+            let links = status["links"].as_array().map(Vec::as_slice).unwrap_or_default();
+            status["health"] == "healthy"
+                && links.iter().all(|link| link["mount"] != "maps")
+                && events(status, "configured").len() == 2
+        })
+        .await;
+    assert_eq!(agent.device("maps"), None);
+    assert_eq!(agent.device("fonts"), fonts);
+    agent.end().await;
+}
+
+#[tokio::test]
+async fn a_bad_configuration_is_refused_and_the_old_one_goes_on_and_says_so() {
+    let mut agent = Agent::new();
+    agent.write(&agent.mount("maps", ""));
+    agent.start();
+    agent.healthy().await;
+    let before = agent.device("maps");
+    agent.write(&agent.mount("maps", "freshness = 5\nuid = -1"));
+    agent.signal(Signal::SIGHUP);
+    let status = agent.until("the refusal", |status| status["configuration_fault"].is_string()).await;
+    let fault = status["configuration_fault"].as_str().expect("a text");
+    assert!(fault.contains("2 faults") && fault.contains("c.toml:7: mount[0].freshness = 5"), "{fault}");
+    assert_eq!(status["health"], "healthy");
+    assert_eq!(agent.device("maps"), before);
+    assert_eq!(events(&status, "configuration_refused").len(), 1);
+    let mut status = agent.mapkeeper();
+    status.arg("status");
+    let shown = printed(status).await;
+    assert!(shown.contains("an older configuration is in force: the configuration has 2 faults"), "{shown}");
+
+    agent.write(&agent.mount("maps", ""));
+    agent.signal(Signal::SIGHUP);
+    agent.until("the cure", |status| status["configuration_fault"].is_null()).await;
+    assert_eq!(agent.device("maps"), before);
+    agent.end().await;
+}
+
+#[tokio::test]
+async fn a_changed_parameter_is_in_force_after_the_next_poll_and_a_bad_one_is_not() {
+    let moto = Moto::start(&[]);
+    let ssm = aws_sdk_ssm::Client::new(&moto.sdk().await);
+    let put = async |value: &str| {
+        let name = "/maps/prod/mount/0/freshness";
+        let put = ssm.put_parameter().name(name).value(value).r#type(ParameterType::String).overwrite(true);
+        put.send().await.expect("moto stores a parameter");
+    };
+    put("1s").await;
+    let mut agent = Agent::new();
+    agent.variables.push(("AWS_ENDPOINT_URL_SSM".to_owned(), moto.url()));
+    let sources = "[sources]\nparameters = \"/maps/prod\"\npoll = \"1s\"\n";
+    agent.write(&(sources.to_owned() + &agent.mount("maps", "")));
+    agent.start();
+    agent.healthy().await;
+    let before = agent.device("maps");
+    put("forever").await;
+    let status = agent.until("the refusal", |status| status["configuration_fault"].is_string()).await;
+    let fault = status["configuration_fault"].as_str().expect("a text");
+    assert!(
+        fault.contains("parameter /maps/prod/mount/0/freshness: mount[0].freshness = \"forever\""),
+        "{fault}"
+    );
+    assert_eq!((times_mounted(&agent, "maps"), agent.device("maps")), (1, before));
+    put("2s").await;
+    let status = agent
+        .until("the new parameter", |status| {
+            status["health"] == "healthy"
+                && status["configuration_fault"].is_null()
+                && !events(status, "configured").is_empty()
+        })
+        .await;
+    let named = &events(&status, "configured")[0]["consequences"];
+    assert_eq!(*named, serde_json::json!(["mount maps is mounted again (freshness)"]));
+    assert_eq!(times_mounted(&agent, "maps"), 2, "{}", agent.said());
+    agent.end().await;
+}
