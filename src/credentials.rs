@@ -3,16 +3,19 @@
 //! ```text
 //!   fixed (file of s3fs, demo) -----------------------------+
 //!   default chain of AWS ----+                              v
-//!                            +--> refresher (one task) --> Holder --> every request to S3
-//!   secret in Secrets Manager +      every `refresh`,
-//!                                    before they expire
+//!   role that it assumes ----+--> refresher (one task) --> Holder --> every request to S3
+//!   secret in Secrets Manager +      `refresh.rs`             ^             |
+//!                                                             +--- refused -+  `wire.rs`
 //! ```
 //!
 //! What must hold: a value is nowhere but in memory, and never in a message; the refresher is the only
-//! one that changes what a holder holds; a failed refresh changes nothing, the old value stays.
+//! one that changes what a holder holds; what is new is proved by a request before it takes the old one's place.
 
+mod memory;
 mod passwd;
+mod refresh;
 mod secret;
+mod wire;
 
 use std::fmt;
 use std::path::Path;
@@ -24,20 +27,24 @@ use aws_credential_types::provider::error::CredentialsError as ProviderError;
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider, future};
 use aws_sdk_secretsmanager::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_secretsmanager::operation::get_secret_value::GetSecretValueError;
-use tokio::sync::watch;
+use aws_smithy_types::date_time::{DateTime, Format};
+use futures::future::BoxFuture;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 use zeroize::Zeroize;
 
+use self::refresh::{Desk, Held, Refusal};
 use crate::aws;
-use crate::error::{Advise, Chain, Exit};
+use crate::error::{Advise, Exit};
 
+pub use memory::keep_out_of_core_dumps;
 pub use passwd::PasswdError;
 
 /// How often credentials of the default chain without an end are looked at again.
 const CHAIN_REFRESH: Duration = Duration::from_secs(300);
 
-/// Credentials that end are renewed this long before.
-const BEFORE_EXPIRY: Duration = Duration::from_secs(300);
+/// Clocks that differ by more than this make signatures invalid, give or take the time of a request.
+const SKEW_LIMIT: Duration = Duration::from_secs(240);
 
 /// Longest time one look at a source of credentials takes.
 const FETCH_LIMIT: Duration = Duration::from_secs(45);
@@ -118,6 +125,14 @@ pub enum CredentialsError {
     BadField { name: String, field: &'static str, found: &'static str, expected: &'static str },
     #[error("secret {name:?} has {found} fields, expected ACCESS_KEY_ID:SECRET_ACCESS_KEY or JSON")]
     Shape { name: String, found: usize },
+    #[error("role {arn:?} cannot be assumed")]
+    Role { arn: String, source: ProviderError },
+    #[error("{of} is refused by the store: {reason}")]
+    Unproven { of: String, reason: String },
+    #[error(
+        "the clock of this host is {minutes} min {direction} that of Secrets Manager, so signatures are invalid"
+    )]
+    ClockSkew { minutes: u64, direction: &'static str },
     #[error(transparent)]
     Passwd(#[from] PasswdError),
 }
@@ -146,6 +161,15 @@ impl Advise for CredentialsError {
                 r#"store {"access_key_id": "...", "secret_access_key": "..."} or ACCESS_KEY_ID:SECRET_ACCESS_KEY"#
                     .to_owned()
             }
+            CredentialsError::Role { arn, .. } => {
+                format!("allow sts:AssumeRole on {arn} to the role of this instance, and trust that role in {arn}")
+            }
+            CredentialsError::Unproven { .. } => {
+                "check that the key in it is active and may list the bucket, and store a good version".to_owned()
+            }
+            CredentialsError::ClockSkew { .. } => {
+                "set the clock of this host: timedatectl set-ntp true, or chronyc makestep".to_owned()
+            }
             CredentialsError::Passwd(error) => return error.hint(),
         })
     }
@@ -155,13 +179,43 @@ impl Advise for CredentialsError {
     }
 }
 
+/// What a request with new credentials came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Proving {
+    Good,
+    /// The store says no to these credentials.
+    Refused(String),
+    /// The store could not be asked.
+    Unknown(String),
+}
+
+/// Makes a request with the credentials that it is given.
+pub type Prover = Arc<dyn Fn(SharedCredentialsProvider) -> BoxFuture<'static, Proving> + Send + Sync>;
+
+/// Which version of a secret: as Secrets Manager calls them, but for the untested one of a rotation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Current,
+    Previous,
+}
+
+impl Stage {
+    fn as_str(self) -> &'static str {
+        match self {
+            Stage::Current => "AWSCURRENT",
+            Stage::Previous => "AWSPREVIOUS",
+        }
+    }
+}
+
 /// The credentials of a running mount. Clones share one value: what the refresher puts in is what the
 /// next request is signed with.
 #[derive(Clone)]
 pub struct Holder {
-    current: watch::Receiver<Credentials>,
+    desk: Arc<Desk>,
+    source: Arc<str>,
     /// Present where something refreshes the value; it ends with the last clone.
-    _refresher: Option<Arc<Refresher>>,
+    refresher: Option<Arc<Refresher>>,
 }
 
 impl fmt::Debug for Holder {
@@ -186,7 +240,7 @@ impl Holder {
         session_token: Option<Secret<String>>,
     ) -> Holder {
         let keys = KeyPair { access_key_id, secret_access_key, session_token };
-        Holder::of(keys.credentials("fixed"))
+        Holder::of(keys.credentials("fixed"), "given")
     }
 
     /// Holds what the default chain of AWS finds (environment, profile, role of task or instance), and
@@ -198,13 +252,31 @@ impl Holder {
     pub async fn default_chain(
         profile: Option<&str>,
         region: Option<&str>,
+        prover: Option<Prover>,
     ) -> Result<Holder, CredentialsError> {
         let config = aws::sdk_config(region, profile, None).await;
         let Some(provider) = config.credentials_provider() else {
             let source = ProviderError::not_loaded_no_source();
             return Err(CredentialsError::Chain { source });
         };
-        Holder::refreshed(Origin::Chain { provider }, CHAIN_REFRESH).await
+        Holder::refreshed(Origin::Chain { provider }, CHAIN_REFRESH, prover).await
+    }
+
+    /// Holds what the role `arn` gives, which is assumed with the credentials of the default chain.
+    ///
+    /// # Errors
+    ///
+    /// [`CredentialsError::Role`] when it cannot be assumed.
+    pub async fn role(
+        arn: &str,
+        profile: Option<&str>,
+        region: Option<&str>,
+        prover: Option<Prover>,
+    ) -> Result<Holder, CredentialsError> {
+        let config = aws::sdk_config(region, profile, None).await;
+        let builder = aws_config::sts::AssumeRoleProvider::builder(arn).session_name("mapkeeper");
+        let provider = SharedCredentialsProvider::new(builder.configure(&config).build().await);
+        Holder::refreshed(Origin::Role { provider, arn: arn.to_owned() }, CHAIN_REFRESH, prover).await
     }
 
     /// Holds what the secret `name` (a name or an ARN) in Secrets Manager says, and looks at it again
@@ -212,17 +284,19 @@ impl Holder {
     ///
     /// # Errors
     ///
-    /// The secret is missing, refused or unreachable, or is not in one of its two shapes.
+    /// The secret is missing, refused or unreachable, is not in one of its two shapes, or `prover` says no to it
+    /// and to the version before.
     pub async fn secret(
         name: &str,
         profile: Option<&str>,
         region: Option<&str>,
         refresh: Duration,
+        prover: Option<Prover>,
     ) -> Result<Holder, CredentialsError> {
         let region = region.or_else(|| region_of_arn(name));
         let config = aws::sdk_config(region, profile, None).await;
         let client = aws_sdk_secretsmanager::Client::new(&config);
-        Holder::refreshed(Origin::Secret { client, name: name.to_owned() }, refresh).await
+        Holder::refreshed(Origin::Secret { client, name: name.to_owned() }, refresh, prover).await
     }
 
     /// Holds the credentials that the file of s3fs at `path` has for `bucket`. Read once, as s3fs does.
@@ -232,7 +306,7 @@ impl Holder {
     /// The file is unreadable, open to others, malformed, or has nothing for this bucket.
     pub fn passwd_file(path: &Path, bucket: &str) -> Result<Holder, CredentialsError> {
         let keys = passwd::read(path, bucket)?;
-        Ok(Holder::of(keys.credentials("passwd_file")))
+        Ok(Holder::of(keys.credentials("passwd_file"), "a password file"))
     }
 
     /// This holder as the SDK takes it.
@@ -240,15 +314,44 @@ impl Holder {
         SharedCredentialsProvider::new(self.clone())
     }
 
-    fn of(credentials: Credentials) -> Holder {
-        let (_, current) = watch::channel(credentials);
-        Holder { current, _refresher: None }
+    /// `config` with these credentials, and with a client that has them looked at again when a request is refused.
+    pub fn signs(&self, config: aws_config::SdkConfig) -> aws_config::SdkConfig {
+        let inner = config.http_client().unwrap_or_else(aws::http_client);
+        config.into_builder().http_client(wire::heard_by(self.clone(), inner)).build()
     }
 
-    async fn refreshed(origin: Origin, refresh: Duration) -> Result<Holder, CredentialsError> {
-        let (sender, current) = watch::channel(origin.fetch().await?);
-        let task = tokio::spawn(keep_fresh(origin, sender, refresh));
-        Ok(Holder { current, _refresher: Some(Arc::new(Refresher(task))) })
+    /// What is held, without any part of it: age, version, source.
+    pub fn description(&self) -> String {
+        let held = self.desk.held.borrow();
+        let age = held.since.elapsed().as_secs();
+        let version = match (&held.version, held.stage) {
+            (Some(version), Some(Stage::Previous)) => format!(", version {version} (AWSPREVIOUS)"),
+            (Some(version), _) => format!(", version {version}"),
+            (None, _) => String::new(),
+        };
+        format!("{age} s old{version}, from {}", self.source)
+    }
+
+    /// A request that the key `id` has signed was refused: whether there are other credentials by now. Has the
+    /// source looked at, but not at every refusal.
+    async fn refused(&self, id: &str, refusal: Refusal) -> bool {
+        self.refresher.is_some() && self.desk.refused(id, refusal).await
+    }
+
+    fn of(credentials: Credentials, source: &str) -> Holder {
+        let held = Held { credentials, stage: None, version: None, since: Instant::now() };
+        Holder { desk: Arc::new(Desk::new(held)), source: source.into(), refresher: None }
+    }
+
+    async fn refreshed(
+        origin: Origin,
+        refresh: Duration,
+        prover: Option<Prover>,
+    ) -> Result<Holder, CredentialsError> {
+        let desk = Arc::new(Desk::new(refresh::first(&origin, prover.as_ref()).await?));
+        let source = origin.to_string().into();
+        let task = tokio::spawn(refresh::keep_fresh(origin, Arc::downgrade(&desk), prover, refresh));
+        Ok(Holder { desk, source, refresher: Some(Arc::new(Refresher(task))) })
     }
 }
 
@@ -257,39 +360,75 @@ impl ProvideCredentials for Holder {
     where
         Self: 'a,
     {
-        future::ProvideCredentials::ready(Ok(self.current.borrow().clone()))
+        future::ProvideCredentials::ready(Ok(self.desk.held.borrow().credentials.clone()))
     }
 }
 
 /// What a refresher looks at.
 enum Origin {
     Chain { provider: SharedCredentialsProvider },
+    Role { provider: SharedCredentialsProvider, arn: String },
     Secret { client: aws_sdk_secretsmanager::Client, name: String },
 }
 
-impl Origin {
-    async fn fetch(&self) -> Result<Credentials, CredentialsError> {
-        let limit = FETCH_LIMIT;
+impl fmt::Display for Origin {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Origin::Chain { provider } => tokio::time::timeout(limit, provider.provide_credentials())
-                .await
-                .map_err(|_| CredentialsError::ChainSilent { limit })?
-                .map_err(|source| CredentialsError::Chain { source }),
-            Origin::Secret { client, name } => {
-                let request = client.get_secret_value().secret_id(name).send();
-                let answer = tokio::time::timeout(limit, request)
-                    .await
-                    .map_err(|_| CredentialsError::SecretSilent { name: name.clone(), limit })?
-                    .map_err(|error| refused(name, error))?;
-                let text = answer.secret_string.map(Secret::new);
-                let text = text.ok_or_else(|| CredentialsError::Binary { name: name.clone() })?;
-                Ok(secret::parse(name, &text)?.credentials("secret"))
-            }
+            Origin::Chain { .. } => out.write_str("the AWS default chain"),
+            Origin::Role { arn, .. } => write!(out, "role {arn:?}"),
+            Origin::Secret { name, .. } => write!(out, "secret {name:?}"),
         }
     }
 }
 
+impl Origin {
+    /// Only a secret has more than one stage.
+    async fn fetch(&self, stage: Stage) -> Result<Held, CredentialsError> {
+        let provided = |credentials| Held { credentials, stage: None, version: None, since: Instant::now() };
+        match self {
+            Origin::Chain { provider } => {
+                asked(provider).await?.map(provided).map_err(|source| CredentialsError::Chain { source })
+            }
+            Origin::Role { provider, arn } => asked(provider)
+                .await?
+                .map(provided)
+                .map_err(|source| CredentialsError::Role { arn: arn.clone(), source }),
+            Origin::Secret { client, name } => fetch_secret(client, name, stage).await,
+        }
+    }
+}
+
+async fn asked(
+    provider: &SharedCredentialsProvider,
+) -> Result<Result<Credentials, ProviderError>, CredentialsError> {
+    let limit = FETCH_LIMIT;
+    tokio::time::timeout(limit, provider.provide_credentials())
+        .await
+        .map_err(|_| CredentialsError::ChainSilent { limit })
+}
+
+async fn fetch_secret(
+    client: &aws_sdk_secretsmanager::Client,
+    name: &str,
+    stage: Stage,
+) -> Result<Held, CredentialsError> {
+    let (name, limit) = (name.to_owned(), FETCH_LIMIT);
+    let request = client.get_secret_value().secret_id(&name).version_stage(stage.as_str()).send();
+    let answer = match tokio::time::timeout(limit, request).await {
+        Err(_) => return Err(CredentialsError::SecretSilent { name, limit }),
+        Ok(answer) => answer.map_err(|error| refused(&name, error))?,
+    };
+    let Some(text) = answer.secret_string.map(Secret::new) else {
+        return Err(CredentialsError::Binary { name });
+    };
+    let credentials = secret::parse(&name, &text)?.credentials("secret");
+    Ok(Held { credentials, stage: Some(stage), version: answer.version_id, since: Instant::now() })
+}
+
 fn refused(name: &str, error: SdkError<GetSecretValueError>) -> CredentialsError {
+    if let Some(skew) = clock_skew(&error, SystemTime::now()) {
+        return skew;
+    }
     let name = name.to_owned();
     let missing = error.as_service_error().is_some_and(GetSecretValueError::is_resource_not_found_exception);
     let denied =
@@ -302,57 +441,24 @@ fn refused(name: &str, error: SdkError<GetSecretValueError>) -> CredentialsError
     }
 }
 
+/// That an answer refuses a signature and says another time than this host's clock.
+fn clock_skew(error: &SdkError<GetSecretValueError>, now: SystemTime) -> Option<CredentialsError> {
+    let code = error.as_service_error().and_then(ProvideErrorMetadata::code)?;
+    let about_time =
+        ["InvalidSignatureException", "SignatureDoesNotMatch", "RequestExpired", "RequestTimeTooSkewed"];
+    let date = error.raw_response().and_then(|response| response.headers().get("date"))?;
+    let theirs = SystemTime::try_from(DateTime::from_str(date, Format::HttpDate).ok()?).ok()?;
+    let (ahead, direction) = match now.duration_since(theirs) {
+        Ok(ahead) => (ahead, "ahead of"),
+        Err(behind) => (behind.duration(), "behind"),
+    };
+    (about_time.contains(&code) && ahead > SKEW_LIMIT)
+        .then(|| CredentialsError::ClockSkew { minutes: ahead.as_secs() / 60, direction })
+}
+
 /// The region that an ARN names: a secret of another region is asked for there.
 fn region_of_arn(name: &str) -> Option<&str> {
     name.strip_prefix("arn:")?.split(':').nth(2).filter(|region| !region.is_empty())
-}
-
-/// Looks at `origin` again and again, and puts in what has changed. Ends when no holder is left.
-async fn keep_fresh(origin: Origin, sender: watch::Sender<Credentials>, refresh: Duration) {
-    let mut failures = 0;
-    loop {
-        let expiry = sender.borrow().expiry();
-        let wait = pause(refresh, expiry, SystemTime::now(), failures).mul_f64(0.9 + 0.2 * fastrand::f64());
-        // Both arms are cancel-safe: a timer, and a notification that stays true.
-        tokio::select! {
-            () = tokio::time::sleep(wait) => {}
-            () = sender.closed() => return,
-        }
-        match origin.fetch().await {
-            Ok(fresh) => {
-                failures = 0;
-                if sender.send_if_modified(|held| replace(held, fresh)) {
-                    tracing::info!("credentials changed");
-                }
-            }
-            Err(error) => {
-                failures += 1;
-                tracing::warn!(attempt = failures, error = %Chain(&error), "credentials not refreshed");
-            }
-        }
-    }
-}
-
-/// Puts `fresh` in the place of `held` and says whether they differ.
-fn replace(held: &mut Credentials, fresh: Credentials) -> bool {
-    let differs = *held != fresh;
-    *held = fresh;
-    differs
-}
-
-/// How long to wait before the next look: `refresh`, or less when the credentials end before; after
-/// failures 1 s, 2 s, 4 s ... up to `refresh` or a minute.
-fn pause(refresh: Duration, expiry: Option<SystemTime>, now: SystemTime, failures: u32) -> Duration {
-    const SHORTEST: Duration = Duration::from_secs(1);
-    const LONGEST_RETRY: Duration = Duration::from_secs(60);
-    if failures > 0 {
-        let doubled = SHORTEST.saturating_mul(1 << (failures - 1).min(6));
-        return doubled.min(LONGEST_RETRY).min(refresh.max(SHORTEST));
-    }
-    let left = expiry.map_or(refresh, |end| {
-        end.duration_since(now).unwrap_or_default().saturating_sub(BEFORE_EXPIRY).max(SHORTEST)
-    });
-    refresh.min(left)
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
+use aws_credential_types::provider::SharedCredentialsProvider;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use tokio::runtime::{Handle, Runtime};
 
@@ -21,7 +22,7 @@ use crate::credentials::Holder;
 use crate::error::{Advise, Exit};
 use crate::fs::session::{DEVICE, FS_TYPE};
 use crate::fs::store::s3::{Endpoint, S3};
-use crate::fs::store::{ClockSkew, StoreError};
+use crate::fs::store::{ClockSkew, Depth, From, List, ObjectStore, StoreError};
 use crate::fs::{self, Defaults, MountError, Options, SessionError, UnmountError};
 
 pub use crate::mountinfo::{Device, Entry, MountTable};
@@ -269,6 +270,7 @@ async fn attach_in(
 ) -> Result<fs::Session, AttachError> {
     let runtime = runtime()?;
     let sdk = aws::sdk_config(region, spec.profile.as_deref(), Some(credentials.provider())).await;
+    let sdk = credentials.signs(sdk);
     let endpoint = Endpoint { url: spec.endpoint_url.clone(), path_style: spec.path_style };
     let store = Arc::new(S3::new(&sdk, &endpoint, bucket));
     let mounted = fs::mount(store, path, options(spec, prefix, flags), runtime).await;
@@ -277,6 +279,34 @@ async fn attach_in(
         path: path.to_path_buf(),
         source: Box::new(error),
     })
+}
+
+/// Asks the bucket of `spec` for one key, signed with `credentials`: whether they are good for this mount. What is no
+/// bucket has nothing to ask.
+///
+/// # Errors
+///
+/// What the store said.
+pub async fn prove(
+    spec: &config::Mount,
+    region: Option<&str>,
+    credentials: SharedCredentialsProvider,
+) -> Result<(), StoreError> {
+    let Source::S3 { bucket, prefix } = &spec.source else { return Ok(()) };
+    let mut region = spec.region.as_deref().or(region).map(str::to_string);
+    let endpoint = Endpoint { url: spec.endpoint_url.clone(), path_style: spec.path_style };
+    let one = List { prefix, depth: Depth::Directory, from: From::Start, limit: 1 };
+    let mut is_moved = false;
+    loop {
+        let keys = Some(credentials.clone());
+        let sdk = aws::sdk_config(region.as_deref(), spec.profile.as_deref(), keys).await;
+        match S3::new(&sdk, &endpoint, bucket).list(one.clone()).await {
+            Err(StoreError::WrongRegion { region: Some(home), .. }) if !is_moved => {
+                (region, is_moved) = (Some(home), true);
+            }
+            answer => return answer.map(|_| ()),
+        }
+    }
 }
 
 fn options(spec: &config::Mount, prefix: &str, flags: KernelFlags) -> Options {

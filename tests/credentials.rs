@@ -17,7 +17,7 @@ use mapkeeper::aws;
 use mapkeeper::credentials::{CredentialsError, Holder};
 use mapkeeper::error::Chain;
 
-use support::{LIMIT, Moto, moto_program};
+use support::{Http, LIMIT, Moto, moto_program};
 
 const REFRESH: Duration = Duration::from_secs(1);
 
@@ -72,7 +72,7 @@ async fn put(name: &str, value: &str) {
 }
 
 async fn holder(name: &str) -> Result<Holder, CredentialsError> {
-    Holder::secret(name, None, None, REFRESH).await
+    Holder::secret(name, None, None, REFRESH, None).await
 }
 
 async fn given(holder: &Holder) -> (String, String, Option<String>) {
@@ -184,7 +184,7 @@ fn a_secrets_manager_out_of_reach_is_said_so() {
 fn the_default_chain_finds_the_keys_of_the_environment() {
     if !told(async {
         let holder =
-            Holder::default_chain(None, Some("us-east-1")).await.expect("keys are in the environment");
+            Holder::default_chain(None, Some("us-east-1"), None).await.expect("keys are in the environment");
         assert_eq!(given(&holder).await, keys("AK", "SK", Some("T")));
     }) {
         let variables =
@@ -197,7 +197,7 @@ fn the_default_chain_finds_the_keys_of_the_environment() {
 fn the_default_chain_reads_the_profile_that_is_named() {
     if !told(async {
         let holder =
-            Holder::default_chain(Some("maps"), Some("us-east-1")).await.expect("the profile has keys");
+            Holder::default_chain(Some("maps"), Some("us-east-1"), None).await.expect("the profile has keys");
         assert_eq!(given(&holder).await.0, "AK2");
     }) {
         let directory = tempfile::tempdir().expect("a temporary directory");
@@ -212,7 +212,7 @@ fn the_default_chain_reads_the_profile_that_is_named() {
 #[test]
 fn a_chain_without_any_credentials_says_so() {
     if !told(async {
-        let error = Holder::default_chain(None, Some("us-east-1")).await.expect_err("there are none");
+        let error = Holder::default_chain(None, Some("us-east-1"), None).await.expect_err("there are none");
         assert_eq!(error.to_string(), "the AWS default chain has no credentials");
     }) {
         retell("a_chain_without_any_credentials_says_so", &[]);
@@ -256,4 +256,65 @@ fn make_certificates(files: &[&str]) {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/credentials/certificates.py");
     let status = Command::new(python).arg(script).args(files).status().expect("starts");
     assert!(status.success(), "certificates are made");
+}
+
+#[test]
+fn a_role_is_assumed_with_what_the_chain_gives() {
+    if !told(async {
+        let arn = "arn:aws:iam::123456789012:role/maps";
+        let holder =
+            Holder::role(arn, None, Some("us-east-1"), None).await.expect("moto lets anybody assume it");
+        let (id, _, token) = given(&holder).await;
+        assert!(id.starts_with("ASIA") && token.is_some(), "{id}");
+        assert!(holder.description().ends_with("from role \"arn:aws:iam::123456789012:role/maps\""));
+    }) {
+        let moto = Moto::start(&[]);
+        let keys = [("AWS_ACCESS_KEY_ID", "chain"), ("AWS_SECRET_ACCESS_KEY", "chain")];
+        let url = moto.url();
+        let variables = [&keys[..], &[("AWS_ENDPOINT_URL_STS", url.as_str())]].concat();
+        retell("a_role_is_assumed_with_what_the_chain_gives", &variables);
+    }
+}
+
+#[test]
+fn a_role_that_may_not_be_assumed_is_named() {
+    if !told(async {
+        let arn = "arn:aws:iam::123456789012:role/maps";
+        let error = Holder::role(arn, None, Some("us-east-1"), None).await.expect_err("it is refused");
+        assert_eq!(error.to_string(), "role \"arn:aws:iam::123456789012:role/maps\" cannot be assumed");
+        let hint = mapkeeper::error::Advise::hint(&error).unwrap_or_default();
+        assert!(hint.contains("sts:AssumeRole"), "{hint}");
+    }) {
+        let refusing = Http::start(|_| {
+            let body = "<ErrorResponse><Error><Code>AccessDenied</Code><Message>no</Message></Error></ErrorResponse>";
+            Some((403, String::new(), body.to_owned()))
+        });
+        let keys = [("AWS_ACCESS_KEY_ID", "chain"), ("AWS_SECRET_ACCESS_KEY", "chain")];
+        let variables = [&keys[..], &[("AWS_ENDPOINT_URL_STS", refusing.url.as_str())]].concat();
+        retell("a_role_that_may_not_be_assumed_is_named", &variables);
+    }
+}
+
+#[test]
+fn a_clock_that_is_wrong_is_named_as_the_cause() {
+    if !told(async {
+        let error = holder("maps").await.expect_err("the signature is refused");
+        let text = error.to_string();
+        assert!(
+            text.starts_with("the clock of this host is ") && text.contains(" min ahead of that of"),
+            "{text}"
+        );
+        let hint = mapkeeper::error::Advise::hint(&error).unwrap_or_default();
+        assert!(hint.contains("set the clock"), "{hint}");
+    }) {
+        let earlier = Http::start(|_| {
+            let headers =
+                "Date: Mon, 02 Jan 2023 03:04:05 GMT\r\nContent-Type: application/x-amz-json-1.1\r\n";
+            let body = r#"{"__type":"InvalidSignatureException","message":"Signature not yet current"}"#;
+            Some((400, headers.to_owned(), body.to_owned()))
+        });
+        let keys = [("AWS_ACCESS_KEY_ID", "a"), ("AWS_SECRET_ACCESS_KEY", "b"), ("AWS_REGION", "us-east-1")];
+        let variables = [&keys[..], &[("AWS_ENDPOINT_URL", earlier.url.as_str())]].concat();
+        retell("a_clock_that_is_wrong_is_named_as_the_cause", &variables);
+    }
 }

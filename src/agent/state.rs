@@ -93,6 +93,8 @@ pub struct Observation {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CredentialsSeen {
     Held,
+    /// The same, with what may be told of them: age, version, source.
+    HeldAs(String),
     /// There are none.
     Missing {
         reason: String,

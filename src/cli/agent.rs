@@ -64,6 +64,7 @@ impl Advise for RunError {
 ///
 /// What keeps it from starting; once it runs, nothing.
 pub(super) async fn run(arguments: &RunArguments, runtime_dir: &Path) -> Result<(), RunError> {
+    super::mount::guard_memory();
     // Before anything else: a SIGHUP that comes early must not end us.
     let requests = reload::requests().map_err(|source| RunError::Signals { source })?;
     let inputs = arguments.file.inputs();

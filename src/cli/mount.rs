@@ -18,7 +18,7 @@ use std::process::{Command, Stdio};
 
 use super::arguments::{HelperArguments, MountArguments};
 use crate::config::{ConfigError, CredentialsChoice, MountRequest, Source};
-use crate::credentials::{CredentialsError, Holder};
+use crate::credentials::{CredentialsError, Holder, keep_out_of_core_dumps};
 use crate::error::{Advise, Exit, report};
 use crate::fs::UnmountError;
 use crate::mount::{AttachError, How, MissingDirectory, attach};
@@ -78,6 +78,7 @@ pub(super) async fn foreground(arguments: &MountArguments) -> Result<(), MountCo
     for remark in &request.remarks {
         tracing::warn!("{remark}");
     }
+    guard_memory();
     let mut stop = crate::agent::stop_on_signals().map_err(|source| MountCommandError::Signals { source })?;
     let mount = &request.mount;
     let credentials = holder(&request).await?;
@@ -95,6 +96,13 @@ pub(super) async fn foreground(arguments: &MountArguments) -> Result<(), MountCo
     Ok(())
 }
 
+/// Keys are in the memory of a process that mounts.
+pub(super) fn guard_memory() {
+    if let Err(error) = keep_out_of_core_dumps() {
+        tracing::warn!(%error, "a core dump of this process may hold keys");
+    }
+}
+
 async fn holder(request: &MountRequest) -> Result<Holder, CredentialsError> {
     let mount = &request.mount;
     match &request.credentials {
@@ -107,7 +115,7 @@ async fn holder(request: &MountRequest) -> Result<Holder, CredentialsError> {
             Holder::passwd_file(path, bucket)
         }
         CredentialsChoice::DefaultChain => {
-            Holder::default_chain(mount.profile.as_deref(), mount.region.as_deref()).await
+            Holder::default_chain(mount.profile.as_deref(), mount.region.as_deref(), None).await
         }
     }
 }

@@ -10,6 +10,7 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt;
@@ -17,18 +18,20 @@ use futures::future::{BoxFuture, Shared, join_all};
 use tokio::time::Instant;
 
 use crate::agent::state::{CredentialsSeen, Seen};
-use crate::config::{Config, Mount};
-use crate::credentials::Holder;
+use crate::config::{self, Config, Mount};
+use crate::credentials::{Holder, Prover, Proving};
 use crate::error::{Advise, Chain};
+use crate::fs::store::StoreError;
+use crate::mount::prove;
 
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 /// All holders of a host.
 pub(super) struct Keys {
-    secret: Option<String>,
-    refresh: Duration,
+    credentials: config::Credentials,
     region: Option<String>,
+    mounts: Vec<Mount>,
     /// By profile.
     rings: RefCell<BTreeMap<Option<String>, Ring>>,
 }
@@ -67,9 +70,9 @@ impl Keys {
         };
         let start = given.map_or(idle, Ring::Held);
         Keys {
-            secret: config.credentials.secret.clone(),
-            refresh: config.credentials.refresh,
+            credentials: config.credentials.clone(),
             region: config.region.clone(),
+            mounts: config.mounts.clone(),
             rings: RefCell::new(profiles.map(|profile| (profile, start.clone())).collect()),
         }
     }
@@ -87,9 +90,19 @@ impl Keys {
         let profiles: Vec<_> = self.rings.borrow().keys().cloned().collect();
         let refusals = join_all(profiles.into_iter().map(|profile| self.refusal(profile))).await;
         match refusals.into_iter().flatten().next() {
-            None => Seen::Known(CredentialsSeen::Held),
+            None => Seen::Known(CredentialsSeen::HeldAs(self.description())),
             Some(Refusal { reason, hint }) => Seen::Known(CredentialsSeen::Missing { reason, hint }),
         }
+    }
+
+    /// What is held, one for each profile; no part of a value.
+    fn description(&self) -> String {
+        let rings = self.rings.borrow();
+        let held = rings.values().filter_map(|ring| match ring {
+            Ring::Held(holder) => Some(holder.description()),
+            _ => None,
+        });
+        held.collect::<Vec<_>>().join("; ")
     }
 
     /// Why the ring of `profile` holds nothing; `None` if it does.
@@ -120,12 +133,16 @@ impl Keys {
 
     /// Fetches in a task of its own, which ends by the limit that each source of credentials has.
     fn fetch(&self, profile: Option<String>) -> Fetch {
-        let (secret, region, refresh) = (self.secret.clone(), self.region.clone(), self.refresh);
+        let (credentials, region) = (self.credentials.clone(), self.region.clone());
+        let prover = prover(self.mounts.iter().filter(|mount| mount.profile == profile), region.as_deref());
         let task = tokio::spawn(async move {
             let (profile, region) = (profile.as_deref(), region.as_deref());
-            match secret {
-                Some(name) => Holder::secret(&name, profile, region, refresh).await,
-                None => Holder::default_chain(profile, region).await,
+            match (credentials.secret, credentials.role) {
+                (Some(name), _) => {
+                    Holder::secret(&name, profile, region, credentials.refresh, Some(prover)).await
+                }
+                (None, Some(arn)) => Holder::role(&arn, profile, region, Some(prover)).await,
+                (None, None) => Holder::default_chain(profile, region, Some(prover)).await,
             }
         });
         let fetched = task.map(|ended| match ended {
@@ -134,6 +151,43 @@ impl Keys {
             Err(error) => Err(Refusal { reason: Chain(&error).to_string(), hint: None }),
         });
         fetched.boxed().shared()
+    }
+}
+
+/// Asks each of the buckets that these mounts show.
+fn prover<'a>(mounts: impl Iterator<Item = &'a Mount>, region: Option<&str>) -> Prover {
+    let (mounts, region) = (mounts.cloned().collect::<Vec<_>>(), region.map(str::to_owned));
+    Arc::new(move |keys| {
+        let (mounts, region) = (mounts.clone(), region.clone());
+        async move {
+            let mut doubt = None;
+            for mount in &mounts {
+                match proof(prove(mount, region.as_deref(), keys.clone()).await) {
+                    Proving::Good => {}
+                    refused @ Proving::Refused(_) => return refused,
+                    unknown => doubt = Some(unknown),
+                }
+            }
+            doubt.unwrap_or(Proving::Good)
+        }
+        .boxed()
+    })
+}
+
+/// What the answer of a bucket says of the keys it was asked with.
+fn proof(answer: Result<(), StoreError>) -> Proving {
+    match answer {
+        Ok(()) => Proving::Good,
+        Err(
+            error @ (StoreError::Credentials { .. }
+            | StoreError::Denied { .. }
+            | StoreError::NoCredentials { .. }),
+        ) => Proving::Refused(error.to_string()),
+        // An answer about the bucket: the keys were taken.
+        Err(StoreError::NoBucket { .. } | StoreError::NotFound { .. } | StoreError::WrongRegion { .. }) => {
+            Proving::Good
+        }
+        Err(error) => Proving::Unknown(error.to_string()),
     }
 }
 
@@ -162,7 +216,8 @@ mod tests {
     async fn what_is_given_is_held() {
         let holder = Holder::fixed(Secret::new("id".to_owned()), Secret::new("key".to_owned()), None);
         let keys = Keys::new(&config(), Some(holder));
-        assert_eq!(keys.look().await, Seen::Known(CredentialsSeen::Held));
+        let held = CredentialsSeen::HeldAs("0 s old, from given".to_owned());
+        assert_eq!(keys.look().await, Seen::Known(held));
         assert!(keys.for_mount(&config().mounts[0]).is_some());
     }
 

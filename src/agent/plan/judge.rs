@@ -139,6 +139,7 @@ fn judge_credentials(seen: &Seen<CredentialsSeen>) -> Verdict {
     match seen {
         Seen::Unknown(reason) => Verdict::Unknown(reason.clone()),
         Seen::Known(CredentialsSeen::Held) => Verdict::Good("held".to_owned()),
+        Seen::Known(CredentialsSeen::HeldAs(detail)) => Verdict::Good(detail.clone()),
         Seen::Known(CredentialsSeen::Missing { reason, hint }) => Verdict::Faulty(Fault {
             trigger: Trigger::CredentialsMissing,
             detail: reason.clone(),
