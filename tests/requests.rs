@@ -8,7 +8,9 @@ mod common;
 use std::time::Duration;
 
 use common::{Bucket, LIMIT, Mounted};
-use mapkeeper::s3_server::{Control, Operation};
+use mapkeeper::s3_server::{
+    Action, Attributes, Checksums, Content, Control, Fault, Operation, WriteCondition,
+};
 
 const SHORT: Duration = Duration::from_millis(300);
 /// Longer than a listing takes to be read.
@@ -42,6 +44,34 @@ async fn a_cold_open_and_read_costs_two_requests_at_the_same_time() {
     control.set_latency(Duration::from_millis(200));
     assert_eq!(mounted.sh("cat a.map").await, "MAP");
     assert_eq!((control.total(), control.highest_concurrency()), (2, 2), "{:?}", control.log());
+    mounted.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bytes_that_contradict_their_checksum_are_fetched_again_and_never_shown() {
+    let (mounted, control) = mounted(LONG, |bucket| {
+        let Bucket::S3 { server, .. } = bucket else { panic!("a server") };
+        for key in ["a.map", "b.map"] {
+            let checksums = Checksums { crc32: Some("BQroMQ==".into()), ..Checksums::default() };
+            let attributes = Attributes { checksums, ..Attributes::default() };
+            let put = server.store().put_object_with(
+                "bucket",
+                key,
+                Content::from(b"MAP".to_vec()),
+                attributes,
+                &WriteCondition::default(),
+            );
+            put.expect("written");
+        }
+    })
+    .await;
+    // What was listed is known to be small, and is asked for as a whole.
+    mounted.sh("ls").await;
+    control.inject(Fault::new(Action::FlipBit { offset: 1 }).under("a.map").times(1));
+    assert_eq!(mounted.sh("cat a.map").await, "MAP");
+    control.inject(Fault::new(Action::FlipBit { offset: 1 }).under("b.map"));
+    let shown = mounted.run("cat b.map").await;
+    assert_eq!((shown.stdout.as_slice(), shown.status.success()), (&b""[..], false));
     mounted.end().await;
 }
 

@@ -182,9 +182,9 @@ impl Tree {
         }
         // The headers are wanted: those of a listed object have not been seen, others may have changed unseen.
         let is_small = (1..=BLOCK).contains(&known.size) && known.attributes.is_none();
-        let first = match is_small {
-            true => self.first(&key, Condition::Always).await?,
-            false => match self.store().head(&key).await {
+        let first = match known.version.as_ref().filter(|_| is_small) {
+            Some(version) => self.whole(&key, version).await?,
+            None => match self.store().head(&key).await {
                 Ok(object) => First::Object(object, None),
                 Err(StoreError::NotFound { .. }) => First::Absent,
                 Err(error) => return Err(error),
@@ -303,9 +303,22 @@ impl Tree {
         }
     }
 
+    /// What a key holds, with all its bytes if it is still `version`, which is small: a whole object has a checksum.
+    async fn whole(&self, key: &str, version: &Version) -> Result<First, StoreError> {
+        let condition = Condition::Unchanged(version.etag.clone());
+        match self.fetched(Fetch { key, range: None, condition, version_id: None }).await {
+            Err(StoreError::Changed { .. }) => self.first(key, Condition::Always).await,
+            answer => answer,
+        }
+    }
+
     /// What a key holds, with its first bytes if they can be had.
     async fn first(&self, key: &str, condition: Condition) -> Result<First, StoreError> {
-        let fetch = Fetch { key, range: Some(0..BLOCK), condition, version_id: None };
+        self.fetched(Fetch { key, range: Some(0..BLOCK), condition, version_id: None }).await
+    }
+
+    async fn fetched(&self, fetch: Fetch<'_>) -> Result<First, StoreError> {
+        let key = fetch.key;
         let answer = match self.store().fetch(fetch).await {
             Ok(Fetched::Content { object, range, body }) => {
                 return Ok(First::Object(object, Some((range, body))));

@@ -56,6 +56,7 @@ fn store_errno(error: &StoreError) -> i32 {
         | StoreError::NoCredentials { .. }
         | StoreError::WrongRegion { .. }
         | StoreError::Truncated { .. }
+        | StoreError::Corrupt { .. }
         | StoreError::TimedOut(_)
         | StoreError::Unreachable { .. }
         | StoreError::Throttled { .. }

@@ -329,7 +329,10 @@ impl Content {
             };
             match outcome {
                 Err(
-                    StoreError::Truncated { .. } | StoreError::TimedOut(_) | StoreError::Unreachable { .. },
+                    StoreError::Truncated { .. }
+                    | StoreError::Corrupt { .. }
+                    | StoreError::TimedOut(_)
+                    | StoreError::Unreachable { .. },
                 ) if !retried => {
                     retried = true;
                 }
@@ -338,11 +341,12 @@ impl Content {
         }
     }
 
-    /// Asks for `range` of exactly this version: by condition, else by version id where the object was replaced.
+    /// Asks for `range` of exactly this version: by condition, else by version id where the object was replaced. A
+    /// whole object comes with its checksum, which the store's client verifies; a part of one has none.
     async fn fetch(&self, range: Range<u64>) -> Result<(Range<u64>, Body), StoreError> {
         let ask = |condition, version_id| Fetch {
             key: &self.key,
-            range: Some(range.clone()),
+            range: (range != (0..self.size)).then(|| range.clone()),
             condition,
             version_id,
         };
@@ -364,7 +368,8 @@ impl Content {
         }
     }
 
-    /// Cuts a body that holds the bytes `range` into blocks and keeps them.
+    /// Cuts a body that holds the bytes `range` into blocks and keeps them: those of a whole object only when it has
+    /// ended, because its checksum is known no earlier.
     async fn receive(
         &self,
         blocks: Range<u64>,
@@ -375,27 +380,41 @@ impl Content {
         let mut index = blocks.start;
         let mut at = range.start;
         let mut block = BytesMut::new();
+        let mut arrived = Vec::new();
+        let is_whole = range == (0..self.size);
         while let Some(mut piece) = next_piece(&mut body).await? {
             at += piece.len() as u64;
             while !piece.is_empty() {
-                let whole = self.block_size(index) as usize;
+                let whole = self.block_size(index + arrived.len() as u64) as usize;
                 let taken = piece.split_to(piece.len().min(whole - block.len()));
                 if block.capacity() == 0 {
                     block.reserve(whole);
                 }
                 block.extend_from_slice(&taken);
                 if block.len() == whole {
-                    self.source.cache.keep(self.id(index), std::mem::take(&mut block).freeze());
-                    index += 1;
-                    sender.send_modify(|progress| progress.ready = index);
+                    arrived.push(std::mem::take(&mut block).freeze());
+                    if !is_whole {
+                        index = self.keep(index, &mut arrived, sender);
+                    }
                 }
             }
         }
+        index = self.keep(index, &mut arrived, sender);
         if index < blocks.end {
             let expected = range.end - range.start;
             return Err(StoreError::Truncated { key: self.key.clone(), found: at - range.start, expected });
         }
         Ok(())
+    }
+
+    /// Keeps blocks that have arrived, from `index` on, and answers the index behind them.
+    fn keep(&self, index: u64, arrived: &mut Vec<Bytes>, sender: &watch::Sender<Progress>) -> u64 {
+        let next = index + arrived.len() as u64;
+        for (index, block) in (index..next).zip(arrived.drain(..)) {
+            self.source.cache.keep(self.id(index), block);
+        }
+        sender.send_modify(|progress| progress.ready = next);
+        next
     }
 
     fn finish(&self, blocks: Range<u64>, outcome: Result<(), StoreError>, sender: &watch::Sender<Progress>) {

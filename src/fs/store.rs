@@ -162,6 +162,8 @@ pub enum StoreError {
     KeyTooLong { key: String },
     #[error("the body of {key:?} ended after {found} of {expected} bytes")]
     Truncated { key: String, found: u64, expected: u64 },
+    #[error("the bytes of {key:?} do not have the checksum that the store gave for them")]
+    Corrupt { key: String },
     #[error("no answer within {}", seconds(.0))]
     TimedOut(Duration),
     #[error("cannot reach the store at {endpoint:?}: {reason}")]
@@ -240,6 +242,10 @@ mod tests {
             (StoreError::RangeOutside { key: "a".into(), start: 7 }, "bytes 7- of \"a\" are behind its end"),
             (StoreError::Archived { key: "a".into() }, "the object \"a\" is archived"),
             (StoreError::KeyTooLong { key: "a".into() }, "the key \"a\" is longer than S3 takes"),
+            (
+                StoreError::Corrupt { key: "a".into() },
+                "the bytes of \"a\" do not have the checksum that the store gave for them",
+            ),
             (
                 StoreError::Truncated { key: "a".into(), found: 1, expected: 2 },
                 "the body of \"a\" ended after 1 of 2 bytes",

@@ -285,6 +285,10 @@ fn pieces(key: String, expected: u64, body: ByteStream) -> Body {
                     Some((Ok(piece), (body, found, false)))
                 }
                 None if found == expected => None,
+                // All bytes came: what is wrong is what they are.
+                Some(Err(_)) if found == expected => {
+                    Some((Err(StoreError::Corrupt { key }), (body, found, true)))
+                }
                 None | Some(Err(_)) => {
                     Some((Err(StoreError::Truncated { key, found, expected }), (body, found, true)))
                 }
