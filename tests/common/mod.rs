@@ -12,7 +12,7 @@ use mapkeeper::aws;
 use mapkeeper::fs::store::ObjectStore;
 use mapkeeper::fs::store::memory::Memory;
 use mapkeeper::fs::store::s3::{Endpoint, S3};
-use mapkeeper::fs::{self, Defaults, Options, Session};
+use mapkeeper::fs::{self, Defaults, OnConflict, Options, Session, WriteOptions};
 use mapkeeper::s3_server::{
     self, ACCESS_KEY, Attributes, Content, Control, SECRET_KEY, Server, WriteCondition,
 };
@@ -112,6 +112,12 @@ pub struct Mounted {
     pub bucket: Bucket,
     pub session: Session,
     pub scratch: tempfile::TempDir,
+    /// Where files are while they are written.
+    pub staging: tempfile::TempDir,
+}
+
+fn directory() -> tempfile::TempDir {
+    tempfile::tempdir().expect("a directory")
 }
 
 impl Mounted {
@@ -119,8 +125,13 @@ impl Mounted {
         Mounted::with(bucket, |options| options.freshness = freshness).await
     }
 
+    /// Mounted to be written.
+    pub async fn writable(bucket: Bucket) -> Mounted {
+        Mounted::with(bucket, |options| options.read_only = false).await
+    }
+
     pub async fn with(bucket: Bucket, set: impl FnOnce(&mut Options)) -> Mounted {
-        let scratch = tempfile::tempdir().expect("a directory");
+        let (scratch, staging) = (directory(), directory());
         let mut options = Options {
             source: "s3://bucket".into(),
             prefix: String::new(),
@@ -131,10 +142,11 @@ impl Mounted {
             max_stale: Duration::from_secs(3600),
             defaults: DEFAULTS,
             memory: 64 << 20,
+            write: WriteOptions { staging: staging.path().to_path_buf(), on_conflict: OnConflict::Fail },
         };
         set(&mut options);
         let session = fs::mount(bucket.store(), scratch.path(), options, Handle::current()).await;
-        Mounted { bucket, session: session.expect("mounted"), scratch }
+        Mounted { bucket, session: session.expect("mounted"), scratch, staging }
     }
 
     pub fn root(&self) -> &Path {
@@ -147,6 +159,13 @@ impl Mounted {
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(output.status.success(), "{command}: {said}");
         String::from_utf8_lossy(&output.stdout).trim_end().to_string()
+    }
+
+    /// What a command that fails says.
+    pub async fn fails(&self, command: &str) -> String {
+        let output = self.run(command).await;
+        assert!(!output.status.success(), "{command} succeeded");
+        String::from_utf8_lossy(&output.stderr).into_owned()
     }
 
     pub async fn run(&self, command: &str) -> Output {
