@@ -221,7 +221,9 @@ impl Directory {
         let held = self.state().pages.iter().find(|page| page.number == number).cloned();
         if let Some(page) = held
             // Going back to the start asks again, as POSIX wants.
-            && (how == From0::On || page.asked.elapsed() < tree.rules.freshness.max(JUST_LISTED))
+            && (how == From0::On
+                || page.asked.elapsed() < tree.rules.freshness.max(JUST_LISTED)
+                    && !tree.surveys().has_changed_since(&self.path, page.asked))
         {
             return Ok(page);
         }

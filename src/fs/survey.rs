@@ -140,6 +140,11 @@ impl Surveys {
         }
     }
 
+    /// Whether a name in `directory` was made or removed from here after a listing left at `asked`.
+    pub fn has_changed_since(&self, directory: &str, asked: Instant) -> bool {
+        self.directories.peek(directory).and_then(|survey| survey.changed) >= Some(asked)
+    }
+
     /// Forgets what is known of `directory`, which is no directory any more or another one.
     pub fn forget(&mut self, directory: &str, now: Instant) {
         *self.survey(directory) = Survey { changed: Some(now), ..Survey::default() };

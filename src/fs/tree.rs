@@ -436,7 +436,15 @@ impl Tree {
     }
 
     pub(super) fn keep_page(&self, path: Arc<str>, page: Arc<Page>) {
+        if self.surveys().has_changed_since(&path, page.asked()) {
+            return;
+        }
         self.pages.lock().unwrap_or_else(PoisonError::into_inner).put(path, page);
+    }
+
+    /// Forgets how the directory `path` was listed last: something in it was changed from here.
+    pub(super) fn forget_page(&self, path: &str) {
+        self.pages.lock().unwrap_or_else(PoisonError::into_inner).pop(path);
     }
 
     /// Whether what is known of a node may be served when the store cannot be asked.

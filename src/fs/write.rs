@@ -201,7 +201,10 @@ impl Writing {
     fn forget_questions(&self, path: &str) {
         self.tree.questions.forget(path);
         self.tree.listings.forget(path);
-        self.tree.listings.forget(parent_and_name(path).0);
+        let (directory, _) = parent_and_name(path);
+        self.tree.listings.forget(directory);
+        self.tree.forget_page(path);
+        self.tree.forget_page(directory);
     }
 
     /// Notes that `path` was made or taken away here.
