@@ -49,6 +49,14 @@ impl Bucket {
         }
     }
 
+    /// The URL of the server.
+    pub fn endpoint(&self) -> String {
+        match self {
+            Bucket::Memory(_) => panic!("a store in memory has no server"),
+            Bucket::S3 { server, .. } => server.endpoint(),
+        }
+    }
+
     /// Counters and faults of the server.
     pub fn control(&self) -> Control {
         match self {

@@ -227,11 +227,27 @@ impl Writing {
     async fn copy_one(&self, object: &Listed, old: &str, new: &str) -> Result<(String, ETag), FsError> {
         let rest = object.key.strip_prefix(old).unwrap_or_default();
         let key = format!("{new}{rest}");
+        if rest.is_empty() {
+            return self.copy_marker(object, &key).await;
+        }
         let copy = self.copy(&object.key, &object.etag, object.size, &key, None, WriteIf::Always);
         match copy.await {
             Err(FsError::Store(StoreError::Changed { .. })) => Err(FsError::Stale),
             copied => Ok((rest.to_string(), copied?.etag)),
         }
+    }
+
+    /// Copies the marker of the directory that is moved: only of it something changes.
+    async fn copy_marker(&self, object: &Listed, key: &str) -> Result<(String, ETag), FsError> {
+        let (marker, _) = self.object(&object.key).await?;
+        let mut attributes = Attributes::of(&object.key, &marker, &self.tree.rules.defaults);
+        attributes.ctime = Timestamp::now();
+        let xattrs = Xattrs::of(&marker.metadata);
+        let metadata = headers::metadata(&marker.metadata, &attributes, &xattrs, Content::Same);
+        let headers = Headers { metadata, content_type: marker.content_type, kept: marker.kept };
+        let etag = &marker.version.etag;
+        let copied = self.copy(&object.key, etag, marker.size, key, Some(&headers), WriteIf::Always).await?;
+        Ok((String::new(), copied.etag))
     }
 
     /// Deletes copies of what is still under its old name: nothing is lost by it.
@@ -282,6 +298,12 @@ impl Writing {
         }
         let mut table = self.tree.table();
         table.rename(from, to, now);
+        if let Some(ino) = table.find(to) {
+            table.set_facts(ino, |facts| {
+                facts.settled = false;
+                facts.marker_checked = None;
+            });
+        }
         for (rest, etag) in &moved {
             if let Some(ino) = table.find(&format!("{to}/{rest}")) {
                 table.set_facts(ino, |facts| {
