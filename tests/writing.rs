@@ -208,29 +208,135 @@ async fn a_new_small_file_costs_two_requests_at_most() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lost_race_is_an_error_and_both_contents_survive() {
     let world = world().await;
-    world.bucket.put("b", b"before", &[]);
-    let bucket = memory(&world.bucket);
-    let intruder = tokio::spawn(async move {
-        tokio::time::sleep(Duration::from_millis(500)).await;
-        bucket.put("b", "theirs", &[]);
-    });
-    let said = world
-        .sh("python3 -c \"
+    world.bucket.put("a", b"before", &[]);
+    let (said, done) = tokio::join!(async { world.sh(&slow_writer("a")).await }, intruder(&world.bucket));
+    done.expect("done");
+    assert_eq!(said, libc::ESTALE.to_string());
+    assert_eq!(world.sh("cat a").await, "theirs");
+    let kept = world.session.health().kept;
+    assert_eq!(kept.len(), 1, "{kept:?}");
+    assert_eq!(std::fs::read(&kept[0]).expect("kept"), b"minere");
+    world.end().await;
+}
+
+/// Opens `name`, writes `mine`, sleeps a second, closes; prints the number of the error or nothing.
+fn slow_writer(name: &str) -> String {
+    format!(
+        "python3 -c \"
 import os, time
-f = os.open('b', os.O_RDWR)
+f = os.open('{name}', os.O_RDWR)
 os.write(f, b'mine')
 time.sleep(1)
 try:
     os.close(f)
 except OSError as error:
     print(error.errno)
-\"")
-        .await;
-    intruder.await.expect("done");
-    assert_eq!(said, libc::ESTALE.to_string());
-    assert_eq!(world.sh("cat b").await, "theirs");
-    let kept = world.session.health().kept;
-    assert_eq!(kept.len(), 1, "{kept:?}");
-    assert_eq!(std::fs::read(&kept[0]).expect("kept"), b"minere");
+\""
+    )
+}
+
+/// Writes `theirs` to `a` in the middle of the second that [`slow_writer`] sleeps.
+fn intruder(bucket: &Bucket) -> tokio::task::JoinHandle<()> {
+    let bucket = memory(bucket);
+    tokio::spawn(async move {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        bucket.put("a", "theirs", &[]);
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_last_one_wins_where_the_mount_says_so() {
+    let world = Mounted::with(Bucket::memory(), |options| {
+        options.read_only = false;
+        options.write.on_conflict = mapkeeper::fs::OnConflict::Overwrite;
+    })
+    .await;
+    world.bucket.put("a", b"before", &[]);
+    let (said, done) = tokio::join!(async { world.sh(&slow_writer("a")).await }, intruder(&world.bucket));
+    done.expect("done");
+    assert_eq!(said, "");
+    assert_eq!(text(&world.bucket, "a").await, "minere");
+    assert_eq!(world.session.health().kept, Vec::<std::path::PathBuf>::new());
     world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_store_refuses_is_an_error_at_close_and_kept() {
+    let world = world().await;
+    let store = memory(&world.bucket);
+    let outage = mapkeeper::fs::store::StoreError::Refused { status: 507, code: "Full".into() };
+    let away = async {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        store.set_outage(Some(outage));
+    };
+    world.bucket.put("a", b"before", &[]);
+    let (said, ()) = tokio::join!(async { world.sh(&slow_writer("a")).await }, away);
+    assert_eq!(said, libc::EIO.to_string());
+    store.set_outage(None);
+    assert_eq!(text(&world.bucket, "a").await, "before");
+    let began = tokio::time::Instant::now();
+    while world.session.health().kept.is_empty() {
+        assert!(began.elapsed() < common::LIMIT, "nothing is kept");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let kept = world.session.health().kept;
+    assert_eq!(std::fs::read(&kept[0]).expect("kept"), b"minere");
+    std::fs::remove_file(&kept[0]).expect("removed");
+    assert_eq!(world.session.health().kept.len(), 0);
+    assert_eq!(world.sh("cat a").await, "before");
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn access_control_lists_are_kept_judged_and_inherited() {
+    let world = world().await;
+    world.sh("mkdir d; setfacl -m u:games:rwx,d:u:games:rw d; (umask 077; echo x > d/f); chmod 711 .").await;
+    let acl = world.sh("getfacl -c d/f").await;
+    assert!(acl.contains("user:games:rw-"), "{acl}");
+    let as_games = |command: &str| format!("setpriv --reuid=games --clear-groups sh -c '{command}'");
+    world.sh(&as_games("cat d/f && echo y >> d/f")).await;
+    world.sh("chmod 600 d/f").await;
+    assert!(world.sh("getfacl -c d/f").await.contains("#effective:---"));
+    assert!(world.fails(&as_games("cat d/f")).await.contains("Permission denied"));
+    world.sh("setfacl -b d/f").await;
+    assert_eq!(world.sh("stat -c %a d/f").await, "600");
+    let (object, _) = stored(&world.bucket, "d/f").await.expect("there");
+    assert_eq!(header(&object, "xattr"), "");
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_or_metadata_that_the_store_cannot_take_is_an_error() {
+    let world = world().await;
+    let long = "n".repeat(200);
+    assert!(world.fails(&format!("mkdir -p {}", [&*long; 6].join("/"))).await.contains("too long"));
+    world.sh("echo x > a").await;
+    let big = "v".repeat(1900);
+    assert!(world.fails(&format!("setfattr -n user.x -v {big} a")).await.contains("No space left"));
+    assert!(world.fails("touch \"$(printf 'a\\377')\"").await.contains("multibyte"));
+    assert_eq!(world.sh("cat a; ls | wc -l").await, "x\n2");
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_is_no_space_and_what_was_stored_stays() {
+    let disk = tempfile::tempdir().expect("a directory");
+    let mounted = std::process::Command::new("mount")
+        .args(["-t", "tmpfs", "-o", "size=80m", "tmpfs"])
+        .arg(disk.path())
+        .status()
+        .expect("mount(8)");
+    assert!(mounted.success());
+    let staging = disk.path().to_path_buf();
+    let world = Mounted::with(Bucket::memory(), |options| {
+        options.read_only = false;
+        options.write.staging = staging;
+    })
+    .await;
+    world.sh("echo fits > a").await;
+    let refused = world.fails("head -c 40000000 /dev/zero > b").await;
+    assert!(refused.contains("No space left"), "{refused}");
+    assert_eq!(world.sh("cat a; rm -f b; echo again > a; cat a").await, "fits\nagain");
+    world.end().await;
+    nix::mount::umount2(disk.path(), nix::mount::MntFlags::MNT_DETACH).expect("unmounted");
 }

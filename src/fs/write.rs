@@ -134,9 +134,12 @@ impl Writing {
         Ok(writing)
     }
 
-    /// What was written and could not be stored, because somebody else was faster: where it is kept.
+    /// What was written and could not be stored, because somebody else was faster: where it is kept. What a person has
+    /// removed is not named any more.
     pub fn kept(&self) -> Vec<PathBuf> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.retain(|path| path.exists());
+        kept.clone()
     }
 
     /// Files that are open.
