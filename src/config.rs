@@ -146,8 +146,6 @@ impl fmt::Display for Notice {
 /// Why this version cannot serve a mount that is configured correctly.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    #[error("mount {name:?} has `read_only = false`, and this version cannot write")]
-    Writable { name: String },
     #[error("mount {name:?} has source {source_text:?}, and this version mounts s3:// only")]
     Source { name: String, source_text: String },
 }
@@ -155,7 +153,6 @@ pub enum Refusal {
 impl Advise for Refusal {
     fn hint(&self) -> Option<String> {
         Some(match self {
-            Refusal::Writable { .. } => "set `read_only = true`, or leave it out".to_owned(),
             Refusal::Source { .. } => "use `source = \"s3://bucket/prefix\"`".to_owned(),
         })
     }
@@ -191,9 +188,6 @@ impl Config {
     pub fn notices(&self) -> Vec<Notice> {
         let mut notices = Vec::new();
         for (number, mount) in self.mounts.iter().enumerate() {
-            if !mount.read_only {
-                notices.push(Notice::Refused { key: format!("mount[{number}].read_only = false") });
-            }
             if !matches!(mount.source, Source::S3 { .. }) {
                 let key = format!("mount[{number}].source = \"{}\"", mount.source);
                 notices.push(Notice::Refused { key });
@@ -217,8 +211,7 @@ impl Mount {
     pub fn refusal(&self) -> Option<Refusal> {
         let name = self.name.clone();
         match &self.source {
-            Source::S3 { .. } if self.read_only => None,
-            Source::S3 { .. } => Some(Refusal::Writable { name }),
+            Source::S3 { .. } => None,
             other => Some(Refusal::Source { name, source_text: other.to_string() }),
         }
     }
@@ -283,6 +276,10 @@ pub struct Mount {
     /// Last-known-good content is served this long when S3 cannot be asked. Default 1 h, at most 30
     /// days; zero: never.
     pub max_stale: Duration,
+    /// Where files are kept while they are being written. Default `/var/lib/mapkeeper/staging`.
+    pub staging: PathBuf,
+    /// What happens to a write if somebody else has written the object since it was opened. Default fail.
+    pub on_conflict: OnConflict,
     /// Base URL of an S3 server other than AWS.
     pub endpoint_url: Option<String>,
     /// Name the bucket in the path of a request instead of the host. Default: true with
@@ -292,6 +289,25 @@ pub struct Mount {
     pub region: Option<String>,
     /// Profile of the AWS configuration files from which the default chain reads.
     pub profile: Option<String>,
+}
+
+/// What happens to a write if somebody else was faster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnConflict {
+    /// It is an error, and what was written is kept on disk.
+    Fail,
+    /// The last one wins.
+    Overwrite,
+}
+
+impl OnConflict {
+    /// The text of the configuration.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            OnConflict::Fail => "fail",
+            OnConflict::Overwrite => "overwrite",
+        }
+    }
 }
 
 /// What a mount shows.

@@ -300,6 +300,12 @@ impl Tree {
         Ok(attr::symlink_target_body(&body).to_vec())
     }
 
+    /// Whether a name leads to the number: not if it was taken away, or leads to another version by now.
+    pub fn has_name(&self, ino: u64) -> bool {
+        let table = self.table();
+        table.node(ino).is_some_and(|node| table.is_named(ino, node))
+    }
+
     /// Counts that the kernel dropped `count` of its references to `ino`.
     pub fn forget(&self, ino: u64, count: u64) {
         self.table().forget(ino, count);
@@ -393,7 +399,7 @@ impl Tree {
     pub(super) fn fresh_entry(&self, node: &Node, ino: u64) -> Option<Entry> {
         let attributes = node.facts.attributes.clone()?;
         let freshness = self.rules.freshness;
-        if ino == ROOT {
+        if ino == ROOT || node.is_local {
             return Some(Entry { ino, attributes, valid_for: freshness });
         }
         let age = node.checked?.elapsed();
@@ -436,7 +442,15 @@ impl Tree {
     }
 
     pub(super) fn keep_page(&self, path: Arc<str>, page: Arc<Page>) {
+        if self.surveys().has_changed_since(&path, page.asked()) {
+            return;
+        }
         self.pages.lock().unwrap_or_else(PoisonError::into_inner).put(path, page);
+    }
+
+    /// Forgets how the directory `path` was listed last: something in it was changed from here.
+    pub(super) fn forget_page(&self, path: &str) {
+        self.pages.lock().unwrap_or_else(PoisonError::into_inner).pop(path);
     }
 
     /// Whether what is known of a node may be served when the store cannot be asked.
