@@ -40,7 +40,8 @@ pub use key::{KEYS, Key, KeyPath, Kind, Step};
 pub use mount_options::{CredentialsChoice, KernelFlags, MountRequest, Remark};
 pub use schema::schema;
 pub use show::Origins;
-pub use source::{Entries, Layer, Origin, RESERVED_VARIABLES, STATE_TAG, variable_of};
+pub use source::{Entries, Layer, Origin, RESERVED_VARIABLES, STATE_TAG, parameter, variable_of};
+pub use value::{https_url, sha256};
 
 /// The configuration file that is read when none is named.
 pub const DEFAULT_FILE: &str = "/etc/mapkeeper/config.toml";
@@ -102,6 +103,29 @@ impl Loaded {
                 Ok(Loaded { config, warnings: check::warnings(&entries, &outcome.claims), entries })
             }
             _ => Err(ConfigError::Faults(Faults(faults))),
+        }
+    }
+
+    /// Says what is wrong with one layer whatever others may add to it.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::Faults`] with every fault that no other layer can cure by completing it.
+    pub fn faults_of(layer: Layer) -> Result<(), ConfigError> {
+        let may_be_completed = |fault: &Fault| {
+            use Problem::{Gap, Missing, NoMount, NoSelector, OwnedNeedsImage, OwnedNeedsName};
+            matches!(
+                fault.problem,
+                Missing { .. } | NoMount | NoSelector | OwnedNeedsImage | OwnedNeedsName | Gap { .. }
+            )
+        };
+        match Loaded::from_layers(vec![layer]) {
+            Err(ConfigError::Faults(Faults(mut faults))) => {
+                faults.retain(|fault| !may_be_completed(fault));
+                if faults.is_empty() { Ok(()) } else { Err(ConfigError::Faults(Faults(faults))) }
+            }
+            Err(error) => Err(error),
+            Ok(_) => Ok(()),
         }
     }
 
@@ -180,6 +204,8 @@ pub struct Config {
     pub mounts: Vec<Mount>,
     /// The containers that are served by the mounts, in the order of the file.
     pub containers: Vec<Container>,
+    /// How the host is prepared at boot.
+    pub bootstrap: Bootstrap,
     /// Membership in an ECS cluster.
     pub ecs: Option<Ecs>,
     /// The listener for load balancers and Prometheus.
@@ -201,9 +227,6 @@ impl Config {
             if mount.disk_cache > 0 {
                 notices.push(Notice::NoEffect { key: format!("mount[{number}].disk_cache") });
             }
-        }
-        if self.ecs.is_some() {
-            notices.push(Notice::NoEffect { key: "ecs".to_owned() });
         }
         if self.health.is_some() {
             notices.push(Notice::NoEffect { key: "health.listen".to_owned() });
@@ -475,6 +498,44 @@ impl Expect {
         match self {
             Expect::Wms => "wms",
             Expect::Http => "http",
+        }
+    }
+}
+
+/// How the host is prepared at boot.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Bootstrap {
+    /// Files to be put in place, and commands to be run after that.
+    pub overlay: Option<Overlay>,
+    /// Version of the manifest in a bucket that keeps versions. `None`: the newest.
+    pub overlay_version: Option<String>,
+    /// Keep containers with a network of their own from the instance metadata. Default false.
+    pub block_imds: bool,
+    /// Where user data fetches the program from.
+    pub binary_url: Option<String>,
+    /// Checksum of the program there.
+    pub binary_sha256: Option<String>,
+}
+
+/// Where the files of an overlay and its `manifest.toml` are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Overlay {
+    Bucket {
+        bucket: String,
+        /// Empty, or a key prefix that ends in `/`.
+        prefix: String,
+    },
+    Directory(PathBuf),
+}
+
+impl fmt::Display for Overlay {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Overlay::Bucket { bucket, prefix } => {
+                let (bucket, prefix) = (bucket.clone(), prefix.clone());
+                Source::S3 { bucket, prefix }.fmt(out)
+            }
+            Overlay::Directory(path) => write!(out, "{}", path.display()),
         }
     }
 }

@@ -14,6 +14,7 @@ use crate::agent::status::{
     self, Document, ReadError, Report, RuntimeDir, RuntimeDirError, Screens, Style, WaitError, Writer, render,
 };
 use crate::agent::{self, Publisher};
+use crate::bootstrap;
 use crate::config::{ConfigError, Loaded};
 use crate::error::{Advise, Exit};
 use crate::{probe, systemd};
@@ -113,9 +114,18 @@ fn sign_of_life() -> impl FnMut(&Document) {
 
 /// Prints what the agent last said; with `--watch` again whenever it changes, until nobody reads it any more.
 pub(super) async fn status(arguments: &StatusArguments, runtime_dir: &Path) -> Result<Exit, ReadError> {
-    let show = |report: &Report| match arguments.json {
-        true => format!("{:#}\n", report.json()),
-        false => render(report, style()),
+    let show = |report: &Report| {
+        let boot_fault = bootstrap::last_outcome(&arguments.boot_root).and_then(|outcome| outcome.fault);
+        if arguments.json {
+            let mut json = report.json();
+            json["bootstrap_fault"] = boot_fault.into();
+            return format!("{json:#}\n");
+        }
+        let told = boot_fault.map(|fault| {
+            let line = fault.lines().next().unwrap_or_default().replace(char::is_control, " ");
+            format!("bootstrap failed: {}\n", line.chars().take(200).collect::<String>())
+        });
+        render(report, style()) + &told.unwrap_or_default()
     };
     if arguments.watch {
         let replaced = io::stdout().is_terminal() && !arguments.json;

@@ -52,6 +52,13 @@ expect = "wms"
 interval = "10s"
 timeout = "5s"
 
+[bootstrap]
+overlay = "s3://mapserver-bucket/host"
+overlay_version = "3HL4kqtJlcpXroDTDmJ"
+block_imds = true
+binary_url = "https://example.com/mapkeeper"
+binary_sha256 = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+
 [ecs]
 cluster = "maps"
 attributes = { "mapkeeper.ready" = "true" }
@@ -132,6 +139,13 @@ fn the_full_example_means_what_is_documented() {
                 timeout: Duration::from_secs(5),
             }),
         }],
+        bootstrap: Bootstrap {
+            overlay: Some(Overlay::Bucket { bucket: "mapserver-bucket".into(), prefix: "host/".into() }),
+            overlay_version: Some("3HL4kqtJlcpXroDTDmJ".into()),
+            block_imds: true,
+            binary_url: Some("https://example.com/mapkeeper".into()),
+            binary_sha256: Some("e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855".into()),
+        },
         ecs: Some(Ecs { cluster: "maps".into(), attributes: map(&[("mapkeeper.ready", "true")]) }),
         health: Some(Health { listen: "127.0.0.1:8081".parse().expect("an address") }),
     };
@@ -522,7 +536,6 @@ fn what_has_no_effect_yet_is_said() {
         "`mount[0].read_only = false` is refused by `run` and `mount` in this version",
         "`mount[0].disk_cache` has no effect in this version",
         "`mount[1].source = \"external:\"` is refused by `run` and `mount` in this version",
-        "`ecs` has no effect in this version",
         "`health.listen` has no effect in this version",
     ];
     assert_eq!(notices, expected);

@@ -207,6 +207,7 @@ mod tests {
             },
             mounts: vec![super::super::tests::mount("maps", "/srv/maps")],
             containers: Vec::new(),
+            bootstrap: Default::default(),
             ecs: None,
             health: None,
         }
