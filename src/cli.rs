@@ -13,6 +13,8 @@ mod config;
 mod demo;
 mod mount;
 mod reload;
+#[cfg(feature = "ec2")]
+mod tag;
 mod user_data;
 
 use std::ffi::OsString;
