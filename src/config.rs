@@ -172,7 +172,7 @@ impl fmt::Display for Notice {
 pub enum Refusal {
     #[error("mount {name:?} has `read_only = false`, and this version cannot write")]
     Writable { name: String },
-    #[error("mount {name:?} has source {source_text:?}, and this version mounts s3:// only")]
+    #[error("mount {name:?} has source {source_text:?}, and `mapkeeper mount` mounts s3:// only")]
     Source { name: String, source_text: String },
 }
 
@@ -180,7 +180,10 @@ impl Advise for Refusal {
     fn hint(&self) -> Option<String> {
         Some(match self {
             Refusal::Writable { .. } => "set `read_only = true`, or leave it out".to_owned(),
-            Refusal::Source { .. } => "use `source = \"s3://bucket/prefix\"`".to_owned(),
+            Refusal::Source { .. } => {
+                "mount it with mount(8), or let `mapkeeper run` do it: [[mount]] in the configuration"
+                    .to_owned()
+            }
         })
     }
 
@@ -217,12 +220,8 @@ impl Config {
     pub fn notices(&self) -> Vec<Notice> {
         let mut notices = Vec::new();
         for (number, mount) in self.mounts.iter().enumerate() {
-            if !mount.read_only {
+            if mount.refusal().is_some() {
                 notices.push(Notice::Refused { key: format!("mount[{number}].read_only = false") });
-            }
-            if !matches!(mount.source, Source::S3 { .. }) {
-                let key = format!("mount[{number}].source = \"{}\"", mount.source);
-                notices.push(Notice::Refused { key });
             }
             if mount.disk_cache > 0 {
                 notices.push(Notice::NoEffect { key: format!("mount[{number}].disk_cache") });
@@ -240,9 +239,9 @@ impl Mount {
     pub fn refusal(&self) -> Option<Refusal> {
         let name = self.name.clone();
         match &self.source {
-            Source::S3 { .. } if self.read_only => None,
-            Source::S3 { .. } => Some(Refusal::Writable { name }),
-            other => Some(Refusal::Source { name, source_text: other.to_string() }),
+            Source::S3 { .. } if !self.read_only => Some(Refusal::Writable { name }),
+            // The kernel writes by itself.
+            _ => None,
         }
     }
 }

@@ -8,6 +8,8 @@
 //! What must hold: a failed attach leaves nothing behind; no file call is made at a path where something is
 //! mounted (it might be a mount that hangs, it might be our own); detaching what is not there is no error.
 
+mod kernel;
+
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
@@ -26,6 +28,7 @@ use crate::fs::store::{ClockSkew, Depth, From, List, ObjectStore, StoreError};
 use crate::fs::{self, Defaults, MountError, Options, SessionError, UnmountError};
 
 pub use crate::mountinfo::{Device, Entry, MountTable};
+pub use kernel::{KernelError, attach_kernel, is_kernel, shows};
 
 /// Where the kernel shows its FUSE connections.
 const CONNECTIONS: &str = "/sys/fs/fuse/connections";
@@ -70,6 +73,8 @@ pub enum AttachError {
     Table { source: io::Error },
     #[error("cannot start the file system's threads")]
     Runtime { source: io::Error },
+    #[error(transparent)]
+    Kernel(KernelError),
     #[error("cannot mount {origin:?} on {path:?}")]
     Mount { origin: String, path: PathBuf, source: Box<MountError> },
 }
@@ -89,6 +94,7 @@ impl Advise for AttachError {
     fn hint(&self) -> Option<String> {
         match self {
             AttachError::Refused(refusal) => refusal.hint(),
+            AttachError::Kernel(error) => error.hint(),
             AttachError::NotRoot => Some("run it as root, with sudo for example".into()),
             AttachError::Absent { path } => Some(format!("create it: mkdir -p {}", path.display())),
             AttachError::Unusable { .. } | AttachError::NotDirectory { .. } => {
@@ -110,6 +116,7 @@ impl Advise for AttachError {
     fn exit(&self) -> Exit {
         match self {
             AttachError::Refused(refusal) => refusal.exit(),
+            AttachError::Kernel(error) => error.exit(),
             AttachError::NotRoot => Exit::NotRoot,
             AttachError::Absent { .. }
             | AttachError::Unusable { .. }
@@ -231,7 +238,8 @@ pub async fn attach(
         return Err(AttachError::Refused(refusal));
     }
     let Source::S3 { bucket, prefix } = &spec.source else {
-        unreachable!("every other source is refused above");
+        let (name, source_text) = (spec.name.clone(), spec.source.to_string());
+        return Err(AttachError::Refused(Refusal::Source { name, source_text }));
     };
     if !nix::unistd::geteuid().is_root() {
         return Err(AttachError::NotRoot);

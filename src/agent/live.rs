@@ -39,7 +39,7 @@ use crate::config::{self, Config, Refusal, Selector};
 use crate::container::{self, Engine, Facts, Found, fingerprint, follow_events, title};
 use crate::credentials::Holder;
 use crate::error::{Advise, Chain, Exit};
-use crate::mount::MountTable;
+use crate::mount::{MountTable, is_kernel};
 use crate::probe::{MountFinding, MountProbe, MountProbeError};
 
 /// A mount has this long to answer a child. Less than the loop waits for one part of a look.
@@ -405,6 +405,9 @@ impl Host for Live {
         match (&action.target, action.repair) {
             (Target::Mount(name), Repair::Mount | Repair::Remount) => {
                 let mounts = self.mounts();
+                if mounts.spec(name).is_some_and(|spec| is_kernel(&spec.source)) {
+                    return mounts.mount_kernel(name, action.repair).await;
+                }
                 let holder = mounts.spec(name).and_then(|spec| self.keys.borrow().for_mount(spec));
                 match holder {
                     Some(holder) => mounts.mount(name, action.repair, holder).await,
