@@ -52,6 +52,7 @@ After=network-online.target docker.service
 Wants=network-online.target
 Before=ecs.service
 StartLimitIntervalSec=0
+ConditionPathExists=!/run/mapkeeper-bootstrap.failed
 [Service]
 Type=notify
 ExecStart=/usr/bin/mapkeeper run

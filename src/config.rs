@@ -31,8 +31,6 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::error::{Advise, Exit};
-
 pub use difference::Consequence;
 pub use fault::{ConfigError, Expected, Fault, Faults, Problem, SyntaxFault};
 pub use gather::Inputs;
@@ -40,7 +38,8 @@ pub use key::{KEYS, Key, KeyPath, Kind, Step};
 pub use mount_options::{CredentialsChoice, KernelFlags, MountRequest, Remark};
 pub use schema::schema;
 pub use show::Origins;
-pub use source::{Entries, Layer, Origin, RESERVED_VARIABLES, STATE_TAG, variable_of};
+pub use source::{Entries, Layer, Origin, RESERVED_VARIABLES, STATE_TAG, parameter, variable_of};
+pub use value::{https_url, sha256};
 
 /// The configuration file that is read when none is named.
 pub const DEFAULT_FILE: &str = "/etc/mapkeeper/config.toml";
@@ -105,6 +104,29 @@ impl Loaded {
         }
     }
 
+    /// Says what is wrong with one layer whatever others may add to it.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::Faults`] with every fault that no other layer can cure by completing it.
+    pub fn faults_of(layer: Layer) -> Result<(), ConfigError> {
+        let may_be_completed = |fault: &Fault| {
+            use Problem::{Gap, Missing, NoMount, NoSelector, OwnedNeedsImage, OwnedNeedsName};
+            matches!(
+                fault.problem,
+                Missing { .. } | NoMount | NoSelector | OwnedNeedsImage | OwnedNeedsName | Gap { .. }
+            )
+        };
+        match Loaded::from_layers(vec![layer]) {
+            Err(ConfigError::Faults(Faults(mut faults))) => {
+                faults.retain(|fault| !may_be_completed(fault));
+                if faults.is_empty() { Ok(()) } else { Err(ConfigError::Faults(Faults(faults))) }
+            }
+            Err(error) => Err(error),
+            Ok(_) => Ok(()),
+        }
+    }
+
     /// The effective configuration as TOML, without secrets; every value followed by its origin where
     /// asked for.
     pub fn show(&self, origins: Origins) -> String {
@@ -130,35 +152,13 @@ fn standard_layer(path: &Path, environment: &Layer) -> Result<Layer, ConfigError
 pub enum Notice {
     /// The setting, or the table, changes nothing.
     NoEffect { key: String },
-    /// The mount of this setting cannot be served: see [`Mount::refusal`].
-    Refused { key: String },
 }
 
 impl fmt::Display for Notice {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Notice::NoEffect { key } => write!(out, "`{key}` has no effect in this version"),
-            Notice::Refused { key } => write!(out, "`{key}` is refused by `run` and `mount` in this version"),
         }
-    }
-}
-
-/// Why this version cannot serve a mount that is configured correctly.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
-    #[error("mount {name:?} has source {source_text:?}, and this version mounts s3:// only")]
-    Source { name: String, source_text: String },
-}
-
-impl Advise for Refusal {
-    fn hint(&self) -> Option<String> {
-        Some(match self {
-            Refusal::Source { .. } => "use `source = \"s3://bucket/prefix\"`".to_owned(),
-        })
-    }
-
-    fn exit(&self) -> Exit {
-        Exit::Usage
     }
 }
 
@@ -177,6 +177,8 @@ pub struct Config {
     pub mounts: Vec<Mount>,
     /// The containers that are served by the mounts, in the order of the file.
     pub containers: Vec<Container>,
+    /// How the host is prepared at boot.
+    pub bootstrap: Bootstrap,
     /// Membership in an ECS cluster.
     pub ecs: Option<Ecs>,
     /// The listener for load balancers and Prometheus.
@@ -188,32 +190,14 @@ impl Config {
     pub fn notices(&self) -> Vec<Notice> {
         let mut notices = Vec::new();
         for (number, mount) in self.mounts.iter().enumerate() {
-            if !matches!(mount.source, Source::S3 { .. }) {
-                let key = format!("mount[{number}].source = \"{}\"", mount.source);
-                notices.push(Notice::Refused { key });
-            }
             if mount.disk_cache > 0 {
                 notices.push(Notice::NoEffect { key: format!("mount[{number}].disk_cache") });
             }
-        }
-        if self.ecs.is_some() {
-            notices.push(Notice::NoEffect { key: "ecs".to_owned() });
         }
         if self.health.is_some() {
             notices.push(Notice::NoEffect { key: "health.listen".to_owned() });
         }
         notices
-    }
-}
-
-impl Mount {
-    /// Why this version cannot serve this mount; `None` when it can.
-    pub fn refusal(&self) -> Option<Refusal> {
-        let name = self.name.clone();
-        match &self.source {
-            Source::S3 { .. } => None,
-            other => Some(Refusal::Source { name, source_text: other.to_string() }),
-        }
     }
 }
 
@@ -491,6 +475,44 @@ impl Expect {
         match self {
             Expect::Wms => "wms",
             Expect::Http => "http",
+        }
+    }
+}
+
+/// How the host is prepared at boot.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Bootstrap {
+    /// Files to be put in place, and commands to be run after that.
+    pub overlay: Option<Overlay>,
+    /// Version of the manifest in a bucket that keeps versions. `None`: the newest.
+    pub overlay_version: Option<String>,
+    /// Keep containers with a network of their own from the instance metadata. Default false.
+    pub block_imds: bool,
+    /// Where user data fetches the program from.
+    pub binary_url: Option<String>,
+    /// Checksum of the program there.
+    pub binary_sha256: Option<String>,
+}
+
+/// Where the files of an overlay and its `manifest.toml` are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Overlay {
+    Bucket {
+        bucket: String,
+        /// Empty, or a key prefix that ends in `/`.
+        prefix: String,
+    },
+    Directory(PathBuf),
+}
+
+impl fmt::Display for Overlay {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Overlay::Bucket { bucket, prefix } => {
+                let (bucket, prefix) = (bucket.clone(), prefix.clone());
+                Source::S3 { bucket, prefix }.fmt(out)
+            }
+            Overlay::Directory(path) => write!(out, "{}", path.display()),
         }
     }
 }

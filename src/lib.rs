@@ -7,6 +7,7 @@
 
 pub mod agent;
 pub mod aws;
+pub mod bootstrap;
 pub mod cli;
 pub mod config;
 pub mod container;

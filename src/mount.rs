@@ -8,6 +8,8 @@
 //! What must hold: a failed attach leaves nothing behind; no file call is made at a path where something is
 //! mounted (it might be a mount that hangs, it might be our own); detaching what is not there is no error.
 
+mod kernel;
+
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
@@ -17,7 +19,7 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use tokio::runtime::{Handle, Runtime};
 
 use crate::aws;
-use crate::config::{self, KernelFlags, Refusal, Source};
+use crate::config::{self, KernelFlags, Source};
 use crate::credentials::Holder;
 use crate::error::{Advise, Exit};
 use crate::fs::session::{DEVICE, FS_TYPE};
@@ -26,6 +28,7 @@ use crate::fs::store::{ClockSkew, Depth, From, List, ObjectStore, StoreError};
 use crate::fs::{self, Defaults, MountError, OnConflict, Options, SessionError, UnmountError, WriteOptions};
 
 pub use crate::mountinfo::{Device, Entry, MountTable};
+pub use kernel::{KernelError, attach_kernel, is_kernel, shows};
 
 /// Where the kernel shows its FUSE connections.
 const CONNECTIONS: &str = "/sys/fs/fuse/connections";
@@ -52,8 +55,8 @@ pub struct How {
 /// Why a mount was not put up. Nothing is left behind.
 #[derive(Debug, thiserror::Error)]
 pub enum AttachError {
-    #[error(transparent)]
-    Refused(Refusal),
+    #[error("mount {name:?} has source {origin:?}, and `mapkeeper mount` mounts s3:// only")]
+    NoBucket { name: String, origin: String },
     #[error("only root can mount")]
     NotRoot,
     #[error("the mount point {path:?} does not exist")]
@@ -70,6 +73,8 @@ pub enum AttachError {
     Table { source: io::Error },
     #[error("cannot start the file system's threads")]
     Runtime { source: io::Error },
+    #[error(transparent)]
+    Kernel(KernelError),
     #[error("cannot mount {origin:?} on {path:?}")]
     Mount { origin: String, path: PathBuf, source: Box<MountError> },
 }
@@ -88,7 +93,10 @@ impl AttachError {
 impl Advise for AttachError {
     fn hint(&self) -> Option<String> {
         match self {
-            AttachError::Refused(refusal) => refusal.hint(),
+            AttachError::NoBucket { .. } => Some(
+                "mount it with mount(8), or let `mapkeeper run` do it: [[mount]] in the configuration".into(),
+            ),
+            AttachError::Kernel(error) => error.hint(),
             AttachError::NotRoot => Some("run it as root, with sudo for example".into()),
             AttachError::Absent { path } => Some(format!("create it: mkdir -p {}", path.display())),
             AttachError::Unusable { .. } | AttachError::NotDirectory { .. } => {
@@ -109,7 +117,8 @@ impl Advise for AttachError {
 
     fn exit(&self) -> Exit {
         match self {
-            AttachError::Refused(refusal) => refusal.exit(),
+            AttachError::NoBucket { .. } => Exit::Usage,
+            AttachError::Kernel(error) => error.exit(),
             AttachError::NotRoot => Exit::NotRoot,
             AttachError::Absent { .. }
             | AttachError::Unusable { .. }
@@ -230,11 +239,8 @@ pub async fn attach(
     credentials: &Holder,
     how: How,
 ) -> Result<Mounted, AttachError> {
-    if let Some(refusal) = spec.refusal() {
-        return Err(AttachError::Refused(refusal));
-    }
     let Source::S3 { bucket, prefix } = &spec.source else {
-        unreachable!("every other source is refused above");
+        return Err(AttachError::NoBucket { name: spec.name.clone(), origin: spec.source.to_string() });
     };
     if !nix::unistd::geteuid().is_root() {
         return Err(AttachError::NotRoot);

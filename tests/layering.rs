@@ -21,6 +21,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         "cli",
         &[
             "agent",
+            "bootstrap",
             "config",
             "credentials",
             "demo",
@@ -39,6 +40,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("container", &["config", "error", "mountinfo"]),
     ("probe", &["config", "error"]),
     ("credentials", &["aws", "error"]),
+    ("bootstrap", &["aws", "config", "error", "fs"]),
     ("instance", &["aws", "error"]),
     ("fs", &["mountinfo"]),
     ("config", &["aws", "error", "instance"]),

@@ -6,6 +6,9 @@
 
 use std::io::{self, IsTerminal, Write};
 use std::path::Path;
+use std::sync::Arc;
+
+use tokio::sync::watch;
 
 use super::arguments::{ProbeArguments, RunArguments, StatusArguments, WaitArguments};
 use super::reload;
@@ -14,6 +17,7 @@ use crate::agent::status::{
     self, Document, ReadError, Report, RuntimeDir, RuntimeDirError, Screens, Style, WaitError, Writer, render,
 };
 use crate::agent::{self, Publisher};
+use crate::bootstrap;
 use crate::config::{ConfigError, Loaded};
 use crate::error::{Advise, Exit};
 use crate::{probe, systemd};
@@ -81,7 +85,7 @@ pub(super) async fn run(arguments: &RunArguments, runtime_dir: &Path) -> Result<
     let stop = agent::stop_on_signals().map_err(|source| RunError::Signals { source })?;
     let (outbox, inbox) = live::reload::mailbox();
     let host = Live::new(&config, live::Options { inbox: Some(inbox), ..live::Options::default() })?;
-    let (mut publisher, _) = Publisher::new(Some(runtime_dir));
+    let (mut publisher, documents) = Publisher::new(Some(runtime_dir));
     publisher.alive = Box::new(sign_of_life());
     let settings = live::settings(&config);
     let reloads = reload::follow(inputs, config, requests, outbox);
@@ -89,8 +93,20 @@ pub(super) async fn run(arguments: &RunArguments, runtime_dir: &Path) -> Result<
     tokio::select! {
         () = agent::run(&host, &settings, writer, publisher, stop) => {}
         () = reloads => {}
+        () = tell_instance(documents) => {}
     }
     Ok(())
+}
+
+/// Tags the instance with the health of the host, where this version can.
+async fn tell_instance(documents: watch::Receiver<Option<Arc<Document>>>) {
+    #[cfg(feature = "ec2")]
+    super::tag::follow(documents).await;
+    #[cfg(not(feature = "ec2"))]
+    {
+        drop(documents);
+        std::future::pending::<()>().await;
+    }
 }
 
 /// Tells systemd: ready with the first document, alive with each, and what it says.
@@ -113,9 +129,18 @@ fn sign_of_life() -> impl FnMut(&Document) {
 
 /// Prints what the agent last said; with `--watch` again whenever it changes, until nobody reads it any more.
 pub(super) async fn status(arguments: &StatusArguments, runtime_dir: &Path) -> Result<Exit, ReadError> {
-    let show = |report: &Report| match arguments.json {
-        true => format!("{:#}\n", report.json()),
-        false => render(report, style()),
+    let show = |report: &Report| {
+        let boot_fault = bootstrap::last_outcome(&arguments.boot_root).and_then(|outcome| outcome.fault);
+        if arguments.json {
+            let mut json = report.json();
+            json["bootstrap_fault"] = boot_fault.into();
+            return format!("{json:#}\n");
+        }
+        let told = boot_fault.map(|fault| {
+            let line = fault.lines().next().unwrap_or_default().replace(char::is_control, " ");
+            format!("bootstrap failed: {}\n", line.chars().take(60).collect::<String>())
+        });
+        render(report, style()) + &told.unwrap_or_default()
     };
     if arguments.watch {
         let replaced = io::stdout().is_terminal() && !arguments.json;

@@ -56,6 +56,39 @@ pub struct RunArguments {
     pub file: FileArguments,
 }
 
+/// `mapkeeper bootstrap`
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+#[command(after_help = "Safe to run at every boot, and by two at once. Exit status: 0 prepared, 64 a wrong \
+    configuration, 1 a step failed;\nthen the agent is not started.\n\nExamples:\n  \
+    mapkeeper bootstrap --from s3://mapserver-bucket/config.toml\n  mapkeeper bootstrap --from ssm:/maps/config")]
+pub struct BootstrapArguments {
+    #[command(flatten)]
+    pub file: FileArguments,
+    /// Where the configuration file comes from: a file, s3://bucket/key or ssm:PARAMETER
+    #[arg(long, value_name = "SOURCE")]
+    pub from: Option<String>,
+    /// Prepare what is below this directory instead of this host
+    #[arg(long, hide = true, value_name = "DIR", default_value = "/")]
+    pub root: PathBuf,
+}
+
+/// `mapkeeper user-data`
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+#[command(
+    after_help = "Reads file, environment and flags only. Refuses to print what looks like a secret: everybody \
+    on the instance can read user data."
+)]
+pub struct UserDataArguments {
+    #[command(flatten)]
+    pub file: FileArguments,
+    /// Where the program is, instead of `bootstrap.binary_url`
+    #[arg(long, value_name = "URL")]
+    pub url: Option<String>,
+    /// Its checksum, instead of `bootstrap.binary_sha256`
+    #[arg(long, value_name = "HEX")]
+    pub sha256: Option<String>,
+}
+
 /// `mapkeeper mount`
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 #[command(after_help = MOUNT_HELP)]
@@ -99,6 +132,9 @@ pub struct StatusArguments {
     /// Show it again whenever it changes, until interrupted
     #[arg(long)]
     pub watch: bool,
+    /// Look for the outcome of `bootstrap` below this directory
+    #[arg(long, hide = true, value_name = "DIR", default_value = "/")]
+    pub boot_root: PathBuf,
 }
 
 /// `mapkeeper wait`

@@ -63,6 +63,7 @@ impl Config {
             ("sources", self.sources != new.sources),
             ("credentials", self.credentials != new.credentials),
             ("region", self.region != new.region),
+            ("bootstrap", self.bootstrap != new.bootstrap),
             ("ecs", self.ecs != new.ecs),
             ("health", self.health != new.health),
         ];

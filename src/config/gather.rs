@@ -37,6 +37,20 @@ struct Wanted {
 }
 
 impl Loaded {
+    /// Reads file, environment and flags, and asks nobody.
+    ///
+    /// # Errors
+    ///
+    /// As [`Loaded::read`].
+    pub fn local(inputs: &Inputs) -> Result<Loaded, ConfigError> {
+        let environment = Layer::environment(inputs.environment.iter().cloned());
+        let file = match &inputs.file {
+            ConfigFile::Named(path) => Layer::file(path)?,
+            ConfigFile::Standard => super::standard_layer(DEFAULT_FILE.as_ref(), &environment)?,
+        };
+        Loaded::from_layers(vec![file, environment, Layer::flags(&inputs.flags)])
+    }
+
     /// Asks every source and checks the result.
     ///
     /// Waits for the instance metadata (on an instance only) and for Parameter Store (where a path is named).

@@ -15,8 +15,8 @@ use super::quantity::{self, show_duration, show_size};
 use super::redact::{self, REDACTED};
 use super::source::{Entries, Entry, Value};
 use super::{
-    Config, Container, Credentials, Ecs, Expect, Health, Mount, OnConflict, Owner, Probe, Selector, Sources,
-    value,
+    Bootstrap, Config, Container, Credentials, Ecs, Expect, Health, Mount, OnConflict, Owner, Probe,
+    Selector, Sources, value,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -41,6 +41,7 @@ pub(super) fn config(entries: &Entries) -> Outcome {
     let credentials = reader.credentials(&top.with("credentials"));
     let mounts = reader.each("mount", Reader::mount);
     let containers = reader.each("container", Reader::container);
+    let bootstrap = reader.bootstrap(&top.with("bootstrap"));
     let ecs = reader.section(&top.with("ecs"), Reader::ecs);
     let health = reader.section(&top.with("health"), Reader::health);
     let config = || {
@@ -50,6 +51,7 @@ pub(super) fn config(entries: &Entries) -> Outcome {
             credentials: credentials?,
             mounts: mounts?,
             containers: containers?,
+            bootstrap: bootstrap?,
             ecs: ecs?,
             health: health?,
         })
@@ -216,6 +218,22 @@ impl Reader<'_> {
             self.fault(&at.with("timeout"), Problem::TimeoutAboveInterval { interval });
         }
         Some(Probe { url: url?, expect: expect?, interval: interval?, timeout: timeout? })
+    }
+
+    fn bootstrap(&mut self, at: &KeyPath) -> Option<Bootstrap> {
+        self.must_be_table(at);
+        let overlay = self.optional(&at.with("overlay"), text(value::overlay));
+        let overlay_version = self.optional(&at.with("overlay_version"), text(value::word));
+        let block_imds = self.setting(&at.with("block_imds"), boolean);
+        let binary_url = self.optional(&at.with("binary_url"), text(value::https_url));
+        let binary_sha256 = self.optional(&at.with("binary_sha256"), text(value::sha256));
+        Some(Bootstrap {
+            overlay: overlay?,
+            overlay_version: overlay_version?,
+            block_imds: block_imds?,
+            binary_url: binary_url?,
+            binary_sha256: binary_sha256?,
+        })
     }
 
     fn ecs(&mut self, at: &KeyPath) -> Option<Ecs> {

@@ -42,6 +42,12 @@ pub(super) fn toml(config: &Config, entries: &Entries, origins: Origins) -> Stri
         page.table(list, KeyPath::default().with("container").at(place));
         page.container(container);
     }
+    page.table("[bootstrap]", KeyPath::default().with("bootstrap"));
+    page.optional("overlay", config.bootstrap.overlay.as_ref().map(ToString::to_string).as_deref());
+    page.optional("overlay_version", config.bootstrap.overlay_version.as_deref());
+    page.line("block_imds", &config.bootstrap.block_imds.to_string());
+    page.optional("binary_url", config.bootstrap.binary_url.as_deref());
+    page.optional("binary_sha256", config.bootstrap.binary_sha256.as_deref());
     if let Some(ecs) = &config.ecs {
         page.table("[ecs]", KeyPath::default().with("ecs"));
         page.string("cluster", &ecs.cluster);

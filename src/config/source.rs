@@ -26,6 +26,7 @@ use super::fault::{ConfigError, Fault, Problem};
 use super::key::{Key, KeyPath, Known, Step, quoted};
 use super::redact::{self, REDACTED};
 
+pub use parameters::parameter;
 pub use tags::STATE_TAG;
 
 /// Where a value was written.

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::*;
+use crate::error::{Advise, Exit};
 
 mod round_trip;
 
@@ -53,6 +54,13 @@ url = "http://127.0.0.1:8080/?map=/mapfiles/health.map&SERVICE=WMS&REQUEST=GetCa
 expect = "wms"
 interval = "10s"
 timeout = "5s"
+
+[bootstrap]
+overlay = "s3://mapserver-bucket/host"
+overlay_version = "3HL4kqtJlcpXroDTDmJ"
+block_imds = true
+binary_url = "https://example.com/mapkeeper"
+binary_sha256 = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 
 [ecs]
 cluster = "maps"
@@ -136,6 +144,13 @@ fn the_full_example_means_what_is_documented() {
                 timeout: Duration::from_secs(5),
             }),
         }],
+        bootstrap: Bootstrap {
+            overlay: Some(Overlay::Bucket { bucket: "mapserver-bucket".into(), prefix: "host/".into() }),
+            overlay_version: Some("3HL4kqtJlcpXroDTDmJ".into()),
+            block_imds: true,
+            binary_url: Some("https://example.com/mapkeeper".into()),
+            binary_sha256: Some("e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855".into()),
+        },
         ecs: Some(Ecs { cluster: "maps".into(), attributes: map(&[("mapkeeper.ready", "true")]) }),
         health: Some(Health { listen: "127.0.0.1:8081".parse().expect("an address") }),
     };
@@ -524,29 +539,10 @@ fn what_has_no_effect_yet_is_said() {
         load(&text).expect("valid").config.notices().iter().map(ToString::to_string).collect();
     let expected = [
         "`mount[0].disk_cache` has no effect in this version",
-        "`mount[1].source = \"external:\"` is refused by `run` and `mount` in this version",
-        "`ecs` has no effect in this version",
         "`health.listen` has no effect in this version",
     ];
     assert_eq!(notices, expected);
     assert_eq!(load(LEAST).expect("valid").config.notices(), vec![]);
-}
-
-#[test]
-fn a_mount_that_cannot_be_served_says_why() {
-    let refusal = |setting: &str| {
-        let text = LEAST.replace("source = \"s3://maps\"", setting);
-        load(&text).expect("valid").config.mounts[0].refusal()
-    };
-    assert_eq!(refusal("source = \"s3://maps\""), None);
-    assert_eq!(refusal("source = \"s3://maps\"\nread_only = false"), None);
-    let nfs = refusal("source = \"nfs://h/x\"").expect("refused");
-    assert_eq!(
-        nfs.to_string(),
-        "mount \"maps\" has source \"nfs://h/x\", and this version mounts s3:// only"
-    );
-    assert_eq!(nfs.hint().as_deref(), Some("use `source = \"s3://bucket/prefix\"`"));
-    assert_eq!(nfs.exit(), Exit::Usage);
 }
 
 #[test]

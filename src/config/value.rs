@@ -8,7 +8,7 @@ use std::path::{Component, Path, PathBuf};
 use hyper::Uri;
 
 use super::fault::Expected;
-use super::{Bind, Port, Protocol, Source};
+use super::{Bind, Overlay, Port, Protocol, Source};
 
 const SOURCE: Expected =
     Expected::fixed("s3://bucket[/prefix], nfs://host/export, efs://fs-id[/path] or external:");
@@ -134,6 +134,52 @@ pub fn parameter_path(text: &str) -> Result<String, Expected> {
         return Err(PARAMETERS);
     }
     Ok(trimmed.to_owned())
+}
+
+/// Reads where an overlay is: `s3://bucket/prefix` or an absolute directory.
+///
+/// # Errors
+///
+/// Anything else.
+pub fn overlay(text: &str) -> Result<Overlay, Expected> {
+    match text.strip_prefix("s3://") {
+        Some(rest) => {
+            let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
+            match s3_source(bucket, prefix)? {
+                Source::S3 { bucket, prefix } => Ok(Overlay::Bucket { bucket, prefix }),
+                _ => Err(SOURCE),
+            }
+        }
+        None => absolute_path(text).map(Overlay::Directory),
+    }
+}
+
+/// Reads an `https://` URL without user or password, out of characters that need no quotes in a shell.
+///
+/// # Errors
+///
+/// Anything else.
+pub fn https_url(text: &str) -> Result<String, Expected> {
+    const URL: Expected = Expected::fixed(r#"an https:// URL without user and password"#);
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-._~:/?#[]@!&()*+,;=%".contains(c);
+    let uri: Uri = text.parse().map_err(|_| URL)?;
+    let named = uri.authority().is_some_and(|authority| !authority.as_str().contains('@'));
+    if uri.scheme_str() != Some("https") || !named || !text.chars().all(plain) {
+        return Err(URL);
+    }
+    Ok(text.to_owned())
+}
+
+/// Reads a checksum.
+///
+/// # Errors
+///
+/// Anything but 64 hexadecimal digits.
+pub fn sha256(text: &str) -> Result<String, Expected> {
+    if text.len() == 64 && text.bytes().all(|b| b.is_ascii_hexdigit()) {
+        return Ok(text.to_ascii_lowercase());
+    }
+    Err(Expected::fixed("64 hexadecimal digits"))
 }
 
 /// Reads the ARN of a role.

@@ -18,7 +18,7 @@ use futures::future::{BoxFuture, Shared, join_all};
 use tokio::time::Instant;
 
 use crate::agent::state::{CredentialsSeen, Seen};
-use crate::config::{self, Config, Mount};
+use crate::config::{self, Config, Mount, Source};
 use crate::credentials::{Holder, Prover, Proving};
 use crate::error::{Advise, Chain};
 use crate::fs::store::StoreError;
@@ -62,7 +62,9 @@ struct Refusal {
 impl Keys {
     /// The holders that `config` needs; `given` takes the place of all of them.
     pub(super) fn new(config: &Config, given: Option<Holder>) -> Keys {
-        let profiles = config.mounts.iter().map(|mount| mount.profile.clone());
+        // What the kernel serves needs no keys of ours.
+        let buckets = config.mounts.iter().filter(|mount| matches!(mount.source, Source::S3 { .. }));
+        let profiles = buckets.map(|mount| mount.profile.clone());
         let idle = Ring::Pausing {
             refusal: Refusal { reason: "not asked for yet".to_owned(), hint: None },
             until: Instant::now(),
@@ -102,7 +104,8 @@ impl Keys {
             Ring::Held(holder) => Some(holder.description()),
             _ => None,
         });
-        held.collect::<Vec<_>>().join("; ")
+        let held = held.collect::<Vec<_>>().join("; ");
+        if held.is_empty() { "none needed".to_owned() } else { held }
     }
 
     /// Why the ring of `profile` holds nothing; `None` if it does.
@@ -207,6 +210,7 @@ mod tests {
             },
             mounts: vec![super::super::tests::mount("maps", "/srv/maps")],
             containers: Vec::new(),
+            bootstrap: Default::default(),
             ecs: None,
             health: None,
         }

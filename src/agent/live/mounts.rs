@@ -26,7 +26,9 @@ use crate::credentials::Holder;
 use crate::error::{Chain, Exit};
 use crate::fs::StoreHealth;
 use crate::fs::session::FS_TYPE;
-use crate::mount::{AttachError, How, MissingDirectory, MountTable, Mounted, attach, detach};
+use crate::mount::{
+    AttachError, How, MissingDirectory, MountTable, Mounted, attach, attach_kernel, detach, is_kernel, shows,
+};
 
 /// The mounts of a host, by name.
 pub(super) struct Mounts {
@@ -100,7 +102,10 @@ impl Mounts {
             device: device(entry.device),
             fs_type: entry.fs_type.clone(),
             source: entry.source.clone(),
-            origin: if entry.fs_type == FS_TYPE { Origin::Mapkeeper } else { Origin::Foreign },
+            origin: match entry.fs_type == FS_TYPE || shows(&slot.spec.source, entry) {
+                true => Origin::Mapkeeper,
+                false => Origin::Foreign,
+            },
         });
         slot.shown.set(entry.as_ref().map(|entry| entry.device));
         Seen::Known(entry)
@@ -109,6 +114,9 @@ impl Mounts {
     /// How the session of `mount` does.
     pub(super) fn session(&self, mount: &str) -> Seen<Option<Session>> {
         let Some(slot) = self.slots.get(mount) else { return unknown_mount(mount) };
+        if is_kernel(&slot.spec.source) {
+            return kernel_session(slot);
+        }
         slot.adopt_overdue();
         if slot.attaching.borrow().is_some() {
             return Seen::Unknown("an earlier attempt to mount has not ended".to_owned());
@@ -178,6 +186,41 @@ impl Mounts {
         });
         *slot.attaching.borrow_mut() = Some(task);
         slot.attached().await
+    }
+
+    /// Mounts what the kernel serves, after every layer at the path was taken away if that is what `repair` says. What
+    /// is external is left as it is, whatever is wrong with it.
+    pub(super) async fn mount_kernel(&self, mount: &str, repair: Repair) -> Result<(), Failure> {
+        let Some(slot) = self.slots.get(mount) else { return Err(no_such(mount)) };
+        if repair == Repair::Remount && slot.spec.source != config::Source::External {
+            let path = slot.path.borrow().clone();
+            let detached = tokio::task::spawn_blocking(move || detach(&path)).await;
+            if let Ok(Err(error)) = detached {
+                return Err(Failure {
+                    error: Chain(&error).to_string(),
+                    hint: None,
+                    exit: Exit::Degraded.code(),
+                });
+            }
+        }
+        let attached = attach_kernel(&slot.spec, self.region.as_deref(), MissingDirectory::Create).await;
+        attached.map_err(|error| failure(&error))
+    }
+
+    /// Takes away what the kernel serves for mounts that are not the same in `new`. What is external stays.
+    pub(super) async fn detach_unwanted(&self, old: &config::Config, new: &config::Config) {
+        for spec in old.mounts.iter().filter(|spec| is_kernel(&spec.source)) {
+            let goes_on = old.remount_reasons(spec, new).is_some_and(|because| because.is_empty());
+            let Some(slot) = self.slots.get(&spec.name) else { continue };
+            if goes_on || spec.source == config::Source::External {
+                continue;
+            }
+            let path = slot.path.borrow().clone();
+            let detached = tokio::task::spawn_blocking(move || detach(&path)).await;
+            if let Ok(Err(error)) = detached {
+                tracing::error!(mount = %spec.name, error = %Chain(&error), "cannot unmount");
+            }
+        }
     }
 
     /// Waits until something happened to a mount: its session ended, or the kernel shows another device
@@ -278,6 +321,16 @@ impl Drop for Waiting<'_> {
 
 pub(super) fn device(device: crate::mount::Device) -> Device {
     Device { major: device.major, minor: device.minor }
+}
+
+/// A kernel mount has no session in this process: what stands for it is the mount itself.
+fn kernel_session(slot: &Slot) -> Seen<Option<Session>> {
+    let table = match MountTable::of(None) {
+        Ok(table) => table,
+        Err(error) => return Seen::Unknown(format!("cannot read the list of mounts: {error}")),
+    };
+    let shown = table.top(&slot.path.borrow()).filter(|entry| shows(&slot.spec.source, entry));
+    Seen::Known(shown.map(|entry| Session { device: device(entry.device), state: SessionState::Serving }))
 }
 
 /// `path` with the links in its parent followed. The last component is left alone: it may be a mount.

@@ -107,6 +107,7 @@ impl Live {
         let left = self.mounts.replace(Rc::new(mounts));
         // What was not taken over serves nothing that is wanted.
         left.unmount_all().await;
+        left.detach_unwanted(&old, new).await;
         if old.credentials != new.credentials || old.region != new.region || profiles(&old) != profiles(new) {
             self.keys.replace(Rc::new(Keys::new(new, None)));
         }

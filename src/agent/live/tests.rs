@@ -55,6 +55,7 @@ fn config(mounts: Vec<Mount>, containers: Vec<config::Container>) -> Config {
         credentials,
         mounts,
         containers,
+        bootstrap: Default::default(),
         ecs: None,
         health: None,
     }

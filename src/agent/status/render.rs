@@ -15,6 +15,8 @@ const LINKS: usize = 13;
 /// Most lines of the cause and of the hint.
 const CAUSE_LINES: usize = 5;
 const HINT_LINES: usize = 3;
+/// Most lines about a configuration that was refused.
+const CONFIGURATION_LINES: usize = 2;
 /// Events shown, one line each.
 const EVENTS: usize = 5;
 
@@ -49,7 +51,7 @@ pub fn render(report: &Report, style: Style) -> String {
     }
     if let Some(fault) = &document.configuration_fault {
         lines.push(String::new());
-        lines.extend(wrap(&format!("an older configuration is in force: {fault}"), CAUSE_LINES));
+        lines.extend(wrap(&format!("an older configuration is in force: {fault}"), CONFIGURATION_LINES));
     }
     let newest = document.events.len().saturating_sub(EVENTS);
     for event in document.events.iter().skip(newest) {

@@ -35,6 +35,25 @@ pub(super) async fn layer(path: &str, region: Option<&str>) -> Result<Layer, Con
     Ok(layer)
 }
 
+/// The value of one parameter.
+///
+/// # Errors
+///
+/// [`ConfigError::Parameters`] and [`ConfigError::ParametersDenied`].
+pub async fn parameter(name: &str) -> Result<String, ConfigError> {
+    let client = Client::new(&aws::sdk_config(None, None, None).await);
+    let answer = timeout(LIMIT, client.get_parameter().name(name).with_decryption(true).send()).await;
+    let path = name.to_owned();
+    let failed = |reason| ConfigError::Parameters { path: path.clone(), reason };
+    let answer = answer.map_err(|_| failed(format!("no answer within {} s", LIMIT.as_secs())))?;
+    let answer = answer.map_err(|error| match error.code() {
+        Some("AccessDeniedException") => ConfigError::ParametersDenied { path: path.clone() },
+        _ => failed(Chain(&error).to_string()),
+    })?;
+    let value = answer.parameter.and_then(|parameter| parameter.value);
+    value.ok_or_else(|| failed("it has no value".to_owned()))
+}
+
 async fn read(path: &str, region: Option<&str>) -> Result<Vec<Parameter>, ConfigError> {
     let client = Client::new(&aws::sdk_config(region, None, None).await);
     let mut parameters = Vec::new();

@@ -1,0 +1,304 @@
+//! Preparing a stock host, at every boot: gate first, then configuration, overlay, ECS, and at last the start.
+//!
+//! ```text
+//!   lock --> units, gate of ecs.service --> configuration --> ecs.config --> IMDS rule --> overlay --> start
+//!                                                |                                           |
+//!                                                +------- a step fails: marked, not started -+--> exit code, log,
+//!                                                         the gate keeps ECS waiting              status
+//! ```
+//!
+//! What must hold: it may run at every boot, and two may run at once: the second waits and then changes nothing;
+//! no step appends twice; nothing is fetched before the gate stands, so a host whose preparation fails serves
+//! nothing rather than maps from an empty directory.
+
+mod ecs_config;
+mod file;
+mod manifest;
+mod outcome;
+mod overlay;
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use nix::fcntl::{Flock, FlockArg};
+use tokio::process::Command;
+use tokio::time::{Instant, sleep, timeout};
+
+use self::file::{Attributes, below, put};
+use self::overlay::{Shelf, bucket_of, read_object};
+use crate::config::{Config, ConfigError, Layer, Loaded};
+use crate::error::{Advise, Chain, Exit};
+
+pub use file::Change;
+pub use outcome::{Outcome, last_outcome};
+
+const CONFIG: &str = "/etc/mapkeeper/config.toml";
+const ECS_CONFIG: &str = "/etc/ecs/ecs.config";
+const LOCK: &str = "/run/lock/mapkeeper-bootstrap.lock";
+/// Longest wait for another run, and for one command of the system.
+const LOCK_LIMIT: Duration = Duration::from_secs(600);
+const COMMAND_LIMIT: Duration = Duration::from_secs(60);
+const IMDS: &str = "169.254.169.254/32";
+
+/// Files that come with the program.
+const UNITS: &[(&str, &str)] = &[
+    ("/etc/systemd/system/mapkeeper.service", include_str!("../units/mapkeeper.service")),
+    (
+        "/etc/systemd/system/ecs.service.d/10-mapkeeper.conf",
+        include_str!("../units/ecs.service.d-mapkeeper.conf"),
+    ),
+];
+
+/// Where a host is prepared.
+#[derive(Debug, Clone)]
+pub struct Place {
+    /// `/`, or a scratch directory in tests.
+    pub root: PathBuf,
+    /// Where the configuration is to come from, if not from the host itself.
+    pub from: Option<String>,
+}
+
+/// One step that has been taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Done {
+    pub what: String,
+    pub change: Change,
+}
+
+/// Why a host is not prepared.
+#[derive(Debug, thiserror::Error)]
+pub enum BootstrapError {
+    #[error("only root can prepare a host")]
+    NotRoot,
+    #[error("another bootstrap has not ended within {} s", LOCK_LIMIT.as_secs())]
+    Busy,
+    #[error("cannot write {path:?}")]
+    Write { path: PathBuf, source: io::Error },
+    #[error("{from:?} is no source of a configuration, expected a file, s3://bucket/key or ssm:NAME")]
+    From { from: String },
+    #[error("cannot fetch the configuration from {from:?}: {reason}")]
+    Fetch { from: String, reason: String },
+    #[error(transparent)]
+    Config(ConfigError),
+    #[error("overlay: {file}: {reason}")]
+    Overlay { file: String, reason: String },
+    #[error("the manifest of the overlay has {} faults\n  {}", .faults.len(), .faults.join("\n  "))]
+    Manifest { faults: Vec<String> },
+    #[error("the essential command {name:?} failed: {reason}")]
+    Command { name: String, reason: String },
+    #[error("{command:?} failed: {reason}")]
+    System { command: String, reason: String },
+}
+
+impl Advise for BootstrapError {
+    fn hint(&self) -> Option<String> {
+        Some(match self {
+            BootstrapError::NotRoot => "run it as root, with sudo for example".to_owned(),
+            BootstrapError::Busy => "look for it: pgrep -a mapkeeper".to_owned(),
+            BootstrapError::Write { .. } => "check that the disk is writable and not full".to_owned(),
+            BootstrapError::From { .. } | BootstrapError::Fetch { .. } => {
+                "check the source, the region, and what the role of the instance may read".to_owned()
+            }
+            BootstrapError::Config(error) => return error.hint(),
+            BootstrapError::Overlay { .. } | BootstrapError::Manifest { .. } => {
+                "nothing of the overlay was applied; correct it and run `mapkeeper bootstrap` again"
+                    .to_owned()
+            }
+            BootstrapError::Command { .. } => {
+                "the agent is not started while this fails; run `mapkeeper bootstrap` again after the cure"
+                    .to_owned()
+            }
+            BootstrapError::System { .. } => return None,
+        })
+    }
+
+    fn exit(&self) -> Exit {
+        match self {
+            BootstrapError::NotRoot => Exit::NotRoot,
+            BootstrapError::Busy => Exit::TimedOut,
+            BootstrapError::Config(error) => error.exit(),
+            BootstrapError::From { .. } => Exit::Usage,
+            _ => Exit::Degraded,
+        }
+    }
+}
+
+/// Prepares the host. `load` reads the configuration once its file is in place.
+///
+/// The outcome is written where `status` finds it, and a failed one keeps the agent from being started.
+///
+/// # Errors
+///
+/// The first step that failed; those before it stay done.
+pub async fn bootstrap<F>(place: &Place, load: impl FnOnce() -> F) -> Result<Vec<Done>, BootstrapError>
+where
+    F: Future<Output = Result<Loaded, ConfigError>>,
+{
+    if !nix::unistd::geteuid().is_root() {
+        return Err(BootstrapError::NotRoot);
+    }
+    let _lock = lock(&below(&place.root, Path::new(LOCK))).await?;
+    let mut done = Vec::new();
+    let prepared = prepare(place, load, &mut done).await;
+    let told = outcome::write(&place.root, prepared.as_ref().err().map(|error| Chain(error).to_string()));
+    told.map_err(|(path, source)| BootstrapError::Write { path, source })?;
+    prepared?;
+    start(&done).await?;
+    Ok(done)
+}
+
+async fn prepare<F>(
+    place: &Place,
+    load: impl FnOnce() -> F,
+    done: &mut Vec<Done>,
+) -> Result<(), BootstrapError>
+where
+    F: Future<Output = Result<Loaded, ConfigError>>,
+{
+    for (path, text) in UNITS {
+        done.push(written(place, path, text, 0o644)?);
+    }
+    if done.iter().any(|step| step.change == Change::Made) {
+        system("systemctl", &["daemon-reload"]).await?;
+    }
+    if let Some(from) = &place.from {
+        let text = fetch_config(from, place).await?;
+        done.push(written(place, CONFIG, &text, 0o644)?);
+    }
+    let config = load().await.map_err(BootstrapError::Config)?.config;
+    if let Some(step) = ecs_config(&config, place)? {
+        done.push(step);
+    }
+    if config.bootstrap.block_imds {
+        done.push(block_imds().await?);
+    }
+    if let Some(overlay) = &config.bootstrap.overlay {
+        let shelf = Shelf::of(overlay, &config).await;
+        done.extend(overlay::apply(&shelf, config.bootstrap.overlay_version.as_deref(), place).await?);
+    }
+    Ok(())
+}
+
+/// Waits until nobody else prepares this host.
+async fn lock(path: &Path) -> Result<Flock<fs::File>, BootstrapError> {
+    let unusable = |source| BootstrapError::Write { path: path.to_owned(), source };
+    if let Some(directory) = path.parent() {
+        fs::create_dir_all(directory).map_err(unusable)?;
+    }
+    let deadline = Instant::now() + LOCK_LIMIT;
+    loop {
+        let file =
+            fs::File::options().create(true).truncate(false).write(true).open(path).map_err(unusable)?;
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => return Ok(lock),
+            Err(_) if Instant::now() < deadline => sleep(Duration::from_millis(100)).await,
+            Err(_) => return Err(BootstrapError::Busy),
+        }
+    }
+}
+
+fn written(place: &Place, path: &str, text: &str, mode: u32) -> Result<Done, BootstrapError> {
+    let target = below(&place.root, Path::new(path));
+    let change = put(&target, text.as_bytes(), Attributes { mode, owner: None })
+        .map_err(|source| BootstrapError::Write { path: target, source })?;
+    Ok(Done { what: path.to_owned(), change })
+}
+
+/// The text of a configuration that is checked by itself: a wrong one never takes the place of the one that is there.
+async fn fetch_config(from: &str, place: &Place) -> Result<String, BootstrapError> {
+    let failed = |reason: String| BootstrapError::Fetch { from: from.to_owned(), reason };
+    let bytes = if let Some(rest) = from.strip_prefix("s3://") {
+        let (bucket, key) = rest
+            .split_once('/')
+            .filter(|(bucket, key)| !bucket.is_empty() && !key.is_empty())
+            .ok_or_else(|| BootstrapError::From { from: from.to_owned() })?;
+        read_object(&bucket_of(bucket, None).await, key, None).await.map_err(failed)?
+    } else if let Some(name) = from.strip_prefix("ssm:") {
+        crate::config::parameter(name).await.map_err(|error| failed(Chain(&error).to_string()))?.into_bytes()
+    } else if from.contains("://") {
+        return Err(BootstrapError::From { from: from.to_owned() });
+    } else {
+        fs::read(from).map_err(|error| failed(error.to_string()))?
+    };
+    let text = String::from_utf8(bytes).map_err(|error| failed(error.to_string()))?;
+    let layer = Layer::toml(&below(&place.root, Path::new(CONFIG)), &text).map_err(BootstrapError::Config)?;
+    // Other layers may complete it; what is wrong in it stays wrong.
+    Loaded::faults_of(layer).map_err(BootstrapError::Config)?;
+    Ok(text)
+}
+
+/// The block in the ECS agent's file; `None` where there is none and none is wanted.
+fn ecs_config(config: &Config, place: &Place) -> Result<Option<Done>, BootstrapError> {
+    let path = below(&place.root, Path::new(ECS_CONFIG));
+    let unusable = |source| BootstrapError::Write { path: path.clone(), source };
+    let before = match fs::read_to_string(&path) {
+        Ok(text) => Some(text),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        Err(error) => return Err(unusable(error)),
+    };
+    let lines = ecs_config::lines(config);
+    if before.is_none() && lines.is_empty() {
+        return Ok(None);
+    }
+    let text = before.unwrap_or_default();
+    for name in ecs_config::also_foreign(&text, &lines) {
+        tracing::warn!(
+            name,
+            file = ECS_CONFIG,
+            "somebody else sets this as well; the ECS agent takes the last line"
+        );
+    }
+    let mode = fs::metadata(&path).map_or(0o644, |found| {
+        use std::os::unix::fs::MetadataExt;
+        found.mode() & 0o7777
+    });
+    written(place, ECS_CONFIG, &ecs_config::merged(&text, &lines), mode).map(Some)
+}
+
+/// No container that has a network of its own reaches the role of the instance.
+async fn block_imds() -> Result<Done, BootstrapError> {
+    let what = format!("DOCKER-USER rule against {IMDS}");
+    let rule = ["DOCKER-USER", "-d", IMDS, "-j", "DROP"];
+    let with =
+        |first: &[&'static str]| -> Vec<&str> { ["-w"].iter().chain(first).chain(&rule).copied().collect() };
+    if run("iptables", &with(&["-C"])).await.is_ok() {
+        return Ok(Done { what, change: Change::None });
+    }
+    // Docker may not have started yet; it takes the chain as it finds it.
+    let _exists = run("iptables", &["-w", "-N", "DOCKER-USER"]).await;
+    system("iptables", &with(&["-I"])).await?;
+    Ok(Done { what, change: Change::Made })
+}
+
+/// Enables and starts the agent, without a wait: units of this boot are still being started.
+async fn start(done: &[Done]) -> Result<(), BootstrapError> {
+    system("systemctl", &["enable", "--quiet", "mapkeeper.service"]).await?;
+    system("systemctl", &["start", "--no-block", "mapkeeper.service"]).await?;
+    if done.iter().any(|step| step.what == CONFIG && step.change == Change::Made) {
+        system("systemctl", &["try-reload-or-restart", "--no-block", "mapkeeper.service"]).await?;
+    }
+    Ok(())
+}
+
+async fn system(program: &str, arguments: &[&str]) -> Result<(), BootstrapError> {
+    run(program, arguments).await.map_err(|reason| BootstrapError::System {
+        command: format!("{program} {}", arguments.join(" ")),
+        reason,
+    })
+}
+
+async fn run(program: &str, arguments: &[&str]) -> Result<(), String> {
+    let mut command = Command::new(program);
+    command.args(arguments).stdin(Stdio::null()).kill_on_drop(true);
+    match timeout(COMMAND_LIMIT, command.output()).await {
+        Err(_) => Err(format!("it did not end within {} s", COMMAND_LIMIT.as_secs())),
+        Ok(Err(error)) => Err(error.to_string()),
+        Ok(Ok(output)) if output.status.success() => Ok(()),
+        Ok(Ok(output)) => {
+            Err(format!("{}: {}", output.status, String::from_utf8_lossy(&output.stderr).trim()))
+        }
+    }
+}

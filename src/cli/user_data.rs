@@ -1,0 +1,95 @@
+//! `mapkeeper user-data`: what a launch template takes as user data for this configuration.
+//!
+//! What must hold: it is below EC2's 16 KiB, runs at every boot (a boothook, with the `#!` without which cloud-init
+//! ignores it), fetches the program by URL and checksum, and has no secret in it: everybody on the instance, and every
+//! container that reaches the metadata service, can read user data.
+
+use std::io::{self, Write};
+
+use super::arguments::UserDataArguments;
+use crate::config::{ConfigError, Loaded, Origins, https_url, sha256};
+use crate::error::{Advise, Exit};
+
+/// What EC2 takes, before base64.
+const LIMIT_BYTES: usize = 16 * 1024;
+const BOUNDARY: &str = "==mapkeeper==";
+const HOOK: &str = include_str!("../../cloud-init/user-data.sh");
+
+/// Why there is no user data.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum UserDataError {
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error("it is not said where the program is and which checksum it has")]
+    NoProgram,
+    #[error("{what} is {found:?}, expected {expected}")]
+    Program { what: &'static str, found: String, expected: String },
+    #[error("the configuration holds what looks like a secret: {line}")]
+    Secret { line: String },
+    #[error("the user data would have {found} bytes, and EC2 takes {LIMIT_BYTES}")]
+    TooLarge { found: usize },
+}
+
+impl Advise for UserDataError {
+    fn hint(&self) -> Option<String> {
+        Some(match self {
+            UserDataError::Config(error) => return error.hint(),
+            UserDataError::NoProgram | UserDataError::Program { .. } => {
+                "set `bootstrap.binary_url` and `bootstrap.binary_sha256`, or pass --url and --sha256".to_owned()
+            }
+            UserDataError::Secret { .. } => {
+                "move it to a SecureString below `sources.parameters`; user data can be read by everybody there"
+                    .to_owned()
+            }
+            UserDataError::TooLarge { .. } => {
+                "put the configuration into a bucket or Parameter Store and only name it here".to_owned()
+            }
+        })
+    }
+
+    fn exit(&self) -> Exit {
+        Exit::Usage
+    }
+}
+
+/// Prints the user data.
+///
+/// # Errors
+///
+/// Whatever keeps it from being what it has to be.
+pub(super) fn print(arguments: &UserDataArguments) -> Result<(), UserDataError> {
+    let inputs = arguments.file.inputs();
+    let loaded = Loaded::local(&inputs)?;
+    let text = user_data(&loaded, arguments.url.as_deref(), arguments.sha256.as_deref())?;
+    // A reader that has gone away has seen enough.
+    let _gone = io::stdout().lock().write_all(text.as_bytes());
+    Ok(())
+}
+
+fn user_data(loaded: &Loaded, url: Option<&str>, sum: Option<&str>) -> Result<String, UserDataError> {
+    let bootstrap = &loaded.config.bootstrap;
+    let url = url.or(bootstrap.binary_url.as_deref()).ok_or(UserDataError::NoProgram)?;
+    let sum = sum.or(bootstrap.binary_sha256.as_deref()).ok_or(UserDataError::NoProgram)?;
+    let wrong = |what, found: &str, expected: &dyn std::fmt::Display| UserDataError::Program {
+        what,
+        found: found.to_owned(),
+        expected: expected.to_string().trim_start_matches("expected ").to_owned(),
+    };
+    let url = https_url(url).map_err(|expected| wrong("the URL", url, &expected))?;
+    let sum = sha256(sum).map_err(|expected| wrong("the checksum", sum, &expected))?;
+    let shown = loaded.show(Origins::Hidden);
+    if let Some(line) = shown.lines().find(|line| line.contains("[redacted]")) {
+        return Err(UserDataError::Secret { line: line.to_owned() });
+    }
+    let config: String =
+        shown.lines().filter(|line| !line.starts_with('#')).map(|line| format!("{line}\n")).collect();
+    let hook = HOOK.replace("@URL@", &url).replace("@SHA256@", &sum).replace("@CONFIG@", config.trim_end());
+    let text = format!(
+        "MIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=\"{BOUNDARY}\"\n\n--{BOUNDARY}\n\
+         Content-Type: text/cloud-boothook; charset=\"utf-8\"\nMIME-Version: 1.0\n\n{hook}\n--{BOUNDARY}--\n"
+    );
+    match text.len() {
+        found if found > LIMIT_BYTES => Err(UserDataError::TooLarge { found }),
+        _ => Ok(text),
+    }
+}

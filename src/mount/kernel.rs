@@ -1,0 +1,250 @@
+//! Mounts that the kernel serves by itself: NFS and EFS through their own helpers, and what somebody else mounts.
+//!
+//! What must hold: they are supervised like a bucket, by probes from outside, and repaired by the same ladder; one
+//! that is `external:` is looked at and never touched; no option is taken from anywhere but the configuration. They
+//! outlive the agent: nothing of them is in its process.
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use tokio::process::Command;
+use tokio::time::timeout;
+
+use super::{AttachError, Entry, MissingDirectory, prepare, resolved};
+use crate::config::{self, Source};
+use crate::error::{Advise, Exit};
+
+/// Longest wait for mount(8): less than the ladder gives a mount.
+const LIMIT: Duration = Duration::from_secs(25);
+
+/// What AWS recommends for EFS; the best choice for any other NFS 4 server as well.
+const NFS_OPTIONS: &str = "nfsvers=4.1,rsize=1048576,wsize=1048576,hard,timeo=600,retrans=2,noresvport";
+
+/// Why a kernel mount was not put up.
+#[derive(Debug, thiserror::Error)]
+pub enum KernelError {
+    #[error("nothing is mounted on {path:?}, and its source is `external:`")]
+    External { path: PathBuf },
+    #[error("{program} is not installed")]
+    NoHelper { program: &'static str },
+    #[error("mount(8) did not end within {} s", LIMIT.as_secs())]
+    Silent,
+    #[error("mount(8) failed: {said}")]
+    Failed { said: String },
+}
+
+impl Advise for KernelError {
+    fn hint(&self) -> Option<String> {
+        Some(match self {
+            KernelError::External { path } => {
+                format!("whoever mounts it has to do so: mount {}, or look at its unit", path.display())
+            }
+            KernelError::NoHelper { program: "mount.efs" } => "install amazon-efs-utils".to_owned(),
+            KernelError::NoHelper { .. } => "install nfs-utils (Debian: nfs-common)".to_owned(),
+            KernelError::Silent => {
+                "check that port 2049 of the server is open to this host (security group, firewall)"
+                    .to_owned()
+            }
+            KernelError::Failed { .. } => "try the same by hand: mount -v".to_owned(),
+        })
+    }
+
+    fn exit(&self) -> Exit {
+        Exit::MountPointUnusable
+    }
+}
+
+/// A call of mount(8).
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Call {
+    /// What mount(8) itself calls, and has to be installed.
+    helper: &'static str,
+    arguments: Vec<String>,
+}
+
+/// Whether the kernel serves this source.
+pub fn is_kernel(source: &Source) -> bool {
+    !matches!(source, Source::S3 { .. })
+}
+
+/// Whether what is mounted is what `source` says.
+pub fn shows(source: &Source, entry: &Entry) -> bool {
+    let is_nfs = entry.fs_type.starts_with("nfs");
+    match source {
+        Source::S3 { .. } => false,
+        Source::External => true,
+        Source::Nfs { host, export } => {
+            is_nfs && entry.source.trim_end_matches('/') == format!("{host}:{export}").trim_end_matches('/')
+        }
+        // Its helper puts a tunnel between: the source is that of the tunnel.
+        Source::Efs { .. } => is_nfs,
+    }
+}
+
+/// How `spec` is mounted on `path`; `None`: not by us.
+fn call(spec: &config::Mount, path: &Path, region: Option<&str>) -> Option<Call> {
+    let access = if spec.read_only { "ro" } else { "rw" };
+    let (helper, kind, options, source) = match &spec.source {
+        Source::S3 { .. } | Source::External => return None,
+        Source::Nfs { host, export } => {
+            let options = format!("{access},nosuid,nodev,{NFS_OPTIONS}");
+            ("mount.nfs4", "nfs4", options, format!("{host}:{export}"))
+        }
+        Source::Efs { id, path } => {
+            let region = spec.region.as_deref().or(region);
+            let region = region.map_or(String::new(), |region| format!(",region={region}"));
+            ("mount.efs", "efs", format!("{access},nosuid,nodev,tls{region}"), format!("{id}:{path}"))
+        }
+    };
+    let words = ["-t", kind, "-o", &options, "--", &source];
+    let mut arguments: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
+    arguments.push(path.to_string_lossy().into_owned());
+    Some(Call { helper, arguments })
+}
+
+/// Mounts what `spec` says, if it is ours to mount.
+///
+/// # Errors
+///
+/// [`AttachError::Kernel`], or what is wrong with the mount point.
+pub async fn attach_kernel(
+    spec: &config::Mount,
+    region: Option<&str>,
+    missing: MissingDirectory,
+) -> Result<(), AttachError> {
+    let path = resolved(&spec.path)?;
+    let Some(call) = call(spec, &path, region) else {
+        return Err(AttachError::Kernel(KernelError::External { path }));
+    };
+    if !is_installed(call.helper) {
+        return Err(AttachError::Kernel(KernelError::NoHelper { program: call.helper }));
+    }
+    prepare(&path, missing)?;
+    run(&call).await.map_err(AttachError::Kernel)
+}
+
+async fn run(call: &Call) -> Result<(), KernelError> {
+    let mut command = Command::new("mount");
+    command.args(&call.arguments).stdin(Stdio::null()).kill_on_drop(true);
+    let output = match timeout(LIMIT, command.output()).await {
+        Err(_) => return Err(KernelError::Silent),
+        Ok(output) => output.map_err(|error| KernelError::Failed { said: error.to_string() })?,
+    };
+    if output.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    let said =
+        said.lines().find(|line| !line.trim().is_empty()).map_or(output.status.to_string(), str::to_owned);
+    Err(KernelError::Failed { said: said.chars().take(300).collect() })
+}
+
+/// mount(8) looks for its helpers here and nowhere else.
+fn is_installed(helper: &str) -> bool {
+    ["/sbin", "/sbin/fs.d", "/sbin/fs", "/usr/sbin"]
+        .iter()
+        .any(|place| Path::new(place).join(helper).exists())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Device;
+    use super::*;
+    use crate::config::{Layer, Loaded};
+    use crate::error::Chain;
+
+    fn spec(source: &str, more: &str) -> config::Mount {
+        let text = format!("[[mount]]\nsource = \"{source}\"\npath = \"/srv/maps\"\n{more}");
+        let layer = Layer::toml(Path::new("/c.toml"), &text).expect("TOML");
+        Loaded::from_layers(vec![layer]).expect("valid").config.mounts.remove(0)
+    }
+
+    fn words(source: &str, more: &str) -> String {
+        call(&spec(source, more), Path::new("/srv/maps"), Some("us-east-1"))
+            .expect("ours")
+            .arguments
+            .join(" ")
+    }
+
+    #[test]
+    fn nfs_and_efs_are_mounted_by_their_helpers_with_options_of_ours_only() {
+        assert_eq!(
+            words("nfs://nas.example/export/maps", ""),
+            "-t nfs4 -o ro,nosuid,nodev,nfsvers=4.1,rsize=1048576,wsize=1048576,hard,timeo=600,retrans=2,noresvport -- \
+             nas.example:/export/maps /srv/maps"
+        );
+        assert!(words("nfs://nas/x", "read_only = false").starts_with("-t nfs4 -o rw,nosuid"));
+        assert_eq!(
+            words("efs://fs-0123456789abcdef0/maps", ""),
+            "-t efs -o ro,nosuid,nodev,tls,region=us-east-1 -- fs-0123456789abcdef0:/maps /srv/maps"
+        );
+        assert!(words("efs://fs-01", "region = \"eu-west-1\"").contains("region=eu-west-1 -- fs-01:/ "));
+        assert_eq!(call(&spec("external:", ""), Path::new("/x"), None), None);
+    }
+
+    #[test]
+    fn what_is_mounted_is_compared_with_what_is_wanted() {
+        let entry = |fs_type: &str, source: &str| Entry {
+            id: 1,
+            parent: 0,
+            device: Device { major: 0, minor: 50 },
+            root: "/".to_owned(),
+            path: "/srv/maps".into(),
+            read_only: true,
+            fs_type: fs_type.to_owned(),
+            source: source.to_owned(),
+        };
+        for (source, fs_type, from, expected) in [
+            ("nfs://nas/maps", "nfs4", "nas:/maps", true),
+            ("nfs://nas/maps", "nfs4", "nas:/maps/", true),
+            ("nfs://nas/maps", "nfs4", "nas:/other", false),
+            ("nfs://nas/maps", "ext4", "nas:/maps", false),
+            ("efs://fs-01", "nfs4", "127.0.0.1:/", true),
+            ("external:", "tmpfs", "tmpfs", true),
+            ("s3://maps", "nfs4", "x", false),
+        ] {
+            assert_eq!(shows(&spec(source, "").source, &entry(fs_type, from)), expected, "{source} {from}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_external_is_never_mounted_by_us() {
+        let error = attach_kernel(&spec("external:", ""), None, MissingDirectory::Create)
+            .await
+            .expect_err("not ours");
+        let expected = "nothing is mounted on \"/srv/maps\", and its source is `external:`";
+        assert_eq!(Chain(&error).to_string(), expected);
+        assert_eq!(
+            error.hint().as_deref(),
+            Some("whoever mounts it has to do so: mount /srv/maps, or look at its unit")
+        );
+    }
+
+    #[tokio::test]
+    async fn what_mount_says_is_passed_on() {
+        let arguments = ["-t", "tmpfs", "--", "x", "/nonexistent"].map(str::to_owned).to_vec();
+        let error = run(&Call { helper: "mount", arguments }).await.expect_err("no such directory");
+        assert!(error.to_string().starts_with("mount(8) failed: mount: /nonexistent: "), "{error}");
+    }
+
+    #[test]
+    fn every_error_has_its_cure() {
+        for (error, text, hint) in [
+            (
+                KernelError::NoHelper { program: "mount.efs" },
+                "mount.efs is not installed",
+                "install amazon-efs-utils",
+            ),
+            (
+                KernelError::NoHelper { program: "mount.nfs4" },
+                "mount.nfs4 is not installed",
+                "install nfs-utils",
+            ),
+            (KernelError::Silent, "mount(8) did not end within 25 s", "check that port 2049"),
+        ] {
+            assert_eq!(error.to_string(), text);
+            assert!(error.hint().is_some_and(|found| found.starts_with(hint)));
+        }
+    }
+}

@@ -1,0 +1,447 @@
+//! `mapkeeper bootstrap` on a scratch root: everything that old boot scripts got wrong, and the overlay.
+//!
+//! Only systemd is not there: what it is told is written down. Needs root. The firewall rule is set in a network
+//! namespace of its own.
+
+#[path = "support/aws.rs"]
+mod support;
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use mapkeeper::s3_server::{ACCESS_KEY, Options, SECRET_KEY, Server};
+use sha2::{Digest, Sha256};
+use support::{mapkeeper, streams};
+
+const CONFIG: &str = r#"
+[[mount]]
+name = "mapfiles"
+source = "s3://maps"
+path = "/srv/mapkeeper/mapfiles"
+"#;
+
+const ECS: &str = "[ecs]\ncluster = \"maps\"\nattributes = { \"mapkeeper.ready\" = \"true\" }\n";
+
+struct World {
+    scratch: tempfile::TempDir,
+}
+
+impl World {
+    fn new(config: &str) -> World {
+        let world = World { scratch: tempfile::tempdir().expect("a directory") };
+        world.publish(config);
+        let tools = world.scratch.path().join("tools");
+        std::fs::create_dir(&tools).expect("a directory");
+        let systemctl = tools.join("systemctl");
+        std::fs::write(&systemctl, "#!/bin/sh\necho \"$@\" >>\"$TOLD\"\n").expect("written");
+        std::fs::set_permissions(&systemctl, PermissionsExt::from_mode(0o755)).expect("set");
+        world
+    }
+
+    /// What is there to be fetched.
+    fn publish(&self, config: &str) {
+        std::fs::write(self.published(), config).expect("written");
+    }
+
+    fn published(&self) -> PathBuf {
+        self.scratch.path().join("published.toml")
+    }
+
+    fn root(&self) -> PathBuf {
+        self.scratch.path().join("root")
+    }
+
+    fn at(&self, path: &str) -> PathBuf {
+        self.root().join(path.trim_start_matches('/'))
+    }
+
+    fn read(&self, path: &str) -> String {
+        std::fs::read_to_string(self.at(path)).unwrap_or_default()
+    }
+
+    fn told(&self) -> String {
+        std::fs::read_to_string(self.scratch.path().join("told")).unwrap_or_default()
+    }
+
+    fn command(&self) -> Command {
+        self.command_from(&self.published().display().to_string())
+    }
+
+    fn command_from(&self, from: &str) -> Command {
+        let mut command = mapkeeper();
+        let path = format!(
+            "{}:{}",
+            self.scratch.path().join("tools").display(),
+            std::env::var("PATH").unwrap_or_default()
+        );
+        command
+            .arg("bootstrap")
+            .arg("--root")
+            .arg(self.root())
+            .arg("--from")
+            .arg(from)
+            .env("PATH", path)
+            .env("TOLD", self.scratch.path().join("told"))
+            .env("AWS_ACCESS_KEY_ID", ACCESS_KEY)
+            .env("AWS_SECRET_ACCESS_KEY", SECRET_KEY);
+        command
+    }
+
+    fn boot(&self) -> (Option<i32>, String, String) {
+        streams(&mut self.command())
+    }
+
+    /// Every file below the root but those of this boot: mode, owner, inode, time and content.
+    fn files(&self) -> BTreeMap<PathBuf, (u32, u32, u64, i64, Vec<u8>)> {
+        let mut found = BTreeMap::new();
+        let mut open = vec![self.root()];
+        while let Some(directory) = open.pop() {
+            for entry in std::fs::read_dir(directory).into_iter().flatten() {
+                let path = entry.expect("readable").path();
+                let metadata = path.symlink_metadata().expect("readable");
+                if metadata.is_dir() {
+                    open.push(path);
+                } else {
+                    let content = std::fs::read(&path).expect("readable");
+                    let facts =
+                        (metadata.mode() & 0o7777, metadata.uid(), metadata.ino(), metadata.mtime(), content);
+                    found.insert(path, facts);
+                }
+            }
+        }
+        found
+    }
+}
+
+#[test]
+fn three_boots_change_what_one_changes() {
+    let world = World::new(&format!("{CONFIG}{ECS}"));
+    std::fs::create_dir_all(world.at("etc/ecs")).expect("made");
+    std::fs::write(world.at("etc/ecs/ecs.config"), "ECS_LOGLEVEL=debug\n").expect("written");
+    let (code, said, errors) = world.boot();
+    println!("first:\n{said}{errors}");
+    assert_eq!(code, Some(0), "{errors}");
+    assert_eq!(said.lines().filter(|line| line.starts_with("changed")).count(), 4, "{said}");
+    let first = world.files();
+    for number in ["second", "third"] {
+        let (code, said, errors) = world.boot();
+        println!("{number}:\n{said}{errors}");
+        assert_eq!(code, Some(0), "{errors}");
+        assert!(said.lines().all(|line| line.starts_with("as it was")), "{said}");
+        assert_eq!(world.files(), first);
+    }
+    let ecs = world.read("etc/ecs/ecs.config");
+    println!("{ecs}");
+    assert!(ecs.starts_with("ECS_LOGLEVEL=debug\n# BEGIN mapkeeper"), "{ecs}");
+    assert_eq!(ecs.matches("ECS_CLUSTER=maps\n").count(), 1);
+    assert!(ecs.contains("ECS_INSTANCE_ATTRIBUTES={\"mapkeeper.ready\":\"true\"}\n"), "{ecs}");
+    assert_eq!(world.read("etc/mapkeeper/config.toml"), format!("{CONFIG}{ECS}"));
+    let gate = world.read("etc/systemd/system/ecs.service.d/10-mapkeeper.conf");
+    assert!(gate.contains("ExecStartPre=/usr/bin/mapkeeper wait") && !gate.contains("\nRequires="), "{gate}");
+    let told = world.told();
+    assert_eq!(told.matches("daemon-reload").count(), 1, "{told}");
+    assert_eq!(told.matches("\nstart --no-block mapkeeper.service").count(), 3, "{told}");
+}
+
+#[test]
+fn two_at_once_end_as_one() {
+    let world = World::new(&format!("{CONFIG}{ECS}"));
+    let mut running: Vec<_> = (0..4)
+        .map(|_| {
+            let mut command = world.command();
+            command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
+            command.spawn().expect("starts")
+        })
+        .collect();
+    for process in &mut running {
+        assert!(process.wait().expect("ends").success());
+    }
+    assert_eq!(world.read("etc/ecs/ecs.config").matches("# BEGIN mapkeeper").count(), 1);
+    assert!(!world.files().keys().any(|path| path.to_string_lossy().contains(".mapkeeper-")));
+}
+
+#[test]
+fn a_wrong_configuration_takes_no_place_and_the_gate_stands_all_the_same() {
+    let world = World::new(CONFIG);
+    assert_eq!(world.boot().0, Some(0));
+    world.publish(&format!("{CONFIG}freshness = 5\n"));
+    let (code, _, errors) = world.boot();
+    assert_eq!(code, Some(64), "{errors}");
+    assert!(errors.contains("mount[0].freshness = 5: expected"), "{errors}");
+    assert_eq!(world.read("etc/mapkeeper/config.toml"), CONFIG);
+    assert!(world.at("run/mapkeeper-bootstrap.failed").exists());
+
+    let fresh = World::new("no toml");
+    let (code, _, _) = fresh.boot();
+    assert_eq!(code, Some(64));
+    assert!(fresh.at("etc/systemd/system/ecs.service.d/10-mapkeeper.conf").exists());
+    assert!(!fresh.told().contains("start"), "{}", fresh.told());
+    world.publish(CONFIG);
+    assert_eq!(world.boot().0, Some(0));
+    assert!(!world.at("run/mapkeeper-bootstrap.failed").exists());
+}
+
+#[test]
+fn a_host_without_ecs_gets_no_file_of_ecs() {
+    let world = World::new(CONFIG);
+    assert_eq!(world.boot().0, Some(0));
+    assert!(!world.at("etc/ecs").exists());
+}
+
+#[test]
+fn containers_are_kept_from_the_metadata_by_one_rule() {
+    let world = World::new(&format!("{CONFIG}[bootstrap]\nblock_imds = true\n"));
+    let mut command = Command::new("unshare");
+    command.args(["--net", "sh", "-ec"]).env_clear();
+    command.arg("\"$@\"; \"$@\" >/dev/null; iptables -w -S DOCKER-USER").arg("sh");
+    let inner = world.command();
+    command.arg(inner.get_program()).args(inner.get_args());
+    command.envs(inner.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let (code, said, errors) = streams(&mut command);
+    assert_eq!(code, Some(0), "{errors}");
+    assert!(said.contains("changed   DOCKER-USER rule against 169.254.169.254/32"), "{said}");
+    assert_eq!(said.matches("-A DOCKER-USER -d 169.254.169.254/32 -j DROP").count(), 1, "{said}");
+}
+
+fn sum(text: &str) -> String {
+    Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn file(path: &str, mode: &str, content: &str) -> String {
+    format!(
+        "[[file]]\npath = \"{path}\"\nmode = \"{mode}\"\nowner = \"daemon:nogroup\"\nsha256 = \"{}\"\n",
+        sum(content)
+    )
+}
+
+/// A host whose overlay is in a bucket.
+struct Overlaid {
+    world: World,
+    server: Server,
+}
+
+impl Overlaid {
+    fn new(manifest: &str, files: &[(&str, &str)]) -> Overlaid {
+        let server = Server::start(Options::memory(["host"])).expect("a server");
+        let world = World::new(&format!("{CONFIG}[bootstrap]\noverlay = \"s3://host/v1\"\n"));
+        let overlaid = Overlaid { world, server };
+        overlaid.put("manifest.toml", manifest);
+        for (key, content) in files {
+            overlaid.put(key, content);
+        }
+        overlaid
+    }
+
+    fn put(&self, key: &str, content: &str) {
+        self.server.store().put("host", &format!("v1/{key}"), content.to_owned(), &[]).expect("stored");
+    }
+
+    fn boot(&self) -> (Option<i32>, String, String) {
+        streams(self.world.command().env("AWS_ENDPOINT_URL_S3", self.server.endpoint()))
+    }
+}
+
+#[test]
+fn an_overlay_brings_content_mode_and_owner_and_changes_nothing_twice() {
+    let manifest = file("/etc/motd", "0644", "maps\n") + &file("/usr/local/bin/tool", "4750", "#!/bin/sh\n");
+    let host = Overlaid::new(&manifest, &[("etc/motd", "maps\n"), ("usr/local/bin/tool", "#!/bin/sh\n")]);
+    let (code, said, errors) = host.boot();
+    assert_eq!(code, Some(0), "{errors}");
+    assert!(said.contains("changed   /etc/motd\nchanged   /usr/local/bin/tool\n"), "{said}");
+    let tool = host.world.at("usr/local/bin/tool").metadata().expect("there");
+    assert_eq!((tool.mode() & 0o7777, tool.uid(), tool.gid()), (0o4750, 1, 65534));
+    let first = host.world.files();
+    let requests = host.server.control().total();
+    let (code, said, _) = host.boot();
+    assert_eq!(code, Some(0));
+    assert!(said.lines().all(|line| line.starts_with("as it was")), "{said}");
+    assert_eq!(host.world.files(), first);
+    assert_eq!(host.server.control().total(), requests + 1, "only the manifest is fetched again");
+    // Somebody changed a mode by hand.
+    std::fs::set_permissions(host.world.at("etc/motd"), PermissionsExt::from_mode(0o666)).expect("set");
+    assert_eq!(host.boot().0, Some(0));
+    assert_eq!(host.world.at("etc/motd").metadata().expect("there").mode() & 0o7777, 0o644);
+}
+
+#[test]
+fn a_file_that_is_not_the_one_in_the_manifest_changes_nothing_at_all() {
+    let manifest = file("/etc/motd", "0644", "maps\n") + &file("/etc/other", "0644", "right\n");
+    let host = Overlaid::new(&manifest, &[("etc/motd", "maps\n"), ("etc/other", "wrong\n")]);
+    std::fs::create_dir_all(host.world.at("etc")).expect("made");
+    std::fs::write(host.world.at("etc/motd"), "before\n").expect("written");
+    let (code, _, errors) = host.boot();
+    assert_eq!(code, Some(1));
+    let expected = format!(
+        "mapkeeper: overlay: /etc/other: its sha256 is {}, the manifest says {}\n",
+        sum("wrong\n"),
+        sum("right\n")
+    );
+    assert!(errors.contains(&expected), "{errors}");
+    assert_eq!(host.world.read("etc/motd"), "before\n");
+    assert!(!host.world.files().keys().any(|path| path.to_string_lossy().contains(".mapkeeper-")));
+    assert!(!host.world.told().contains("start"), "the agent is not started: {}", host.world.told());
+    let failed = host.world.read("run/mapkeeper-bootstrap.failed");
+    assert!(failed.starts_with("overlay: /etc/other: its sha256 is"), "{failed}");
+}
+
+#[test]
+fn a_file_that_cannot_take_its_place_puts_the_others_back() {
+    let manifest = file("/etc/new", "0644", "new\n")
+        + &file("/etc/motd", "0644", "maps\n")
+        + &file("/etc/taken", "0644", "x\n");
+    let host =
+        Overlaid::new(&manifest, &[("etc/new", "new\n"), ("etc/motd", "maps\n"), ("etc/taken", "x\n")]);
+    std::fs::create_dir_all(host.world.at("etc/taken/inner")).expect("made");
+    std::fs::write(host.world.at("etc/motd"), "before\n").expect("written");
+    let (code, _, errors) = host.boot();
+    assert_eq!(code, Some(1), "{errors}");
+    assert_eq!(host.world.read("etc/motd"), "before\n");
+    assert!(!host.world.at("etc/new").exists());
+}
+
+#[test]
+fn commands_run_once_or_always_and_an_essential_one_that_fails_ends_the_boot_with_its_reason() {
+    let log = |world: &World| world.scratch.path().join("log");
+    let host = Overlaid::new("", &[]);
+    let line = |name: &str, more: &str, script: &str| {
+        format!("[[command]]\nname = \"{name}\"\nrun = [\"/bin/sh\", \"-c\", \"{script}\"]\n{more}\n")
+    };
+    let append = |word: &str| format!("echo {word} >>{}", log(&host.world).display());
+    let good = line("first", "when = \"once\"", &append("once")) + &line("second", "", &append("always"));
+    host.put("manifest.toml", &(good.clone() + &line("third", "essential = false", "exit 3")));
+    for _ in 0..3 {
+        let (code, said, errors) = host.boot();
+        assert_eq!(code, Some(0), "{errors}");
+        assert!(said.contains("command \"third\" failed and is not essential: exit status: 3"), "{said}");
+    }
+    let ran = std::fs::read_to_string(log(&host.world)).expect("it ran");
+    assert_eq!(ran, "once\nalways\nalways\nalways\n");
+    host.put("manifest.toml", &(good + &line("disk", "", "echo no space >&2; exit 5")));
+    let (code, _, errors) = host.boot();
+    assert_eq!(code, Some(1));
+    assert!(
+        errors.contains("mapkeeper: the essential command \"disk\" failed: exit status: 5: no space\n"),
+        "{errors}"
+    );
+    assert!(host.world.read("run/mapkeeper-bootstrap.failed").contains("no space"));
+    let mut status = mapkeeper();
+    status
+        .args(["status", "--boot-root"])
+        .arg(host.world.root())
+        .arg("--runtime-dir")
+        .arg(host.world.at("run/mapkeeper"));
+    let (code, said, _) = streams(&mut status);
+    assert_eq!(code, Some(2));
+    assert!(said.contains("bootstrap failed: the essential command \"disk\" failed"), "{said}");
+}
+
+#[test]
+fn an_overlay_may_lie_in_a_directory() {
+    let world = World::new("");
+    let overlay = world.scratch.path().join("overlay");
+    std::fs::create_dir_all(overlay.join("etc")).expect("made");
+    std::fs::write(overlay.join("etc/motd"), "maps\n").expect("written");
+    std::fs::write(overlay.join("manifest.toml"), file("/etc/motd", "0600", "maps\n")).expect("written");
+    world.publish(&format!("{CONFIG}[bootstrap]\noverlay = \"{}\"\n", overlay.display()));
+    assert_eq!(world.boot().0, Some(0));
+    assert_eq!(world.read("etc/motd"), "maps\n");
+}
+
+#[tokio::test]
+async fn the_configuration_comes_from_a_bucket_or_a_parameter() {
+    let server = Server::start(Options::memory(["host"])).expect("a server");
+    server.store().put("host", "config.toml", CONFIG, &[]).expect("stored");
+    let moto = support::Moto::start(&[]);
+    let ssm = aws_sdk_ssm::Client::new(&moto.sdk().await);
+    let put = ssm
+        .put_parameter()
+        .name("/maps/config")
+        .value(CONFIG)
+        .r#type(aws_sdk_ssm::types::ParameterType::String);
+    put.send().await.expect("moto stores a parameter");
+    for from in ["s3://host/config.toml", "ssm:/maps/config"] {
+        let world = World::new("");
+        let mut command = world.command_from(from);
+        command.env("AWS_ENDPOINT_URL_S3", server.endpoint()).env("AWS_ENDPOINT_URL_SSM", moto.url());
+        let (code, _, errors) = streams(&mut command);
+        assert_eq!(code, Some(0), "{from}: {errors}");
+        assert_eq!(world.read("etc/mapkeeper/config.toml"), CONFIG);
+    }
+    let world = World::new("");
+    let (code, _, errors) = streams(&mut world.command_from("http://host/x"));
+    assert_eq!(code, Some(64));
+    assert!(errors.contains("\"http://host/x\" is no source of a configuration"), "{errors}");
+}
+
+/// What `mapkeeper user-data` prints for a configuration.
+fn user_data(config: &str, more: &[&str]) -> (Option<i32>, String, String) {
+    let scratch = tempfile::tempdir().expect("a directory");
+    let path = scratch.path().join("c.toml");
+    std::fs::write(&path, config).expect("written");
+    streams(mapkeeper().arg("user-data").arg("--config").arg(&path).args(more))
+}
+
+#[test]
+fn user_data_is_a_boothook_that_boots_and_fits_and_a_second_boot_changes_nothing() {
+    let world = World::new("");
+    let binary = Path::new(env!("CARGO_BIN_EXE_mapkeeper"));
+    let content = std::fs::read(binary).expect("readable");
+    let checksum: String = Sha256::digest(&content).iter().map(|byte| format!("{byte:02x}")).collect();
+    let more = ["--url", "https://example.com/mapkeeper", "--sha256", &checksum];
+    let (code, text, errors) = user_data(&format!("{CONFIG}{ECS}"), &more);
+    assert_eq!(code, Some(0), "{errors}");
+    println!("{} bytes", text.len());
+    assert!(
+        text.len() < 16 * 1024
+            && text.starts_with("MIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=")
+    );
+    let (_, part) = text.split_once("Content-Type: text/cloud-boothook").expect("a boothook");
+    let (_, hook) = part.split_once("\n\n").expect("headers end");
+    let (hook, _) = hook.split_once("\n--==mapkeeper==--").expect("the part ends");
+    assert!(hook.starts_with("#!"), "without it cloud-init does not run it");
+    let script = world.scratch.path().join("hook");
+    let local = format!("file://{}", binary.display());
+    std::fs::write(&script, hook.replace("https://example.com/mapkeeper", &local)).expect("written");
+    let boot = || {
+        let inner = world.command();
+        let mut command = Command::new("sh");
+        command.arg(&script).env("BOOT_ROOT", world.root());
+        command.envs(inner.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        streams(&mut command)
+    };
+    let (code, _, errors) = boot();
+    assert_eq!(code, Some(0), "{errors}");
+    assert!(world.read("etc/ecs/ecs.config").contains("ECS_CLUSTER=maps"));
+    let first = world.files();
+    assert_eq!(boot().0, Some(0));
+    assert_eq!(world.files(), first);
+}
+
+#[test]
+fn user_data_holds_no_secret_and_says_what_it_lacks() {
+    let secret = format!(
+        "{CONFIG}[container]\nowner = \"mapkeeper\"\nname = \"mapserver\"\nimage = \"m\"\nenvironment = {{ PGPASSWORD = \"hunter2\" }}\n"
+    );
+    let program = ["--url", "https://example.com/x", "--sha256", &"0".repeat(64)];
+    let (code, text, errors) = user_data(&secret, &program);
+    assert_eq!((code, text.as_str()), (Some(64), ""));
+    assert!(errors.contains("PGPASSWORD") && !errors.contains("hunter2"), "{errors}");
+    let (code, _, errors) = user_data(CONFIG, &[]);
+    assert_eq!(code, Some(64));
+    assert!(errors.starts_with("mapkeeper: it is not said where the program is"), "{errors}");
+    for (url, sum) in [
+        ("http://example.com/x", "0"),
+        ("https://u:p@example.com/x", "0"),
+        ("https://x/'", "0"),
+        ("https://x/", "0"),
+    ] {
+        assert_eq!(user_data(CONFIG, &["--url", url, "--sha256", sum]).0, Some(64), "{url}");
+    }
+    let large: String = (0..2000).map(|n| format!("A{n} = \"{n}\"\n")).collect();
+    let large = format!("{CONFIG}[container]\nname = \"mapserver\"\n[container.environment]\n{large}");
+    let (code, _, errors) = user_data(&large, &program);
+    assert_eq!(code, Some(64));
+    assert!(errors.contains("bytes, and EC2 takes 16384"), "{errors}");
+}

@@ -1,0 +1,323 @@
+//! `docs/iam.md` is exact: every feature works behind a gate that refuses what the page does not list, and everything
+//! that it lists is asked for.
+//!
+//! The gate stands before moto and an S3 server, reads action and resource out of each request, and compares them with
+//! the statements on the page. Needs root and `/dev/fuse`.
+
+#[path = "support/agent.rs"]
+mod agent;
+#[path = "support/aws.rs"]
+mod support;
+
+use std::collections::BTreeSet;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+
+use agent::Agent;
+use aws_sdk_ssm::types::ParameterType;
+use mapkeeper::s3_server::ACCESS_KEY;
+use serde_json::Value;
+use support::{Moto, metadata, streams};
+
+const ACCOUNT: &str = "123456789012";
+
+/// One line of the page.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Statement {
+    action: String,
+    resource: String,
+    /// The only keys that tags may have.
+    tag_keys: Vec<String>,
+}
+
+fn statements() -> Vec<Statement> {
+    let page = include_str!("../docs/iam.md");
+    let blocks = page.split("```json\n").skip(1).filter_map(|rest| rest.split("```").next());
+    blocks
+        .flat_map(|block| serde_json::from_str::<Vec<Value>>(block).expect("a list of statements"))
+        .map(|statement| {
+            assert_eq!(statement["Effect"], "Allow");
+            let text = |name: &str| statement[name].as_str().expect("one text").to_owned();
+            let resource = text("Resource").replace("REGION", support::REGION).replace("ACCOUNT", ACCOUNT);
+            let keys = statement["Condition"]["ForAllValues:StringEquals"]["aws:TagKeys"].as_array();
+            let keys = keys.into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect();
+            Statement { action: text("Action"), resource, tag_keys: keys }
+        })
+        .collect()
+}
+
+/// As IAM compares: `*` is anything, `?` one character.
+fn fits(pattern: &[u8], text: &[u8]) -> bool {
+    match (pattern.split_first(), text.split_first()) {
+        (None, None) => true,
+        (Some((b'*', rest)), _) => {
+            fits(rest, text) || text.split_first().is_some_and(|(_, text)| fits(pattern, text))
+        }
+        (Some((b'?', rest)), Some((_, text))) => fits(rest, text),
+        (Some((wanted, rest)), Some((found, text))) => wanted == found && fits(rest, text),
+        _ => false,
+    }
+}
+
+#[derive(Default)]
+struct Book {
+    used: BTreeSet<Statement>,
+    refused: BTreeSet<(String, String)>,
+}
+
+/// What a request asks for.
+struct Asked {
+    action: String,
+    resource: String,
+    tag_keys: Vec<String>,
+}
+
+fn form(body: &str, name: &str) -> String {
+    let field = body.split('&').filter_map(|pair| pair.split_once('=')).find(|(found, _)| *found == name);
+    field.map_or(String::new(), |(_, value)| value.replace("%3A", ":").replace("%2F", "/"))
+}
+
+fn asked(line: &str, headers: &[(String, String)], body: &str) -> Asked {
+    let header = |name: &str| {
+        let found = headers.iter().find(|(found, _)| found.eq_ignore_ascii_case(name));
+        found.map_or("", |(_, value)| value.as_str())
+    };
+    let region = support::REGION;
+    let json: Value = serde_json::from_str(body).unwrap_or(Value::Null);
+    let text = |name: &str| json[name].as_str().unwrap_or_default().to_owned();
+    let service = header("authorization").split('/').nth(3).unwrap_or_default().to_owned();
+    let (mut action, mut resource, mut tag_keys) = (String::new(), String::new(), Vec::new());
+    if let Some((_, operation)) = header("x-amz-target").split_once('.') {
+        action = format!("{service}:{operation}");
+        resource = match service.as_str() {
+            "secretsmanager" => {
+                format!("arn:aws:secretsmanager:{region}:{ACCOUNT}:secret:{}-AbCdEf", text("SecretId"))
+            }
+            _ => format!("arn:aws:ssm:{region}:{ACCOUNT}:parameter{}", text("Path") + &text("Name")),
+        };
+    } else if service == "s3" {
+        let mut words = line.split(' ');
+        let (method, target) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+        let (path, query) = target.split_once('?').unwrap_or((target, ""));
+        let is_list = query.contains("list-type=2");
+        action = match method {
+            "GET" if is_list => "s3:ListBucket".to_owned(),
+            // Whether there is such a bucket.
+            "HEAD" if !path.trim_matches('/').contains('/') => "s3:ListBucket".to_owned(),
+            "GET" | "HEAD" if query.contains("versionId=") => "s3:GetObjectVersion".to_owned(),
+            "GET" | "HEAD" => "s3:GetObject".to_owned(),
+            other => format!("s3:{other}"),
+        };
+        resource = format!("arn:aws:s3:::{}", path.trim_matches('/'));
+    } else if body.contains("Action=") {
+        action = format!("{service}:{}", form(body, "Action"));
+        resource = match form(body, "Action").as_str() {
+            "CreateTags" => format!("arn:aws:ec2:{region}:{ACCOUNT}:instance/{}", form(body, "ResourceId.1")),
+            "AssumeRole" => form(body, "RoleArn"),
+            _ => "*".to_owned(),
+        };
+        tag_keys =
+            (1..9).map(|n| form(body, &format!("Tag.{n}.Key"))).filter(|key| !key.is_empty()).collect();
+    }
+    Asked { action, resource, tag_keys }
+}
+
+/// A gate before the server at `backend`; its address.
+fn gate(backend: String, statements: Arc<Vec<Statement>>, book: Arc<Mutex<Book>>) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let url = format!("http://{}", listener.local_addr().expect("bound"));
+    std::thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            let (backend, statements, book) = (backend.clone(), statements.clone(), book.clone());
+            std::thread::spawn(move || pass(stream, &backend, &statements, &book));
+        }
+    });
+    url
+}
+
+/// One request, to the server behind or refused. `None`: the connection ended.
+fn pass(mut stream: TcpStream, backend: &str, statements: &[Statement], book: &Mutex<Book>) -> Option<()> {
+    let mut reader = BufReader::new(stream.try_clone().ok()?);
+    let mut line = String::new();
+    reader.read_line(&mut line).ok()?;
+    let mut headers = Vec::new();
+    loop {
+        let mut header = String::new();
+        reader.read_line(&mut header).ok()?;
+        let Some((name, value)) = header.trim_end().split_once(": ") else { break };
+        headers.push((name.to_owned(), value.to_owned()));
+    }
+    let length = headers.iter().find(|(name, _)| name.eq_ignore_ascii_case("content-length"));
+    let mut body = vec![0; length.and_then(|(_, value)| value.parse().ok()).unwrap_or(0)];
+    reader.read_exact(&mut body).ok()?;
+    let asked = asked(line.trim_end(), &headers, &String::from_utf8_lossy(&body));
+    let allowing = statements.iter().find(|statement| {
+        fits(statement.action.as_bytes(), asked.action.as_bytes())
+            && fits(statement.resource.as_bytes(), asked.resource.as_bytes())
+            && (statement.tag_keys.is_empty()
+                || asked.tag_keys.iter().all(|key| statement.tag_keys.contains(key)))
+    });
+    let Some(allowing) = allowing else {
+        book.lock().expect("not poisoned").refused.insert((asked.action, asked.resource));
+        let refusal = "{\"__type\":\"AccessDeniedException\"}";
+        let head = "HTTP/1.1 403 x\r\nContent-Type: application/x-amz-json-1.1\r\nConnection: close\r\n";
+        stream
+            .write_all(format!("{head}Content-Length: {}\r\n\r\n{refusal}", refusal.len()).as_bytes())
+            .ok()?;
+        return Some(());
+    };
+    book.lock().expect("not poisoned").used.insert(allowing.clone());
+    let mut server = TcpStream::connect(backend).ok()?;
+    let mut head = line;
+    for (name, value) in headers.iter().filter(|(name, _)| !name.eq_ignore_ascii_case("connection")) {
+        head.push_str(&format!("{name}: {value}\r\n"));
+    }
+    head.push_str("Connection: close\r\n\r\n");
+    server.write_all(head.as_bytes()).ok()?;
+    server.write_all(&body).ok()?;
+    std::io::copy(&mut server, &mut stream).ok().map(|_| ())
+}
+
+/// Everything that asks AWS for something, behind the gate. What was used and what was refused.
+async fn every_feature(statements: Vec<Statement>) -> Book {
+    let moto = Moto::start(&[]);
+    let sdk = moto.sdk().await;
+    let ssm = aws_sdk_ssm::Client::new(&sdk);
+    let put =
+        ssm.put_parameter().name("/maps/prod/mount/0/freshness").value("1s").r#type(ParameterType::String);
+    put.send().await.expect("moto stores a parameter");
+    let secrets = aws_sdk_secretsmanager::Client::new(&sdk);
+    let create = secrets.create_secret().name("maps/s3").secret_string("AKIASECRET:secret");
+    create.send().await.expect("moto creates a secret");
+    let ec2 = aws_sdk_ec2::Client::new(&sdk);
+    let run = ec2.run_instances().image_id("ami-12345678").min_count(1).max_count(1).send().await;
+    let id = run.expect("moto runs an instance").instances()[0].instance_id().expect("an id").to_owned();
+    let metadata = metadata(&[("meta-data/instance-id", &id)]);
+
+    let (statements, book) = (Arc::new(statements), Arc::new(Mutex::new(Book::default())));
+    let mut agent = Agent::new();
+    let behind = agent.server.endpoint().trim_start_matches("http://").to_owned();
+    let (aws, s3) = (
+        gate(moto.address.clone(), statements.clone(), book.clone()),
+        gate(behind, statements, book.clone()),
+    );
+    agent.server.control().accept_key("AKIASECRET", "secret");
+    agent.server.store().put("fonts", "host/manifest.toml", "", &[]).expect("stored");
+    let variables = [
+        ("AWS_ACCESS_KEY_ID", ACCESS_KEY),
+        ("AWS_SECRET_ACCESS_KEY", mapkeeper::s3_server::SECRET_KEY),
+        ("AWS_ENDPOINT_URL", &aws),
+        ("AWS_ENDPOINT_URL_S3", &s3),
+        ("AWS_REGION", support::REGION),
+        ("AWS_EC2_METADATA_DISABLED", "false"),
+        ("AWS_EC2_METADATA_SERVICE_ENDPOINT", &metadata.url),
+    ];
+    agent.variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
+    let mount = agent.mount("maps", "").replace(&agent.server.endpoint(), &s3);
+    let sources = "[sources]\nparameters = \"/maps/prod\"\n";
+    agent.write(&format!("{sources}[credentials]\nsecret = \"maps/s3\"\n{mount}"));
+    agent.start();
+    let complete = book.lock().expect("not poisoned").refused.is_empty();
+    let tagged = |book: &Book| {
+        let asked = |action: &str| action == "ec2:CreateTags";
+        book.used.iter().any(|statement| asked(&statement.action))
+            || book.refused.iter().any(|(action, _)| asked(action))
+    };
+    let began = tokio::time::Instant::now();
+    let mut read = false;
+    while complete && began.elapsed() < support::LIMIT {
+        let done = {
+            let book = book.lock().expect("not poisoned");
+            !book.refused.is_empty() || (tagged(&book) && read)
+        };
+        if done {
+            break;
+        }
+        let cat = tokio::process::Command::new("cat").arg(agent.point("maps").join("file")).output();
+        read = read || cat.await.expect("cat").stdout == b"maps";
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+    // The role, whose keys no S3 server knows here.
+    let role = format!("role = \"arn:aws:iam::{ACCOUNT}:role/maps\"");
+    let mut other = Agent::new();
+    other.variables.clone_from(&agent.variables);
+    other.write(&format!(
+        "[sources]\ninstance_tags = false\n[credentials]\n{role}\n{}",
+        other.mount("fonts", "")
+    ));
+    other.start();
+    other
+        .until("an attempt", |status| status["links"].as_array().is_some_and(|links| !links.is_empty()))
+        .await;
+
+    let text = "[[mount]]\nsource = \"s3://maps\"\npath = \"/srv/maps\"\n[bootstrap]\noverlay = \"s3://fonts/host\"\n";
+    let put = ssm.put_parameter().name("/maps/config").value(text).r#type(ParameterType::String);
+    put.send().await.expect("moto stores a parameter");
+    let tools = agent.scratch.path().join("tools");
+    std::fs::create_dir(&tools).expect("made");
+    std::os::unix::fs::symlink("/bin/true", tools.join("systemctl")).expect("made");
+    let mut bootstrap = agent.mapkeeper();
+    bootstrap.env_remove("MAPKEEPER_CONFIG").args(["bootstrap", "--from", "ssm:/maps/config", "--root"]);
+    bootstrap
+        .arg(agent.scratch.path().join("root"))
+        .env("PATH", format!("{}:/usr/bin:/bin", tools.display()));
+    println!("{:?}", streams(&mut bootstrap));
+    drop((agent, other));
+    std::mem::take(&mut *book.lock().expect("not poisoned"))
+}
+
+#[tokio::test]
+async fn the_page_lists_what_is_needed_and_nothing_else() {
+    let book = every_feature(statements()).await;
+    for statement in &book.used {
+        println!("used: {} on {}", statement.action, statement.resource);
+    }
+    assert_eq!(book.refused, BTreeSet::new(), "asked for, and not on the page");
+    let unused: Vec<_> =
+        statements().into_iter().filter(|statement| !book.used.contains(statement)).collect();
+    assert_eq!(unused, Vec::<Statement>::new(), "on the page, and nobody asks for it");
+}
+
+#[tokio::test]
+async fn a_missing_permission_to_tag_is_one_line_in_the_log() {
+    let refusing = support::Http::start(|_| {
+        let body = "<Response><Errors><Error><Code>UnauthorizedOperation</Code></Error></Errors></Response>";
+        Some((403, String::new(), body.to_owned()))
+    });
+    let metadata = metadata(&[("meta-data/tags/instance/", "")]);
+    let mut agent = Agent::new();
+    agent.variables.extend(
+        [
+            ("AWS_ENDPOINT_URL_EC2", &refusing.url),
+            ("AWS_EC2_METADATA_DISABLED", &"false".to_owned()),
+            ("AWS_EC2_METADATA_SERVICE_ENDPOINT", &metadata.url),
+        ]
+        .map(|(name, value)| (name.to_owned(), value.clone())),
+    );
+    agent.write(&agent.mount("maps", ""));
+    agent.start();
+    agent.healthy().await;
+    let began = tokio::time::Instant::now();
+    while !agent.said().contains("the instance is not tagged") {
+        assert!(began.elapsed() < support::LIMIT, "{}", agent.said());
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    assert!(agent.said().contains("ec2:CreateTags is not allowed"), "{}", agent.said());
+    agent.healthy().await;
+    assert_eq!(agent.said().matches("the instance is not tagged").count(), 1);
+    agent.end().await;
+}
+
+#[test]
+fn patterns_are_compared_as_iam_does() {
+    for (pattern, text, expected) in [
+        ("arn:aws:s3:::maps/*", "arn:aws:s3:::maps/a/b", true),
+        ("arn:aws:s3:::maps/*", "arn:aws:s3:::maps", false),
+        ("secret:a-??????", "secret:a-AbCdEf", true),
+        ("secret:a-??????", "secret:a-b-AbCdEf", false),
+        ("*", "", true),
+    ] {
+        assert_eq!(fits(pattern.as_bytes(), text.as_bytes()), expected, "{pattern} {text}");
+    }
+}
