@@ -318,8 +318,14 @@ async fn wrong_options_are_all_named_at_once() {
     for name in ["freshnes", "memory", "file_mode"] {
         assert!(said.contains(name), "{name} is missing in {said}");
     }
+}
+
+#[tokio::test]
+async fn a_staging_directory_that_cannot_be_used_is_named() {
+    let world = World::new();
     let mut writable = world.mount("s3://maps", &world.point());
-    let (code, said) = world.refused(writable.args(["-o", "rw"])).await;
-    assert_eq!(code, 64, "{said}");
-    assert!(said.contains("read_only"), "{said}");
+    let (code, said) = world.refused(writable.args(["-o", "rw,staging=/proc/nothing"])).await;
+    assert_eq!(code, 1, "{said}");
+    assert!(said.contains("cannot use the staging directory \"/proc/nothing\""), "{said}");
+    assert!(said.contains("hint: set `staging`"), "{said}");
 }

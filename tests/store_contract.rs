@@ -298,7 +298,7 @@ async fn what_is_put_is_there_with_all_its_headers_and_tags() {
             tags: 2,
             ..Kept::default()
         };
-        let headers = Headers { kept, ..headers(&[("mode", "33188"), ("xattr", "%7B%7D")]) };
+        let headers = Headers { kept: Box::new(kept), ..headers(&[("mode", "33188"), ("xattr", "%7B%7D")]) };
         let tags = [("a b".to_string(), "c/d&e".to_string()), ("x".to_string(), String::new())];
         let body = Bytes::from_static(b"body");
         let put =

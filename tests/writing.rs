@@ -153,7 +153,7 @@ async fn mode_owner_times_and_attributes_change_and_the_rest_stays() {
     world.sh("echo more >> a").await;
     let (headers, tags) = store.headers("a").expect("there");
     assert_eq!(headers.content_type.as_deref(), Some("text/x-map"));
-    assert_eq!(headers.kept, mapkeeper::fs::store::Kept { tags: 1, ..kept });
+    assert_eq!(*headers.kept, mapkeeper::fs::store::Kept { tags: 1, ..kept });
     assert_eq!(tags, [("team".to_string(), "maps".to_string())]);
     let (object, body) = stored(&world.bucket, "a").await.expect("there");
     assert_eq!(
@@ -209,39 +209,45 @@ async fn a_new_small_file_costs_two_requests_at_most() {
 async fn a_lost_race_is_an_error_and_both_contents_survive() {
     let world = world().await;
     world.bucket.put("a", b"before", &[]);
-    let (said, done) = tokio::join!(async { world.sh(&slow_writer("a")).await }, intruder(&world.bucket));
-    done.expect("done");
+    let said = written_while(&world, |store| store.put("a", "theirs", &[])).await;
     assert_eq!(said, libc::ESTALE.to_string());
-    assert_eq!(world.sh("cat a").await, "theirs");
+    // The kernel may believe the name for as long as `freshness`.
+    assert_eq!(world.sh("sleep 1.1; cat a").await, "theirs");
     let kept = world.session.health().kept;
     assert_eq!(kept.len(), 1, "{kept:?}");
     assert_eq!(std::fs::read(&kept[0]).expect("kept"), b"minere");
     world.end().await;
 }
 
-/// Opens `name`, writes `mine`, sleeps a second, closes; prints the number of the error or nothing.
-fn slow_writer(name: &str) -> String {
-    format!(
+/// Writes `mine` to `a` and closes it after `meanwhile` has happened: the number of the error, or nothing.
+async fn written_while(world: &Mounted, meanwhile: impl FnOnce(&Memory)) -> String {
+    let signals = tempfile::tempdir().expect("a directory");
+    let script = format!(
         "python3 -c \"
 import os, time
-f = os.open('{name}', os.O_RDWR)
+f = os.open('a', os.O_RDWR)
 os.write(f, b'mine')
-time.sleep(1)
+time.sleep(0.3)
+open('{0}/written', 'w').close()
+while not os.path.exists('{0}/go'):
+    time.sleep(0.01)
 try:
     os.close(f)
 except OSError as error:
     print(error.errno)
-\""
-    )
-}
-
-/// Writes `theirs` to `a` in the middle of the second that [`slow_writer`] sleeps.
-fn intruder(bucket: &Bucket) -> tokio::task::JoinHandle<()> {
-    let bucket = memory(bucket);
-    tokio::spawn(async move {
-        tokio::time::sleep(Duration::from_millis(500)).await;
-        bucket.put("a", "theirs", &[]);
-    })
+\"",
+        signals.path().display()
+    );
+    let others = async {
+        let began = tokio::time::Instant::now();
+        while !signals.path().join("written").exists() {
+            assert!(began.elapsed() < common::LIMIT, "nothing is written");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        meanwhile(&memory(&world.bucket));
+        std::fs::write(signals.path().join("go"), "").expect("written");
+    };
+    tokio::join!(world.sh(&script), others).0
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -252,8 +258,7 @@ async fn the_last_one_wins_where_the_mount_says_so() {
     })
     .await;
     world.bucket.put("a", b"before", &[]);
-    let (said, done) = tokio::join!(async { world.sh(&slow_writer("a")).await }, intruder(&world.bucket));
-    done.expect("done");
+    let said = written_while(&world, |store| store.put("a", "theirs", &[])).await;
     assert_eq!(said, "");
     assert_eq!(text(&world.bucket, "a").await, "minere");
     assert_eq!(world.session.health().kept, Vec::<std::path::PathBuf>::new());
@@ -265,12 +270,8 @@ async fn what_the_store_refuses_is_an_error_at_close_and_kept() {
     let world = world().await;
     let store = memory(&world.bucket);
     let outage = mapkeeper::fs::store::StoreError::Refused { status: 507, code: "Full".into() };
-    let away = async {
-        tokio::time::sleep(Duration::from_millis(500)).await;
-        store.set_outage(Some(outage));
-    };
     world.bucket.put("a", b"before", &[]);
-    let (said, ()) = tokio::join!(async { world.sh(&slow_writer("a")).await }, away);
+    let said = written_while(&world, |store| store.set_outage(Some(outage))).await;
     assert_eq!(said, libc::EIO.to_string());
     store.set_outage(None);
     assert_eq!(text(&world.bucket, "a").await, "before");

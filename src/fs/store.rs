@@ -43,7 +43,7 @@ pub struct Object {
     /// User metadata: names in lower case without the `x-amz-meta-` prefix.
     pub metadata: Vec<(String, String)>,
     /// What a change of the object must not lose. Only a HEAD tells.
-    pub kept: Kept,
+    pub kept: Box<Kept>,
 }
 
 /// The bytes of one answer, in order, in pieces of the store's choosing.

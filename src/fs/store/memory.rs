@@ -17,7 +17,7 @@ use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt, stream};
 
 use super::{
-    Condition, Depth, ETag, Fetch, Fetched, From, Kept, List, Listed, Object, ObjectStore, Page, StoreError,
+    Condition, Depth, ETag, Fetch, Fetched, From, List, Listed, Object, ObjectStore, Page, StoreError,
     Version,
 };
 
@@ -109,7 +109,7 @@ impl Memory {
             version: Version { etag: etag(&body), last_modified, version_id: None },
             content_type: content_type.map(str::to_string),
             metadata: owned(metadata),
-            kept: Kept::default(),
+            kept: Box::default(),
         };
         inner.objects.insert(key.to_string(), (object, body));
     }

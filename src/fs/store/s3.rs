@@ -27,8 +27,8 @@ use futures::{FutureExt, StreamExt, stream};
 use crate::fs::percent::percent_decoded;
 
 use super::{
-    Body, ClockSkew, Condition, Depth, ETag, Fetch, Fetched, From, Kept, List, Listed, Object, ObjectStore,
-    Page, StoreError, Version,
+    Body, ClockSkew, Condition, Depth, ETag, Fetch, Fetched, From, List, Listed, Object, ObjectStore, Page,
+    StoreError, Version,
 };
 
 mod write;
@@ -94,7 +94,7 @@ impl S3 {
         Ok(Object {
             size: size.ok_or_else(|| malformed("no Content-Length"))?,
             version: version(answer.e_tag(), answer.last_modified(), answer.version_id())?,
-            kept: write::kept(&answer),
+            kept: Box::new(write::kept(&answer)),
             content_type: answer.content_type,
             metadata: answer.metadata.unwrap_or_default().into_iter().collect(),
         })
@@ -269,7 +269,7 @@ fn content(key: &str, answer: GetObjectOutput) -> Result<Fetched, StoreError> {
         content_type: answer.content_type,
         metadata: answer.metadata.unwrap_or_default().into_iter().collect(),
         // Whoever writes asks for the headers alone.
-        kept: Kept::default(),
+        kept: Box::default(),
     };
     Ok(Fetched::Content { object, range, body: pieces(key.to_string(), length, answer.body) })
 }

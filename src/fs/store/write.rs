@@ -29,7 +29,7 @@ pub struct Headers {
     pub content_type: Option<String>,
     /// User metadata: names in lower case without the `x-amz-meta-` prefix.
     pub metadata: Vec<(String, String)>,
-    pub kept: Kept,
+    pub kept: Box<Kept>,
 }
 
 /// Headers that a file system has no use for, and that a change must not lose.

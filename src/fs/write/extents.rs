@@ -227,9 +227,9 @@ mod tests {
                         under_way = Some((extents.snapshot(), model.content.clone()));
                     }
                     Step::Stored => if let Some((snapshot, content)) = under_way.take() {
-                        for at in 0..content.len() {
-                            if snapshot.is_in_object(&(at as u64..at as u64 + 1)) {
-                                prop_assert_eq!(content[at], model.object[at]);
+                        for (at, byte) in (0u64..).zip(&content) {
+                            if snapshot.is_in_object(&(at..at + 1)) {
+                                prop_assert_eq!(Some(byte), model.object.get(at as usize));
                             }
                         }
                         extents.stored(&snapshot);

@@ -56,7 +56,7 @@ impl Writing {
         if !is_name(new_name) {
             return Err(FsError::Invalid);
         }
-        let to = join(&*self.tree.directory_path(new_parent)?, new_name);
+        let to = join(&self.tree.directory_path(new_parent)?, new_name);
         if self.tree.key(&to).len() + 1 > KEY_MAX {
             return Err(FsError::NameTooLong);
         }

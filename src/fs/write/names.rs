@@ -104,7 +104,7 @@ impl Writing {
         if !is_name(new.name) {
             return Err(if new.name.len() > 255 { FsError::NameTooLong } else { FsError::Invalid });
         }
-        let path = join(&*self.tree.directory_path(new.parent)?, new.name);
+        let path = join(&self.tree.directory_path(new.parent)?, new.name);
         if self.tree.key(&path).len() + usize::from(new.kind == Kind::Directory) > KEY_MAX {
             return Err(FsError::NameTooLong);
         }
@@ -324,7 +324,7 @@ impl Writing {
 
     /// What `name` in `parent` is: the kernel has just looked it up.
     pub(super) async fn known(&self, parent: u64, name: &str) -> Result<(Arc<str>, u64), FsError> {
-        let path = join(&*self.tree.directory_path(parent)?, name);
+        let path = join(&self.tree.directory_path(parent)?, name);
         if let Some(ino) = self.tree.table().find(&path) {
             return Ok((path, ino));
         }

@@ -78,7 +78,7 @@ impl Staging {
     pub fn has_room(&self, length: u64) -> bool {
         match nix::sys::statvfs::statvfs(&self.session) {
             Ok(disk) => {
-                let free = disk.blocks_available() as u64 * disk.fragment_size() as u64;
+                let free = disk.blocks_available() * disk.fragment_size();
                 free >= length.saturating_add(RESERVE)
             }
             // What cannot be told is found out by writing.

@@ -46,7 +46,7 @@ impl Memory {
         let mut inner = self.inner();
         let tags: Tags = tags.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
         if let Some((object, _)) = inner.objects.get_mut(key) {
-            object.kept = Kept { tags: tags.len() as u32, ..kept };
+            *object.kept = Kept { tags: tags.len() as u32, ..kept };
         }
         inner.tags.insert(key.to_string(), tags);
     }
@@ -82,7 +82,7 @@ impl Memory {
             version: Version { etag: etag.clone(), last_modified, version_id: None },
             content_type: headers.content_type.clone(),
             metadata: headers.metadata.clone(),
-            kept: Kept { tags: tags.len() as u32, ..headers.kept.clone() },
+            kept: Box::new(Kept { tags: tags.len() as u32, ..(*headers.kept).clone() }),
         };
         inner.objects.insert(key.to_string(), (object, body));
         inner.tags.insert(key.to_string(), tags);
