@@ -335,7 +335,7 @@ pub enum Source {
     },
     /// `efs://fs-id[/path]`
     Efs {
-        /// File system id, `fs-...`.
+        /// File system id, `fs-...`, or the value of its tag `Name`.
         id: String,
         /// Absolute path inside the file system; `/` is all of it.
         path: String,

@@ -8,6 +8,7 @@
 //! What must hold: a failed attach leaves nothing behind; no file call is made at a path where something is
 //! mounted (it might be a mount that hangs, it might be our own); detaching what is not there is no error.
 
+mod efs;
 mod kernel;
 
 use std::io;
@@ -28,6 +29,7 @@ use crate::fs::store::{ClockSkew, Depth, From, List, ObjectStore, StoreError};
 use crate::fs::{self, Defaults, MountError, Options, SessionError, UnmountError};
 
 pub use crate::mountinfo::{Device, Entry, MountTable};
+pub use efs::file_system_id;
 pub use kernel::{KernelError, attach_kernel, is_kernel, shows};
 
 /// Where the kernel shows its FUSE connections.
