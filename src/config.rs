@@ -154,24 +154,19 @@ fn standard_layer(path: &Path, environment: &Layer) -> Result<Layer, ConfigError
 pub enum Notice {
     /// The setting, or the table, changes nothing.
     NoEffect { key: String },
-    /// The mount of this setting cannot be served: see [`Mount::refusal`].
-    Refused { key: String },
 }
 
 impl fmt::Display for Notice {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Notice::NoEffect { key } => write!(out, "`{key}` has no effect in this version"),
-            Notice::Refused { key } => write!(out, "`{key}` is refused by `run` and `mount` in this version"),
         }
     }
 }
 
-/// Why this version cannot serve a mount that is configured correctly.
+/// Why a command cannot serve a mount that is configured correctly.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    #[error("mount {name:?} has `read_only = false`, and this version cannot write")]
-    Writable { name: String },
     #[error("mount {name:?} has source {source_text:?}, and `mapkeeper mount` mounts s3:// only")]
     Source { name: String, source_text: String },
 }
@@ -179,7 +174,6 @@ pub enum Refusal {
 impl Advise for Refusal {
     fn hint(&self) -> Option<String> {
         Some(match self {
-            Refusal::Writable { .. } => "set `read_only = true`, or leave it out".to_owned(),
             Refusal::Source { .. } => {
                 "mount it with mount(8), or let `mapkeeper run` do it: [[mount]] in the configuration"
                     .to_owned()
@@ -220,9 +214,6 @@ impl Config {
     pub fn notices(&self) -> Vec<Notice> {
         let mut notices = Vec::new();
         for (number, mount) in self.mounts.iter().enumerate() {
-            if mount.refusal().is_some() {
-                notices.push(Notice::Refused { key: format!("mount[{number}].read_only = false") });
-            }
             if mount.disk_cache > 0 {
                 notices.push(Notice::NoEffect { key: format!("mount[{number}].disk_cache") });
             }
@@ -235,13 +226,12 @@ impl Config {
 }
 
 impl Mount {
-    /// Why this version cannot serve this mount; `None` when it can.
+    /// Why `mapkeeper mount` cannot serve this mount; `None` when it can. The agent serves them all.
     pub fn refusal(&self) -> Option<Refusal> {
         let name = self.name.clone();
         match &self.source {
-            Source::S3 { .. } if !self.read_only => Some(Refusal::Writable { name }),
-            // The kernel writes by itself.
-            _ => None,
+            Source::S3 { .. } => None,
+            other => Some(Refusal::Source { name, source_text: other.to_string() }),
         }
     }
 }
@@ -305,6 +295,10 @@ pub struct Mount {
     /// Last-known-good content is served this long when S3 cannot be asked. Default 1 h, at most 30
     /// days; zero: never.
     pub max_stale: Duration,
+    /// Where files are kept while they are being written. Default `/var/lib/mapkeeper/staging`.
+    pub staging: PathBuf,
+    /// What happens to a write if somebody else has written the object since it was opened. Default fail.
+    pub on_conflict: OnConflict,
     /// Base URL of an S3 server other than AWS.
     pub endpoint_url: Option<String>,
     /// Name the bucket in the path of a request instead of the host. Default: true with
@@ -314,6 +308,25 @@ pub struct Mount {
     pub region: Option<String>,
     /// Profile of the AWS configuration files from which the default chain reads.
     pub profile: Option<String>,
+}
+
+/// What happens to a write if somebody else was faster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnConflict {
+    /// It is an error, and what was written is kept on disk.
+    Fail,
+    /// The last one wins.
+    Overwrite,
+}
+
+impl OnConflict {
+    /// The text of the configuration.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            OnConflict::Fail => "fail",
+            OnConflict::Overwrite => "overwrite",
+        }
+    }
 }
 
 /// What a mount shows.

@@ -3,7 +3,8 @@
 //! ```text
 //!   kernel -- door.rs -- fuse.rs --> tree.rs (names) ----> store.rs: S3
 //!                                |   directory.rs (lists)-'    ^
-//!                                '-> read.rs (bytes) ----------'      inode.rs: numbers   cache.rs: blocks
+//!                                |-> read.rs (bytes) ----------|      inode.rs: numbers   cache.rs: blocks
+//!                                '-> write.rs (changes) -------'
 //! ```
 //!
 //! It knows nothing of agents, containers or configuration files. What must hold: what is mounted serves, or
@@ -41,18 +42,24 @@ mod survey;
 pub mod sweep;
 pub mod tree;
 mod wire;
+pub mod write;
 pub mod xattr;
 
 pub use attr::Defaults;
 pub use cache::CacheCounts;
 pub use health::StoreHealth;
 pub use session::SessionError;
+pub use write::{OnConflict, WriteOptions};
 
 use cache::BlockCache;
 use health::Pulse;
 use read::Source;
 use store::{ObjectStore, StoreError};
 use tree::{Rules, Tree};
+use write::Writing;
+
+/// Longest wait for what is still open to be stored when a mount ends.
+const FINISH_LIMIT: Duration = Duration::from_secs(60);
 
 /// Least memory a mount can work with: 16 MiB.
 pub const MEMORY_MIN: u64 = 16 * 1024 * 1024;
@@ -76,6 +83,8 @@ pub struct Options {
     pub defaults: Defaults,
     /// Bytes for all caches and buffers, at least [`MEMORY_MIN`].
     pub memory: u64,
+    /// Of no meaning where nothing is written.
+    pub write: WriteOptions,
 }
 
 /// Why a bucket was not mounted. Nothing is left behind.
@@ -85,6 +94,8 @@ pub enum MountError {
     Store { bucket: String, source: StoreError },
     #[error(transparent)]
     Session(#[from] SessionError),
+    #[error("cannot use the staging directory {path:?}")]
+    Staging { path: PathBuf, source: io::Error },
     #[error("the file system's own task ended early")]
     Task { source: tokio::task::JoinError },
 }
@@ -108,12 +119,16 @@ pub struct Health {
     pub inodes: usize,
     /// Keys seen that cannot be shown as file names.
     pub hidden_keys: u64,
+    /// What was written and could not be stored because somebody else was faster: where it is kept.
+    pub kept: Vec<PathBuf>,
 }
 
 /// A mounted bucket. Dropping it does not unmount: use [`Session::unmount`].
 pub struct Session {
     path: PathBuf,
     tree: Arc<Tree>,
+    /// Absent on a mount that is only read.
+    writing: Option<Arc<Writing>>,
     connection: session::Connection,
 }
 
@@ -130,7 +145,8 @@ pub async fn mount(
     options: Options,
     runtime: Handle,
 ) -> Result<Session, MountError> {
-    let cache = Arc::new(BlockCache::new(options.memory / 4 * 3));
+    let memory = Memory::of(&options);
+    let cache = Arc::new(BlockCache::new(memory.content));
     let push = Arc::new(OnceLock::new());
     let pulse = Arc::new(Pulse::default());
     let source = Source { store, cache, pulse, runtime: runtime.clone(), push: push.clone() };
@@ -140,7 +156,7 @@ pub async fn mount(
         max_stale: options.max_stale,
         defaults: options.defaults,
     };
-    let tree = Tree::new(rules, source, options.memory / 4);
+    let tree = Tree::new(rules, source, memory.names);
     let proof = {
         let tree = tree.clone();
         // On the file system's runtime, because connections to the store belong to the runtime that opens them.
@@ -149,7 +165,10 @@ pub async fn mount(
     proof
         .map_err(|source| MountError::Task { source })?
         .map_err(|source| MountError::Store { bucket: options.source.clone(), source })?;
-    let adapter = fuse::Adapter::new(tree.clone());
+    let writing = writing(&tree, (options.read_only, &options.write), &options.source, memory.writing)?;
+    let adapter = fuse::Adapter::new(tree.clone(), writing.clone());
+    // Where a number gets new content while it is used, nothing is put into the kernel's memory unasked.
+    let push = if writing.is_some() { Arc::default() } else { push };
     let mut flags = MsFlags::empty();
     flags.set(MsFlags::MS_RDONLY, options.read_only);
     flags.set(MsFlags::MS_NOEXEC, options.no_exec);
@@ -159,7 +178,36 @@ pub async fn mount(
         .spawn_blocking(move || session::Connection::open(adapter, &target, &source, flags, &push))
         .await
         .map_err(|source| MountError::Task { source })??;
-    Ok(Session { path: path.to_path_buf(), tree, connection })
+    Ok(Session { path: path.to_path_buf(), tree, writing, connection })
+}
+
+/// Who gets how much of the memory.
+struct Memory {
+    content: u64,
+    names: u64,
+    writing: u64,
+}
+
+impl Memory {
+    fn of(options: &Options) -> Memory {
+        let names = options.memory / 4;
+        let writing = if options.read_only { 0 } else { options.memory / 8 * 3 };
+        Memory { content: options.memory - names - writing, names, writing }
+    }
+}
+
+fn writing(
+    tree: &Arc<Tree>,
+    (read_only, options): (bool, &WriteOptions),
+    source: &str,
+    memory: u64,
+) -> Result<Option<Arc<Writing>>, MountError> {
+    if read_only {
+        return Ok(None);
+    }
+    let writing = Writing::new(tree.clone(), options, source, memory);
+    let path = options.staging.clone();
+    writing.map(Some).map_err(|source| MountError::Staging { path, source })
 }
 
 impl Session {
@@ -180,6 +228,7 @@ impl Session {
             cache: self.tree.source.cache.counts(),
             inodes: self.tree.in_use(),
             hidden_keys: self.tree.hidden.count(),
+            kept: self.writing.as_ref().map(|writing| writing.kept()).unwrap_or_default(),
         }
     }
 
@@ -196,6 +245,12 @@ impl Session {
     pub async fn unmount(&self) -> Result<(), UnmountError> {
         let (path, device) = (self.path.clone(), self.device());
         let unmounted = tokio::task::spawn_blocking(move || unmount_if(&path, device)).await;
+        if let Some(writing) = self.writing.clone() {
+            let finish = self.tree.runtime().spawn(async move { writing.finish().await });
+            if tokio::time::timeout(FINISH_LIMIT, finish).await.is_err() {
+                tracing::error!("the store does not take what is still open: giving up");
+            }
+        }
         unmounted
             .unwrap_or_else(|error| Err(io::Error::other(error)))
             .map_err(|source| UnmountError { path: self.path.clone(), source })

@@ -26,7 +26,7 @@ use crate::error::{Advise, Exit};
 use crate::fs::session::{DEVICE, FS_TYPE};
 use crate::fs::store::s3::{Endpoint, S3};
 use crate::fs::store::{ClockSkew, Depth, From, List, ObjectStore, StoreError};
-use crate::fs::{self, Defaults, MountError, Options, SessionError, UnmountError};
+use crate::fs::{self, Defaults, MountError, OnConflict, Options, SessionError, UnmountError, WriteOptions};
 
 pub use crate::mountinfo::{Device, Entry, MountTable};
 pub use efs::file_system_id;
@@ -140,6 +140,9 @@ fn mount_hint(error: &MountError) -> Option<String> {
         MountError::Session(SessionError::Mount { .. }) => {
             Some("mounting needs CAP_SYS_ADMIN: run it as root outside of an unprivileged container".into())
         }
+        MountError::Staging { .. } => {
+            Some("set `staging` to a directory that can be written, on a disk with room".into())
+        }
         MountError::Session(_) | MountError::Task { .. } => None,
     }
 }
@@ -149,7 +152,7 @@ fn mount_exit(error: &MountError) -> Exit {
         MountError::Store { source, .. } => store_exit(source),
         MountError::Session(SessionError::NoDevice { .. }) => Exit::NoFuse,
         MountError::Session(SessionError::Mount { .. }) => Exit::MountPointUnusable,
-        MountError::Session(_) | MountError::Task { .. } => Exit::Degraded,
+        MountError::Session(_) | MountError::Task { .. } | MountError::Staging { .. } => Exit::Degraded,
     }
 }
 
@@ -335,6 +338,13 @@ fn options(spec: &config::Mount, prefix: &str, flags: KernelFlags) -> Options {
             directory_permissions: (spec.dir_mode & 0o7777) as u16,
         },
         memory: spec.memory,
+        write: WriteOptions {
+            staging: spec.staging.clone(),
+            on_conflict: match spec.on_conflict {
+                config::OnConflict::Fail => OnConflict::Fail,
+                config::OnConflict::Overwrite => OnConflict::Overwrite,
+            },
+        },
     }
 }
 

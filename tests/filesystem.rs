@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use mapkeeper::fs::store::StoreError;
 use mapkeeper::fs::store::memory::Memory;
-use mapkeeper::fs::{self, Defaults, Options, Session, StoreHealth};
+use mapkeeper::fs::{self, Defaults, OnConflict, Options, Session, StoreHealth, WriteOptions};
 use mapkeeper::mount;
 use mapkeeper::mountinfo::MountTable;
 use nix::sys::signal::{Signal, kill};
@@ -40,6 +40,7 @@ impl World {
             max_stale: Duration::from_secs(3600),
             defaults: Defaults { uid: 0, gid: 0, file_permissions: 0o644, directory_permissions: 0o755 },
             memory: 64 << 20,
+            write: WriteOptions { staging: "/nonexistent".into(), on_conflict: OnConflict::Fail },
         };
         let session = fs::mount(Arc::new(store.clone()), scratch.path(), options, Handle::current()).await;
         World { store, session: session.expect("mounted"), scratch }
@@ -347,6 +348,7 @@ async fn a_bucket_that_does_not_answer_is_not_mounted() {
         max_stale: Duration::ZERO,
         defaults: Defaults { uid: 0, gid: 0, file_permissions: 0o644, directory_permissions: 0o755 },
         memory: 64 << 20,
+        write: WriteOptions { staging: "/nonexistent".into(), on_conflict: OnConflict::Fail },
     };
     let refused = fs::mount(Arc::new(store), scratch.path(), options, Handle::current()).await;
     let error = refused.map(drop).expect_err("there is no bucket");

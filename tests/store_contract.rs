@@ -8,8 +8,9 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use common::{Bucket, s3_client};
 use futures::StreamExt;
+use mapkeeper::fs::store::write::{Copy, PartOf, Put, Upload, WriteIf};
 use mapkeeper::fs::store::{
-    Condition, Depth, ETag, Fetch, Fetched, From, List, Object, ObjectStore, StoreError,
+    Condition, Depth, ETag, Fetch, Fetched, From, Headers, Kept, List, Object, ObjectStore, StoreError,
 };
 use proptest::prelude::*;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -265,4 +266,142 @@ async fn headers_that_are_no_text_do_not_make_an_object_unreadable() {
     assert_eq!(metadata["place"], "Z\u{fc}rich");
     assert_eq!(metadata["title"], "=?UTF-8?B?w6k=?=");
     assert_eq!(object.version.etag, ETag("\"e\"".into()));
+}
+
+fn headers(metadata: &[(&str, &str)]) -> Headers {
+    let metadata = metadata.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
+    Headers { content_type: Some("text/plain".into()), metadata, ..Headers::default() }
+}
+
+async fn put(
+    store: &dyn ObjectStore,
+    key: &str,
+    body: &'static [u8],
+    condition: WriteIf,
+) -> Result<ETag, StoreError> {
+    let (body, headers) = (Bytes::from_static(body), headers(&[("mode", "33188")]));
+    let written = store.put(Put { key, body, headers: &headers, tags: &[], condition }).await?;
+    Ok(written.etag)
+}
+
+#[tokio::test]
+async fn what_is_put_is_there_with_all_its_headers_and_tags() {
+    on_both(|bucket| async move {
+        let store = bucket.store();
+        let kept = Kept {
+            cache_control: Some("max-age=9".into()),
+            content_disposition: Some("inline".into()),
+            content_encoding: Some("gzip".into()),
+            content_language: Some("de".into()),
+            expires: Some("Wed, 21 Oct 2015 07:28:00 GMT".into()),
+            storage_class: Some("STANDARD_IA".into()),
+            tags: 2,
+            ..Kept::default()
+        };
+        let headers = Headers { kept, ..headers(&[("mode", "33188"), ("xattr", "%7B%7D")]) };
+        let tags = [("a b".to_string(), "c/d&e".to_string()), ("x".to_string(), String::new())];
+        let body = Bytes::from_static(b"body");
+        let put =
+            Put { key: "d/a +%\u{e9}", body, headers: &headers, tags: &tags, condition: WriteIf::Always };
+        let written = store.put(put).await.expect("written");
+        let found = store.head("d/a +%\u{e9}").await.expect("there");
+        assert_eq!((found.size, &found.version.etag), (4, &written.etag));
+        assert_eq!((&found.content_type, &found.kept), (&headers.content_type, &headers.kept));
+        let sorted = |mut metadata: Vec<(String, String)>| {
+            metadata.sort();
+            metadata
+        };
+        assert_eq!(sorted(found.metadata), sorted(headers.metadata.clone()));
+        assert_eq!(sorted(store.tags("d/a +%\u{e9}").await.expect("there")), tags);
+        let etag = &written.etag;
+        for (to, with) in [("b \u{e9}", Some(&Headers::default())), ("c", None)] {
+            let condition = WriteIf::Always;
+            let copy = Copy { from: "d/a +%\u{e9}", etag, to, headers: with, condition };
+            store.copy(copy).await.expect("copied");
+            let copied = store.head(to).await.expect("there");
+            assert_eq!(copied.metadata.is_empty(), with.is_some());
+            assert_eq!((copied.size, copied.kept.tags), (4, 2));
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_write_whose_condition_does_not_hold_changes_nothing() {
+    on_both(|bucket| async move {
+        let store = bucket.store();
+        let first = put(&*store, "a", b"one", WriteIf::Absent).await.expect("absent");
+        let second = put(&*store, "a", b"two", WriteIf::Unchanged(first.clone())).await.expect("unchanged");
+        for condition in [WriteIf::Absent, WriteIf::Unchanged(first.clone())] {
+            let error = put(&*store, "a", b"three", condition.clone()).await.expect_err("refused");
+            assert!(matches!(error, StoreError::Changed { .. }), "{error:?}");
+            let (etag, to) = (&second, "a");
+            let copy = Copy { from: "a", etag, to, headers: Some(&Headers::default()), condition };
+            assert!(matches!(store.copy(copy).await, Err(StoreError::Changed { .. })));
+        }
+        let error = store.delete("a", WriteIf::Unchanged(first.clone())).await.expect_err("refused");
+        assert!(matches!(error, StoreError::Changed { .. }), "{error:?}");
+        let error =
+            put(&*store, "absent", b"x", WriteIf::Unchanged(first.clone())).await.expect_err("absent");
+        assert!(matches!(error, StoreError::NotFound { .. }), "{error:?}");
+        let copy = Copy { from: "a", etag: &first, to: "b", headers: None, condition: WriteIf::Always };
+        assert!(matches!(store.copy(copy).await, Err(StoreError::Changed { .. })));
+        let copy = Copy { from: "absent", etag: &first, to: "b", headers: None, condition: WriteIf::Always };
+        assert!(matches!(store.copy(copy).await, Err(StoreError::NotFound { .. })));
+        assert_eq!(fetched(&*store, "a", Condition::Always).await.expect("there").1, "two");
+        store.delete("a", WriteIf::Unchanged(second)).await.expect("deleted");
+        store.delete("a", WriteIf::Always).await.expect("gone is gone");
+        assert!(matches!(store.head("a").await, Err(StoreError::NotFound { .. })));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn metadata_beyond_two_kilobytes_is_refused_by_name() {
+    on_both(|bucket| async move {
+        let store = bucket.store();
+        let headers = headers(&[("a", &"x".repeat(2100))]);
+        let (body, condition) = (Bytes::new(), WriteIf::Always);
+        let put = Put { key: "a", body, headers: &headers, tags: &[], condition };
+        assert!(matches!(store.put(put).await, Err(StoreError::MetadataTooLarge { .. })));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_upload_in_parts_is_invisible_until_it_is_complete() {
+    on_both(|bucket| async move {
+        let store = bucket.store();
+        let old: Vec<u8> = (0..6 << 20).map(|at: u32| (at / 251) as u8).collect();
+        bucket.put("a", &old, &[]);
+        let base = store.head("a").await.expect("there").version.etag;
+        let headers = headers(&[("mode", "33188")]);
+        let id = store.begin_upload("a", &headers, &[("t".into(), "1".into())]).await.expect("begun");
+        let upload = Upload { key: "a", id: &id };
+        let wrong = ETag("\"0123456789abcdef0123456789abcdef\"".into());
+        let part = PartOf { from: "a", etag: &wrong, range: 0..5 << 20 };
+        assert!(matches!(store.copy_part(upload, 2, part).await, Err(StoreError::Changed { .. })));
+        let part = PartOf { from: "a", etag: &base, range: 1..(5 << 20) + 1 };
+        let second = store.copy_part(upload, 2, part).await.expect("copied");
+        store.put_part(upload, 1, Bytes::from(vec![1; 5 << 20])).await.expect("sent");
+        let first = store.put_part(upload, 1, Bytes::from(vec![9; 5 << 20])).await.expect("sent again");
+        let third = store.put_part(upload, 7, Bytes::from_static(b"end")).await.expect("sent");
+        assert_eq!(store.head("a").await.expect("there").version.etag, base);
+        let parts = [(1, first), (2, second), (7, third)];
+        let refused = store.complete_upload(upload, &parts, WriteIf::Absent).await.expect_err("there is one");
+        assert!(matches!(refused, StoreError::Changed { .. }), "{refused:?}");
+        let condition = WriteIf::Unchanged(base);
+        let written = store.complete_upload(upload, &parts, condition.clone()).await.expect("complete");
+        let found = store.head("a").await.expect("there");
+        assert_eq!((found.size, found.version.etag, found.kept.tags), ((10 << 20) + 3, written.etag, 1));
+        let again = store.complete_upload(upload, &parts, condition).await.expect_err("it is over");
+        assert!(matches!(again, StoreError::NoUpload { .. }), "{again:?}");
+        let id = store.begin_upload("a", &headers, &[]).await.expect("begun");
+        let upload = Upload { key: "a", id: &id };
+        store.abort_upload(upload).await.expect("aborted");
+        store.abort_upload(upload).await.expect("gone is gone");
+        let error = store.put_part(upload, 1, Bytes::new()).await.expect_err("aborted");
+        assert!(matches!(error, StoreError::NoUpload { .. }), "{error:?}");
+    })
+    .await;
 }

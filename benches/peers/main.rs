@@ -18,6 +18,7 @@ mod reader;
 mod report;
 mod server;
 mod world;
+mod writer;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -122,6 +123,7 @@ async fn compare(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         maps,
         drawn: Default::default(),
         scratch: tempfile::tempdir()?,
+        names: Default::default(),
     };
     let mut results = Results::default();
     for &latency in &arguments.latency {

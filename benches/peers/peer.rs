@@ -65,6 +65,14 @@ pub struct Recipe {
     pub endpoint: String,
     /// Options of mapkeeper for this phase, before those of the command line.
     pub options: Vec<String>,
+    pub access: Access,
+}
+
+/// Whether a mount is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    Read,
+    Write,
 }
 
 const S3FS_TUNED: &str = "kernel_cache,enable_noobj_cache";
@@ -83,13 +91,16 @@ const RCLONE_TUNED: [&str; 12] = [
     "--allow-other",
 ];
 
+/// Written through, so that closing a file waits for the store.
+const RCLONE_DURABLE: [&str; 2] = ["--vfs-cache-mode=off", "--allow-other"];
+
 /// The settings of a peer, as the report shows them.
 pub fn settings(peer: Peer) -> String {
     match peer {
         Peer::Mapkeeper => "`freshness=60s`, in the WMS phases the default `freshness=1s`".into(),
         Peer::S3fs => "defaults (`stat_cache_expire=900`)".into(),
         Peer::S3fsTuned => format!("`{S3FS_TUNED}`"),
-        Peer::Rclone => format!("`{}`", RCLONE_TUNED.join(" ")),
+        Peer::Rclone => format!("`{}`; written: `{}`", RCLONE_TUNED.join(" "), RCLONE_DURABLE.join(" ")),
     }
 }
 
@@ -192,6 +203,9 @@ fn command(peer: Peer, recipe: &Recipe, scratch: &Path, passwd: &Path) -> Comman
             let store = format!("endpoint_url={endpoint},path_style,region=us-east-1,passwd_file={passwd}");
             let options = std::iter::once(store).chain(recipe.options.iter().cloned());
             options.for_each(|options| _ = command.arg("-o").arg(options));
+            if recipe.access == Access::Write {
+                command.arg("-o").arg(format!("rw,staging={}", scratch.join("staging").display()));
+            }
             command
         }
         Peer::S3fs | Peer::S3fsTuned => {
@@ -201,7 +215,10 @@ fn command(peer: Peer, recipe: &Recipe, scratch: &Path, passwd: &Path) -> Comman
                 .arg(directory)
                 .arg("-f")
                 .arg("-o")
-                .arg(format!("url={endpoint},use_path_request_style,passwd_file={passwd},allow_other,ro"));
+                .arg(format!("url={endpoint},use_path_request_style,passwd_file={passwd},allow_other"));
+            if recipe.access == Access::Read {
+                command.arg("-o").arg("ro");
+            }
             if peer == Peer::S3fsTuned {
                 command.arg("-o").arg(S3FS_TUNED);
             }
@@ -209,7 +226,11 @@ fn command(peer: Peer, recipe: &Recipe, scratch: &Path, passwd: &Path) -> Comman
         }
         Peer::Rclone => {
             let mut command = Command::new("rclone");
-            command.arg("mount").arg(format!("bench:{bucket}")).arg(directory).args(RCLONE_TUNED);
+            command.arg("mount").arg(format!("bench:{bucket}")).arg(directory);
+            match recipe.access {
+                Access::Read => command.args(RCLONE_TUNED),
+                Access::Write => command.args(RCLONE_DURABLE),
+            };
             command.arg("--cache-dir").arg(scratch.join("cache"));
             command
         }

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
@@ -13,10 +14,10 @@ use tokio::process::Command;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-use super::peer::{Mounted, Peer, Recipe};
+use super::peer::{Access, Mounted, Peer, Recipe};
 use super::reader::{self, RANDOM_READS, Timing, Work};
 use super::server::{Counters, Server};
-use super::{maps, world};
+use super::{maps, world, writer};
 
 /// Longest time for a phase of one peer.
 const PHASE_LIMIT: Duration = Duration::from_secs(180);
@@ -36,6 +37,10 @@ pub enum Scenario {
     List,
     /// 100 WMS GetMap requests through MapServer on a raster of 300 MB; then again
     Wms,
+    /// Write 256 MiB from front to back, fsync and close
+    Write,
+    /// Make 50 files of 4 KiB in a new directory
+    Create,
 }
 
 /// One row of the report.
@@ -52,6 +57,8 @@ pub enum Phase {
     ListWarm,
     WmsCold,
     WmsWarm,
+    Write,
+    Create,
 }
 
 impl Phase {
@@ -68,6 +75,8 @@ impl Phase {
             Phase::ListWarm => "`ls -l` of 10,000 objects, warm",
             Phase::WmsCold => "100 GetMap, cold, each",
             Phase::WmsWarm => "100 GetMap, warm, each",
+            Phase::Write => "sequential write of 256 MiB, durable",
+            Phase::Create => "50 new 4 KiB files, each",
         }
     }
 
@@ -85,6 +94,8 @@ impl Phase {
         match self {
             Phase::SmallCold | Phase::SmallWarm => each(seconds, world::SMALL_FILES),
             Phase::WmsCold | Phase::WmsWarm => each(seconds, maps::MAPS),
+            Phase::Create => each(seconds, writer::CREATED),
+            Phase::Write => format!("{:.0} MB/s", writer::WRITTEN.length as f64 / seconds / 1e6),
             Phase::SequentialCold | Phase::SequentialWarm => {
                 format!("{:.0} MB/s", world::LARGE.length as f64 / seconds / 1e6)
             }
@@ -138,6 +149,8 @@ pub struct Bench {
     /// What MapServer draws from the local disk, by the number of the round.
     pub drawn: Mutex<BTreeMap<u64, Vec<u64>>>,
     pub scratch: tempfile::TempDir,
+    /// Names that have been given to what is written.
+    pub names: AtomicU64,
 }
 
 impl Bench {
@@ -177,6 +190,8 @@ impl Bench {
             Scenario::Random => vec![Phase::RandomCold, Phase::RandomWarm],
             Scenario::List => vec![Phase::ListCold, Phase::ListWarm],
             Scenario::Wms => vec![Phase::WmsCold, Phase::WmsWarm],
+            Scenario::Write => vec![Phase::Write],
+            Scenario::Create => vec![Phase::Create],
         };
         let mut samples = Vec::new();
         for phase in names {
@@ -220,8 +235,15 @@ impl Bench {
             Scenario::Threads => Work::Small { threads: 8 },
             Scenario::Sequential => Work::Sequential,
             Scenario::Random => Work::Random { seed: 100 + round },
+            Scenario::Write => Work::Write { name: self.fresh_name() },
+            Scenario::Create => Work::Create { name: self.fresh_name() },
         };
         reader::run(&work, root, PHASE_LIMIT).await
+    }
+
+    /// A name that nobody has used yet.
+    fn fresh_name(&self) -> String {
+        format!("new-{}", self.names.fetch_add(1, Ordering::Relaxed))
     }
 
     /// Draws the maps of this round, which must be those that the local disk gives.
@@ -260,12 +282,16 @@ impl Bench {
 
     fn recipe(&self, scenario: Scenario) -> Recipe {
         let mut options = match scenario {
-            Scenario::Wms => Vec::new(),
+            Scenario::Wms | Scenario::Write | Scenario::Create => Vec::new(),
             _ => vec!["freshness=60s".to_string()],
         };
         options.extend(self.options.iter().cloned());
         let endpoint = self.server.endpoint().to_string();
-        Recipe { mapkeeper: self.mapkeeper.clone(), endpoint, options }
+        let access = match scenario {
+            Scenario::Write | Scenario::Create => Access::Write,
+            _ => Access::Read,
+        };
+        Recipe { mapkeeper: self.mapkeeper.clone(), endpoint, options, access }
     }
 }
 
@@ -302,6 +328,7 @@ impl Scenario {
             Phase::SmallCold | Phase::SmallWarm | Phase::Threads => Some(world::SMALL_FILES),
             Phase::RandomCold | Phase::RandomWarm => Some(RANDOM_READS),
             Phase::WmsCold | Phase::WmsWarm => Some(maps::MAPS),
+            Phase::Create => Some(writer::CREATED),
             _ => None,
         }
     }

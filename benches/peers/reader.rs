@@ -16,6 +16,7 @@ use tokio::process::Command;
 use tokio::time::Instant;
 
 use super::world::{self, Numbers, Repeated};
+use super::writer;
 
 /// Bytes of one read of a sequential reader.
 const SEQUENTIAL_READ: usize = 1 << 20;
@@ -33,6 +34,10 @@ pub enum Work {
     Sequential,
     /// Reads [`RANDOM_READS`] pieces at random places; the same places for the same seed.
     Random { seed: u64 },
+    /// Writes a large file under this name.
+    Write { name: String },
+    /// Makes small files in a new directory of this name.
+    Create { name: String },
 }
 
 /// How long it took: all of it, and what one of its parts took at the median and at the 99th percentile.
@@ -85,6 +90,8 @@ pub fn work(root: &Path, work: &Work) -> anyhow::Result<Timing> {
         Work::Small { threads } => small(&root.join(world::SMALL_DIRECTORY), *threads),
         Work::Sequential => sequential(root, &world::LARGE),
         Work::Random { seed } => random(root, &world::HALF, *seed),
+        Work::Write { name } => writer::sequential(root, name),
+        Work::Create { name } => writer::create(root, name),
     }
 }
 

@@ -106,6 +106,7 @@ impl Results {
         self.judge_reads(&mut bars);
         self.judge_lists(&mut bars);
         self.judge_maps(&mut bars);
+        self.judge_writes(&mut bars);
         bars
     }
 
@@ -169,6 +170,19 @@ impl Results {
         {
             let (claim, found) = ("`ls -l`, warm: LIST pages only".to_string(), cost.operations);
             bars.push(Bar { claim, found, reached: cost.only_lists });
+        }
+    }
+
+    fn judge_writes(&self, bars: &mut Vec<Bar>) {
+        if let Some((_, Some(ratio))) = self.against_s3fs(20, Phase::Write) {
+            bars.push(Bar::at_least("sequential write: 1.7x s3fs", ratio, 1.7));
+        }
+        if let Some((own, ratio)) = self.against_s3fs(20, Phase::Create) {
+            bars.extend(ratio.map(|ratio| Bar::at_least("new files: 4x faster than s3fs", ratio, 4.0)));
+            // Their directory is made as well.
+            let files = super::writer::CREATED as f64 + 1.0;
+            let claim = "new files: requests each";
+            bars.extend(own.cost.map(|cost| Bar::at_most(claim, cost.requests / files, 2.0)));
         }
     }
 

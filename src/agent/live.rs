@@ -35,7 +35,7 @@ use super::state::{
 };
 use super::status::uptime;
 use super::{Adoption, Host};
-use crate::config::{self, Config, Refusal, Selector};
+use crate::config::{self, Config, Selector};
 use crate::container::{self, Engine, Facts, Found, fingerprint, follow_events, title};
 use crate::credentials::Holder;
 use crate::error::{Advise, Chain, Exit};
@@ -82,8 +82,6 @@ impl Default for Options {
 /// Why a host cannot be looked after.
 #[derive(Debug, thiserror::Error)]
 pub enum LiveError {
-    #[error(transparent)]
-    Refused(Refusal),
     #[error("cannot watch the list of mounts")]
     Watch { source: io::Error },
 }
@@ -91,14 +89,12 @@ pub enum LiveError {
 impl Advise for LiveError {
     fn hint(&self) -> Option<String> {
         match self {
-            LiveError::Refused(refusal) => refusal.hint(),
             LiveError::Watch { .. } => Some("check that /proc is mounted".to_owned()),
         }
     }
 
     fn exit(&self) -> Exit {
         match self {
-            LiveError::Refused(refusal) => refusal.exit(),
             LiveError::Watch { .. } => Exit::Degraded,
         }
     }
@@ -183,11 +179,8 @@ impl Live {
     ///
     /// # Errors
     ///
-    /// [`LiveError::Refused`] for a mount that this version cannot serve.
+    /// [`LiveError::Watch`] when the kernel's list of mounts cannot be watched.
     pub fn new(config: &Config, options: Options) -> Result<Live, LiveError> {
-        if let Some(refusal) = config.mounts.iter().find_map(config::Mount::refusal) {
-            return Err(LiveError::Refused(refusal));
-        }
         let docker_events = Arc::new(Notify::new());
         let follower = (!config.containers.is_empty()).then(|| follow(config, &docker_events));
         Ok(Live {

@@ -143,6 +143,8 @@ pub enum SessionState {
     Serving,
     /// It serves what it remembers, because S3 cannot be asked.
     Degraded(String),
+    /// It serves, and somebody has to look at what was written and could not be stored: where it is.
+    Keeps(String),
     /// It will never answer again.
     Ended(String),
 }
@@ -262,6 +264,8 @@ pub enum Trigger {
     MountErrors,
     /// S3 cannot be asked; the mount serves what it remembers.
     ServesFromCache,
+    /// What was written lost a race and is kept on disk.
+    WriteKept,
     DockerUnreachable,
     ContainerAbsent,
     ForeignContainer,

@@ -14,7 +14,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::sleep;
 
 use crate::agent::live::reload::Outbox;
-use crate::config::{Config, Inputs, Loaded, Mount};
+use crate::config::{Config, Inputs, Loaded};
 use crate::error::Chain;
 use crate::instance::Metadata;
 use crate::systemd;
@@ -87,11 +87,8 @@ async fn wait(current: &Config, requests: &mut Signal) -> Reason {
     }
 }
 
-/// The configuration as it is now, if this version can serve it.
+/// The configuration as it is now.
 async fn fresh(inputs: &Inputs) -> Result<Config, String> {
-    let loaded = Loaded::gather(inputs).await.map_err(|error| Chain(&error).to_string())?;
-    match loaded.config.mounts.iter().find_map(Mount::refusal) {
-        Some(refusal) => Err(refusal.to_string()),
-        None => Ok(loaded.config),
-    }
+    let loaded = Loaded::gather(inputs).await;
+    loaded.map(|loaded| loaded.config).map_err(|error| Chain(&error).to_string())
 }

@@ -68,6 +68,18 @@ pub const KEYS: &[Key] = &[
     key("mount[].memory", Kind::Size, r#"a size such as "128MiB""#, Some("128MiB")),
     key("mount[].disk_cache", Kind::Size, r#"a size such as "10GiB", or "0" for none"#, Some("0")),
     key("mount[].max_stale", Kind::Duration, r#"a duration such as "1h", or "0s" for never"#, Some("1h")),
+    key(
+        "mount[].staging",
+        Kind::Text,
+        "an absolute path such as \"/var/lib/mapkeeper/staging\"",
+        Some("/var/lib/mapkeeper/staging"),
+    ),
+    key(
+        "mount[].on_conflict",
+        Kind::Choice(&["fail", "overwrite"]),
+        r#""fail" or "overwrite""#,
+        Some("fail"),
+    ),
     key("mount[].endpoint_url", Kind::Text, r#"a base URL such as "http://127.0.0.1:9000""#, None),
     key("mount[].path_style", Kind::Boolean, "true or false", None),
     key("mount[].region", Kind::Text, r#"an AWS region such as "us-east-1""#, None),

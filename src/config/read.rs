@@ -15,8 +15,8 @@ use super::quantity::{self, show_duration, show_size};
 use super::redact::{self, REDACTED};
 use super::source::{Entries, Entry, Value};
 use super::{
-    Bootstrap, Config, Container, Credentials, Ecs, Expect, Health, Mount, Owner, Probe, Selector, Sources,
-    value,
+    Bootstrap, Config, Container, Credentials, Ecs, Expect, Health, Mount, OnConflict, Owner, Probe,
+    Selector, Sources, value,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -101,6 +101,8 @@ impl Reader<'_> {
         let memory = self.setting(&at.with("memory"), size(LEAST_MEMORY));
         let disk_cache = self.setting(&at.with("disk_cache"), size(0));
         let max_stale = self.setting(&at.with("max_stale"), duration(Duration::ZERO, DAY * 30));
+        let staging = self.setting(&at.with("staging"), text(value::absolute_path));
+        let on_conflict = self.setting(&at.with("on_conflict"), text(on_conflict));
         let endpoint_url = self.optional(&at.with("endpoint_url"), text(value::endpoint_url));
         let path_style = self.optional(&at.with("path_style"), boolean);
         let region = self.optional(&at.with("region"), text(value::region));
@@ -125,6 +127,8 @@ impl Reader<'_> {
             memory: memory?,
             disk_cache: disk_cache?,
             max_stale: max_stale?,
+            staging: staging?,
+            on_conflict: on_conflict?,
             path_style: path_style?.unwrap_or(endpoint_url.is_some()),
             endpoint_url,
             region: region?,
@@ -480,6 +484,14 @@ fn owner(text: &str) -> Result<Owner, Expected> {
         "ecs" => Ok(Owner::Ecs),
         "mapkeeper" => Ok(Owner::Mapkeeper),
         _ => Err(Expected::fixed(r#""ecs" or "mapkeeper""#)),
+    }
+}
+
+fn on_conflict(text: &str) -> Result<OnConflict, Expected> {
+    match text {
+        "fail" => Ok(OnConflict::Fail),
+        "overwrite" => Ok(OnConflict::Overwrite),
+        _ => Err(Expected::fixed(r#""fail" or "overwrite""#)),
     }
 }
 

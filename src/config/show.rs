@@ -82,6 +82,8 @@ impl Page<'_> {
         self.string("memory", &show_size(mount.memory));
         self.string("disk_cache", &show_size(mount.disk_cache));
         self.string("max_stale", &show_duration(mount.max_stale));
+        self.string("staging", &mount.staging.to_string_lossy());
+        self.string("on_conflict", mount.on_conflict.as_str());
         self.optional("endpoint_url", mount.endpoint_url.as_deref());
         self.line("path_style", &mount.path_style.to_string());
         self.optional("region", mount.region.as_deref());

@@ -385,6 +385,8 @@ impl Tree {
         }
         let mut table = self.table();
         let facts = |shown: &Shown| match shown {
+            // Recorded when it was made; a listing does not show it.
+            Shown::Unsent => Facts::default(),
             Shown::Directory => Facts::directory(),
             Shown::Object(listed) => {
                 let settled = is_settled(listed.last_modified);

@@ -50,6 +50,11 @@ pub struct Timestamp {
 impl Timestamp {
     pub const EPOCH: Timestamp = Timestamp { seconds: 0, nanoseconds: 0 };
 
+    /// What the clock of the host says.
+    pub fn now() -> Timestamp {
+        SystemTime::now().into()
+    }
+
     pub fn from_seconds(seconds: i64) -> Timestamp {
         Timestamp { seconds: seconds.clamp(0, LAST_SECOND), nanoseconds: 0 }
     }
@@ -59,6 +64,15 @@ impl From<Timestamp> for SystemTime {
     fn from(time: Timestamp) -> SystemTime {
         let since = Duration::new(u64::try_from(time.seconds).unwrap_or(0), time.nanoseconds);
         SystemTime::UNIX_EPOCH.checked_add(since).unwrap_or(SystemTime::UNIX_EPOCH)
+    }
+}
+
+impl From<SystemTime> for Timestamp {
+    /// Times before 1970 cannot be stored: they become its beginning.
+    fn from(time: SystemTime) -> Timestamp {
+        let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let seconds = i64::try_from(since.as_secs()).unwrap_or(LAST_SECOND).min(LAST_SECOND);
+        Timestamp { seconds, nanoseconds: since.subsec_nanos() }
     }
 }
 

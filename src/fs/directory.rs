@@ -15,7 +15,7 @@
 //! What must hold: no more than [`HEADERS_AT_ONCE`] headers of a mount are asked for at one time; a name whose
 //! headers cannot be had is shown all the same, unless it is gone.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -41,6 +41,8 @@ const PAGE_BITS: u32 = 11;
 const JUST_LISTED: Duration = Duration::from_secs(1);
 /// Items that are completed together.
 const CHUNK: usize = 128;
+/// Names not stored yet that a listing shows: what fits into an offset.
+const UNSENT_SHOWN: usize = 700;
 /// Pages held: the one that is read, and the next.
 const PAGES_HELD: usize = 2;
 
@@ -89,6 +91,8 @@ pub struct Directory {
 struct State {
     /// How page 1, 2, ... was reached, and what the pages before it left open. Page 0 needs neither.
     starts: Vec<(String, Open)>,
+    /// Names that the first page shows although the store did not list them: they are not stored yet.
+    unsent: BTreeSet<Arc<str>>,
     pages: VecDeque<Arc<Page>>,
 }
 
@@ -217,7 +221,9 @@ impl Directory {
         let held = self.state().pages.iter().find(|page| page.number == number).cloned();
         if let Some(page) = held
             // Going back to the start asks again, as POSIX wants.
-            && (how == From0::On || page.asked.elapsed() < tree.rules.freshness.max(JUST_LISTED))
+            && (how == From0::On
+                || page.asked.elapsed() < tree.rules.freshness.max(JUST_LISTED)
+                    && !tree.surveys().has_changed_since(&self.path, page.asked))
         {
             return Ok(page);
         }
@@ -236,6 +242,7 @@ impl Directory {
         let (token, open) = start.unzip();
         let prefix = tree.directory_prefix(&self.path);
         let from = token.as_deref().map_or(From::Start, From::Page);
+        let unsent = tree.table().unsent_in(&self.path);
         let asked = Instant::now();
         let list = List { prefix: &prefix, depth: Depth::Directory, from, limit: PAGE_LIMIT };
         let known = if number == 0 { tree.last_page(&self.path) } else { None };
@@ -260,13 +267,39 @@ impl Directory {
                 tree.note_whole(&self.path, &names, has_keys, asked);
             }
         }
-        let items = items(self.ino, number, names.shown, inos);
+        let (shown, inos) = self.with_unsent(number, unsent, names.shown, inos);
+        let items = items(self.ino, number, shown, inos);
         let page = Arc::new(Page { number, items, asked, is_last: next.is_none(), has_keys });
         if number == 0 && page.is_last {
             tree.keep_page(self.path.clone(), page.clone());
         }
         self.keep(page.clone(), next.map(|token| (token, names.open)));
         Ok(page)
+    }
+
+    /// Shows names that the store does not have yet on the first page, and on no other.
+    fn with_unsent(
+        &self,
+        number: usize,
+        unsent: Vec<(Arc<str>, u64)>,
+        mut shown: Vec<(Arc<str>, Shown)>,
+        mut inos: Vec<u64>,
+    ) -> (Vec<(Arc<str>, Shown)>, Vec<u64>) {
+        let mut state = self.state();
+        if number == 0 {
+            state.unsent.clear();
+            for (name, ino) in unsent.into_iter().take(UNSENT_SHOWN) {
+                if shown.iter().all(|(listed, _)| *listed != name) {
+                    shown.push((name.clone(), Shown::Unsent));
+                    inos.push(ino);
+                    state.unsent.insert(name);
+                }
+            }
+        } else if !state.unsent.is_empty() {
+            let both = shown.into_iter().zip(inos);
+            (shown, inos) = both.filter(|((name, _), _)| !state.unsent.contains(name)).unzip();
+        }
+        (shown, inos)
     }
 
     fn keep(&self, page: Arc<Page>, next: Option<(String, Open)>) {
@@ -347,6 +380,7 @@ impl Directory {
             Some((path, facts))
         });
         known
+            .filter(|(path, _)| table.named(path).is_some_and(|(_, node)| !node.is_local))
             .filter(|(_, facts)| match (detail, facts.version.is_some()) {
                 (Detail::Attributes, true) => facts.attributes.is_none(),
                 (Detail::Attributes, false) => !tree.marker_is_believed(facts),

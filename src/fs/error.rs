@@ -23,8 +23,39 @@ pub enum FsError {
     NotSymlink,
     #[error("no such attribute")]
     NoAttribute,
+    #[error("the file exists")]
+    Exists,
+    #[error("the directory is not empty")]
+    NotEmpty,
+    #[error("the file system cannot do that")]
+    NotSupported,
+    #[error("a value that makes no sense")]
+    Invalid,
+    #[error("the name is no text")]
+    NotText,
+    #[error("the file would be too large")]
+    TooLarge,
+    #[error("there is no room left to stage what is written")]
+    NoRoom,
+    #[error("extended attributes take more than the store's 2 KB")]
+    TooManyAttributes,
+    /// The opened version has been replaced by somebody else.
+    #[error("the object was changed by somebody else since it was opened")]
+    Lost,
+    /// Of the disk on which files are staged.
+    #[error("cannot stage what is written")]
+    Staging { errno: i32 },
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+impl From<std::io::Error> for FsError {
+    fn from(error: std::io::Error) -> FsError {
+        match error.raw_os_error() {
+            Some(libc::ENOSPC | libc::EDQUOT) => FsError::NoRoom,
+            errno => FsError::Staging { errno: errno.unwrap_or(libc::EIO) },
+        }
+    }
 }
 
 impl FsError {
@@ -38,6 +69,15 @@ impl FsError {
             FsError::Stale => libc::ESTALE,
             FsError::NotSymlink => libc::EINVAL,
             FsError::NoAttribute => libc::ENODATA,
+            FsError::Exists => libc::EEXIST,
+            FsError::NotEmpty => libc::ENOTEMPTY,
+            FsError::NotSupported => libc::EOPNOTSUPP,
+            FsError::Invalid => libc::EINVAL,
+            FsError::NotText => libc::EILSEQ,
+            FsError::TooLarge => libc::EFBIG,
+            FsError::NoRoom | FsError::TooManyAttributes => libc::ENOSPC,
+            FsError::Lost => libc::ESTALE,
+            FsError::Staging { .. } => libc::EIO,
             FsError::Store(error) => store_errno(error),
         }
     }
@@ -50,7 +90,10 @@ fn store_errno(error: &StoreError) -> i32 {
         StoreError::Changed { .. } => libc::ESTALE,
         StoreError::Archived { .. } => libc::EREMOTE,
         StoreError::KeyTooLong { .. } => libc::ENAMETOOLONG,
-        StoreError::RangeOutside { .. }
+        StoreError::TooLarge { .. } => libc::EFBIG,
+        StoreError::MetadataTooLarge { .. } => libc::ENOSPC,
+        StoreError::NoUpload { .. }
+        | StoreError::RangeOutside { .. }
         | StoreError::NoBucket { .. }
         | StoreError::Credentials { .. }
         | StoreError::NoCredentials { .. }

@@ -79,6 +79,11 @@ impl<T: Clone + Send + Sync + 'static> Flights<T> {
         (Seat::First, answer)
     }
 
+    /// Lets nobody join the question about `subject` any more: what it asks about has just been changed.
+    pub fn forget(&self, subject: &str) {
+        lock(&self.under_way).remove(subject);
+    }
+
     fn depart(
         &self,
         subject: Arc<str>,

@@ -5,22 +5,25 @@
 //! exactly once, nothing here waits for the store on a session thread, and what the kernel is told to believe for
 //! a while is exactly as long as `tree.rs` allows.
 //!
-//! Files are not opened: `open` is answered `ENOSYS`, after which the kernel opens them by itself. A number
-//! stands for one content for ever (`inode.rs`), so there is nothing to decide at `open` that the lookup before
-//! it has not decided, and cached pages are always right.
+//! On a mount that is only read, files are not opened: `open` is answered `ENOSYS`, after which the kernel opens them
+//! by itself. A number stands for one content for ever (`inode.rs`), so there is nothing to decide at `open` that the
+//! lookup before it has not decided, and cached pages are always right. They are on a mount that is written too: what
+//! changes a content under its number comes from the kernel itself (`fuse/write.rs`).
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::future::Future;
 use std::io;
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use fuser::{
-    Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation, INodeNo, InitFlags,
-    KernelConfig, LockOwner, OpenFlags, ReplyAttr, ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty,
-    ReplyEntry, ReplyOpen, ReplyStatfs, ReplyXattr, Request,
+    BsdFileFlags, Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation, INodeNo,
+    InitFlags, KernelConfig, LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData,
+    ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyOpen, ReplyStatfs, ReplyWrite,
+    ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
 
 use super::attr::{Attributes, Kind, Timestamp};
@@ -30,7 +33,10 @@ use super::error::FsError;
 use super::inode::Surplus;
 use super::listing::NAME_MAX;
 use super::tree::{Entry, Looked, Tree};
+use super::write::Writing;
 use super::xattr::Xattrs;
+
+mod write;
 
 /// Requests of the kernel's own read-ahead that may be under way at once.
 const MAX_BACKGROUND: u16 = 64;
@@ -58,6 +64,8 @@ const WANTED: [InitFlags; 6] = [
 /// Answers the kernel's requests out of a [`Tree`].
 pub struct Adapter {
     tree: Arc<Tree>,
+    /// Absent on a mount that is only read.
+    writing: Option<Arc<Writing>>,
     shared: Arc<Shared>,
     /// The short way for the bytes of files.
     door: Option<Arc<Door>>,
@@ -69,9 +77,9 @@ struct Shared {
 }
 
 impl Adapter {
-    pub fn new(tree: Arc<Tree>) -> Adapter {
+    pub fn new(tree: Arc<Tree>, writing: Option<Arc<Writing>>) -> Adapter {
         let shared = Shared { directories: Mutex::default(), next_handle: AtomicU64::new(1) };
-        Adapter { tree, shared: Arc::new(shared), door: None }
+        Adapter { tree, writing, shared: Arc::new(shared), door: None }
     }
 
     /// From now on hands the bytes of files to `door`.
@@ -141,7 +149,8 @@ impl Shared {
 
 impl Filesystem for Adapter {
     fn init(&mut self, _request: &Request, config: &mut KernelConfig) -> io::Result<()> {
-        for flag in WANTED {
+        let written = if self.writing.is_some() { write::WANTED.as_slice() } else { &[] };
+        for &flag in WANTED.iter().chain(written) {
             if let Err(missing) = config.add_capabilities(flag) {
                 tracing::debug!(?missing, "this kernel lacks a capability");
             }
@@ -168,10 +177,10 @@ impl Filesystem for Adapter {
 
     fn getattr(&self, _request: &Request, ino: INodeNo, _handle: Option<FileHandle>, reply: ReplyAttr) {
         if let Some(answer) = self.tree.attributes_now(ino.0) {
-            return reply_attributes(reply, answer);
+            return reply_attributes(reply, &self.tree, answer);
         }
         let tree = self.tree.clone();
-        self.spawn(async move { reply_attributes(reply, tree.attributes(ino.0).await) });
+        self.spawn(async move { reply_attributes(reply, &tree, tree.attributes(ino.0).await) });
     }
 
     fn readlink(&self, _request: &Request, ino: INodeNo, reply: ReplyData) {
@@ -184,8 +193,11 @@ impl Filesystem for Adapter {
         });
     }
 
-    fn open(&self, _request: &Request, _ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
-        reply.error(Errno::ENOSYS);
+    fn open(&self, _request: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+        match &self.writing {
+            None => reply.error(Errno::ENOSYS),
+            Some(writing) => write::open(self, writing, ino.0, flags, reply),
+        }
     }
 
     fn read(
@@ -199,6 +211,9 @@ impl Filesystem for Adapter {
         _lock_owner: Option<LockOwner>,
         reply: ReplyData,
     ) {
+        if let Some(draft) = self.writing.as_ref().and_then(|writing| writing.draft(ino.0)) {
+            return write::read(self, request.unique().0, draft, (offset, size as usize), reply);
+        }
         let content = match self.tree.content(ino.0) {
             Ok(content) => content,
             Err(error) => return reply.error(errno(&error)),
@@ -299,6 +314,189 @@ impl Filesystem for Adapter {
         self.with_xattrs(ino, reply, move |xattrs, reply| reply_sized(reply, size, &xattrs.names()));
     }
 
+    fn setattr(
+        &self,
+        _request: &Request,
+        ino: INodeNo,
+        mode: Option<u32>,
+        uid: Option<u32>,
+        gid: Option<u32>,
+        size: Option<u64>,
+        atime: Option<TimeOrNow>,
+        mtime: Option<TimeOrNow>,
+        _ctime: Option<SystemTime>,
+        _handle: Option<FileHandle>,
+        _created: Option<SystemTime>,
+        _changed: Option<SystemTime>,
+        _backed_up: Option<SystemTime>,
+        _flags: Option<BsdFileFlags>,
+        reply: ReplyAttr,
+    ) {
+        let change = write::change(mode, uid, gid, size, atime, mtime);
+        write::set_attributes(self, ino.0, change, reply);
+    }
+
+    fn mknod(
+        &self,
+        request: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
+        umask: u32,
+        _rdev: u32,
+        reply: ReplyEntry,
+    ) {
+        write::make(self, request, (parent.0, name), (mode, umask), None, reply);
+    }
+
+    fn mkdir(
+        &self,
+        request: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
+        umask: u32,
+        reply: ReplyEntry,
+    ) {
+        let mode = mode & 0o7777 | libc::S_IFDIR;
+        write::make(self, request, (parent.0, name), (mode, umask), None, reply);
+    }
+
+    fn symlink(&self, request: &Request, parent: INodeNo, name: &OsStr, target: &Path, reply: ReplyEntry) {
+        let mode = libc::S_IFLNK | 0o777;
+        write::make(self, request, (parent.0, name), (mode, 0), Some(target), reply);
+    }
+
+    fn unlink(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        write::unlink(self, parent.0, name, reply);
+    }
+
+    fn rmdir(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        write::rmdir(self, parent.0, name, reply);
+    }
+
+    fn rename(
+        &self,
+        _request: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        new_parent: INodeNo,
+        new_name: &OsStr,
+        flags: RenameFlags,
+        reply: ReplyEmpty,
+    ) {
+        write::rename(self, (parent.0, name), (new_parent.0, new_name), flags, reply);
+    }
+
+    fn link(&self, _: &Request, _ino: INodeNo, _parent: INodeNo, _name: &OsStr, reply: ReplyEntry) {
+        reply.error(Errno::EOPNOTSUPP);
+    }
+
+    fn create(
+        &self,
+        request: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
+        umask: u32,
+        flags: i32,
+        reply: ReplyCreate,
+    ) {
+        write::create(self, request, (parent.0, name), (mode, umask), flags, reply);
+    }
+
+    fn write(
+        &self,
+        _request: &Request,
+        ino: INodeNo,
+        _handle: FileHandle,
+        offset: u64,
+        data: &[u8],
+        _write_flags: WriteFlags,
+        _flags: OpenFlags,
+        _lock_owner: Option<LockOwner>,
+        reply: ReplyWrite,
+    ) {
+        write::write(self, ino.0, offset, data, reply);
+    }
+
+    fn flush(
+        &self,
+        _request: &Request,
+        ino: INodeNo,
+        _handle: FileHandle,
+        _lock_owner: LockOwner,
+        reply: ReplyEmpty,
+    ) {
+        write::flush(self, ino.0, reply);
+    }
+
+    fn fsync(
+        &self,
+        _request: &Request,
+        ino: INodeNo,
+        _handle: FileHandle,
+        _data_only: bool,
+        reply: ReplyEmpty,
+    ) {
+        write::flush(self, ino.0, reply);
+    }
+
+    fn fsyncdir(
+        &self,
+        _request: &Request,
+        _ino: INodeNo,
+        _handle: FileHandle,
+        _data_only: bool,
+        reply: ReplyEmpty,
+    ) {
+        // A name that was made or taken away is in the store already.
+        reply.ok();
+    }
+
+    fn release(
+        &self,
+        _request: &Request,
+        _ino: INodeNo,
+        handle: FileHandle,
+        _flags: OpenFlags,
+        _lock_owner: Option<LockOwner>,
+        _flush: bool,
+        reply: ReplyEmpty,
+    ) {
+        write::release(self, handle.0, reply);
+    }
+
+    fn fallocate(
+        &self,
+        _request: &Request,
+        ino: INodeNo,
+        _handle: FileHandle,
+        offset: u64,
+        length: u64,
+        mode: i32,
+        reply: ReplyEmpty,
+    ) {
+        write::allocate(self, ino.0, offset, length, mode, reply);
+    }
+
+    fn setxattr(
+        &self,
+        _request: &Request,
+        ino: INodeNo,
+        name: &OsStr,
+        value: &[u8],
+        flags: i32,
+        _position: u32,
+        reply: ReplyEmpty,
+    ) {
+        write::set_xattr(self, ino.0, name, value, flags, reply);
+    }
+
+    fn removexattr(&self, _request: &Request, ino: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        write::remove_xattr(self, ino.0, name, reply);
+    }
+
     fn statfs(&self, _request: &Request, _ino: INodeNo, reply: ReplyStatfs) {
         let (blocks, files) = (STATFS_BLOCKS, STATFS_BLOCKS);
         reply.statfs(blocks, blocks, blocks, files, files, STATFS_BLOCK, NAME_MAX as u32, STATFS_BLOCK);
@@ -383,9 +581,13 @@ fn reply_looked(reply: ReplyEntry, answer: Result<Looked, FsError>) {
     }
 }
 
-fn reply_attributes(reply: ReplyAttr, answer: Result<Entry, FsError>) {
+fn reply_attributes(reply: ReplyAttr, tree: &Tree, answer: Result<Entry, FsError>) {
     match answer {
-        Ok(entry) => reply.attr(&believed(entry.valid_for), &file_attr(entry.ino, &entry.attributes)),
+        Ok(entry) => {
+            let mut attributes = file_attr(entry.ino, &entry.attributes);
+            attributes.nlink = u32::from(tree.has_name(entry.ino));
+            reply.attr(&believed(entry.valid_for), &attributes);
+        }
         Err(error) => reply.error(errno(&error)),
     }
 }

@@ -19,7 +19,7 @@
 //! budget, and of those in use the oldest are named (`surplus`) as soon as they take more than the other half;
 //! every name leads to the node with the newest version known.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use tokio::time::Instant;
@@ -29,6 +29,7 @@ use super::read::Content;
 use super::store::{ETag, Version};
 use super::xattr::Xattrs;
 
+mod local;
 mod queue;
 
 use queue::Queue;
@@ -51,6 +52,8 @@ pub struct Node {
     pub content: Option<Arc<Content>>,
     /// Of a directory: the file in it, at whatever depth, that was found last.
     pub witness: Option<u64>,
+    /// Being changed from here: it is what we say it is, whatever the store answers meanwhile.
+    pub is_local: bool,
     place: Place,
     /// Which entry of its queue counts: older ones are void.
     mark: u64,
@@ -80,6 +83,7 @@ impl Node {
             checked: None,
             content: None,
             witness: None,
+            is_local: false,
             place: Place::Nowhere,
             mark: 0,
             weight: 0,
@@ -223,6 +227,10 @@ pub struct Table {
     queues: [Queue; 3],
     budget_bytes: u64,
     marks: u64,
+    /// Names made here that the store does not have yet.
+    unsent: BTreeSet<Arc<str>>,
+    /// Names that were taken away here, and when: an answer to an older question does not bring them back.
+    gone: HashMap<Arc<str>, Instant>,
 }
 
 impl Table {
@@ -235,6 +243,8 @@ impl Table {
             queues: Default::default(),
             budget_bytes,
             marks: 0,
+            unsent: BTreeSet::new(),
+            gone: HashMap::new(),
         };
         let path: Arc<str> = Arc::from("");
         let facts = Facts { attributes: Some(root), ..Facts::directory() };
@@ -269,6 +279,9 @@ impl Table {
             let node = self.nodes.get_mut(&ino).expect("every name leads to a node");
             // The root is what is mounted; and an answer to an older question changes nothing.
             let is_newer = node.checked.is_none_or(|checked| checked <= asked);
+            if node.is_local {
+                return ino;
+            }
             let are_directories = node.facts.is_directory() && facts.is_directory();
             if !are_directories && (ino == ROOT || !is_newer) {
                 return ino;
@@ -281,13 +294,18 @@ impl Table {
             }
             self.unname(ino);
         }
-        self.insert(Arc::from(path), facts, asked)
+        let ino = self.insert(Arc::from(path), facts, asked);
+        if self.gone.get(path).is_some_and(|gone| *gone >= asked) {
+            // An answer from before it was taken away: to be asked again before it is believed.
+            self.nodes.get_mut(&ino).expect("inserted above").checked = None;
+        }
+        ino
     }
 
     /// Records that nothing has the name `path`.
     pub fn record_absent(&mut self, path: &str, asked: Instant) {
         let Some((ino, node)) = self.named(path) else { return };
-        if ino != ROOT && node.checked.is_none_or(|checked| checked <= asked) {
+        if ino != ROOT && !node.is_local && node.checked.is_none_or(|checked| checked <= asked) {
             self.unname(ino);
         }
     }

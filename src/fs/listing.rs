@@ -32,6 +32,8 @@ const HIDDEN_MAX: usize = 16_384;
 pub enum Shown {
     Directory,
     Object(Listed),
+    /// Made here, and not in the store yet.
+    Unsent,
 }
 
 /// What the pages so far leave open: names that the last key begins with.

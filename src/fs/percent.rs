@@ -23,6 +23,19 @@ pub fn percent_decoded(text: &str) -> Vec<u8> {
     decoded
 }
 
+/// The opposite: what is neither a letter, a digit, one of `-._~` nor in `plain` becomes `%XX`.
+pub fn percent_encoded(text: &str, plain: &[u8]) -> String {
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) || plain.contains(&byte) {
+            encoded.push(char::from(byte));
+        } else {
+            encoded.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    encoded
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -41,6 +54,13 @@ mod tests {
         fn any_bytes_survive_encoding(bytes in prop::collection::vec(any::<u8>(), 0..40)) {
             let encoded: String = bytes.iter().map(|byte| format!("%{byte:02X}")).collect();
             prop_assert_eq!(percent_decoded(&encoded), bytes);
+        }
+
+        #[test]
+        fn any_text_survives(text in any::<String>(), plain in prop::sample::select(vec![&b""[..], b"/"])) {
+            let encoded = percent_encoded(&text, plain);
+            prop_assert!(encoded.is_ascii());
+            prop_assert_eq!(percent_decoded(&encoded), text.into_bytes());
         }
 
         #[test]

@@ -16,6 +16,7 @@
 
 use std::io;
 use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -64,9 +65,14 @@ pub struct Source {
     pub push: Arc<OnceLock<Push>>,
 }
 
+/// Tells the contents of a process apart: a file that is written keeps its number and gets another content.
+static CONTENTS: AtomicU64 = AtomicU64::new(1);
+
 /// The bytes behind one inode.
 pub struct Content {
     ino: u64,
+    /// Under which its blocks are kept.
+    number: u64,
     key: String,
     version: Version,
     size: u64,
@@ -109,7 +115,8 @@ struct Stream {
 
 impl Content {
     pub fn new(ino: u64, key: String, version: Version, size: u64, source: Source) -> Content {
-        Content { ino, key, version, size, source, state: Mutex::default() }
+        let number = CONTENTS.fetch_add(1, Ordering::Relaxed);
+        Content { ino, number, key, version, size, source, state: Mutex::default() }
     }
 
     /// The version whose bytes these are.
@@ -449,7 +456,7 @@ impl Content {
     }
 
     fn id(&self, index: u64) -> BlockId {
-        BlockId { ino: self.ino, index }
+        BlockId { ino: self.number, index }
     }
 
     fn block_count(&self) -> u64 {
@@ -470,9 +477,16 @@ impl Content {
     }
 }
 
+impl Content {
+    /// Drops what is in memory of it.
+    pub(super) fn drop_blocks(&self) {
+        self.source.cache.drop_blocks(self.number, self.block_count());
+    }
+}
+
 impl Drop for Content {
     fn drop(&mut self) {
-        self.source.cache.drop_blocks(self.ino, self.block_count());
+        self.drop_blocks();
     }
 }
 

@@ -15,6 +15,9 @@ use futures::stream::BoxStream;
 
 pub mod memory;
 pub mod s3;
+pub mod write;
+
+pub use write::{Headers, Kept, ObjectStoreWrite};
 
 /// The quoted or bare entity tag exactly as the store gave it; compared, never interpreted.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -39,6 +42,8 @@ pub struct Object {
     pub content_type: Option<String>,
     /// User metadata: names in lower case without the `x-amz-meta-` prefix.
     pub metadata: Vec<(String, String)>,
+    /// What a change of the object must not lose. Only a HEAD tells.
+    pub kept: Kept,
 }
 
 /// The bytes of one answer, in order, in pieces of the store's choosing.
@@ -122,7 +127,7 @@ pub enum From<'a> {
 }
 
 /// The seam between the file system and S3.
-pub trait ObjectStore: Send + Sync + 'static {
+pub trait ObjectStore: ObjectStoreWrite {
     /// The object's headers.
     fn head<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Object, StoreError>>;
     /// The object's headers and the bytes asked for.
@@ -154,6 +159,12 @@ pub enum StoreError {
     WrongRegion { bucket: String, region: Option<String> },
     #[error("the object {key:?} is no longer the version that was opened")]
     Changed { key: String },
+    #[error("no upload of {key:?} has this name")]
+    NoUpload { key: String },
+    #[error("the object {key:?} would be larger than the store takes")]
+    TooLarge { key: String },
+    #[error("the metadata of {key:?} would take more than the store's 2 KB")]
+    MetadataTooLarge { key: String },
     #[error("bytes {start}- of {key:?} are behind its end")]
     RangeOutside { key: String, start: u64 },
     #[error("the object {key:?} is archived")]
@@ -242,6 +253,15 @@ mod tests {
             (StoreError::RangeOutside { key: "a".into(), start: 7 }, "bytes 7- of \"a\" are behind its end"),
             (StoreError::Archived { key: "a".into() }, "the object \"a\" is archived"),
             (StoreError::KeyTooLong { key: "a".into() }, "the key \"a\" is longer than S3 takes"),
+            (StoreError::NoUpload { key: "a".into() }, "no upload of \"a\" has this name"),
+            (
+                StoreError::TooLarge { key: "a".into() },
+                "the object \"a\" would be larger than the store takes",
+            ),
+            (
+                StoreError::MetadataTooLarge { key: "a".into() },
+                "the metadata of \"a\" would take more than the store's 2 KB",
+            ),
             (
                 StoreError::Corrupt { key: "a".into() },
                 "the bytes of \"a\" do not have the checksum that the store gave for them",

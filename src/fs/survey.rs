@@ -66,6 +66,8 @@ struct Survey {
     since: Option<Instant>,
     /// Names asked one by one, nothing being known of them.
     unknown: u32,
+    /// When a name in it was last made or removed from here: a listing that left before does not know.
+    changed: Option<Instant>,
 }
 
 impl Default for Surveys {
@@ -117,14 +119,41 @@ impl Surveys {
         hashes.sort_unstable();
         hashes.shrink_to_fit();
         let survey = self.survey(directory);
-        if survey.listed.is_none_or(|listed| listed <= asked) {
-            *survey = Survey { listed: Some(asked), names: hashes, ..Survey::default() };
+        if survey.listed.is_none_or(|listed| listed <= asked) && survey.changed <= Some(asked) {
+            let changed = survey.changed;
+            *survey = Survey { listed: Some(asked), names: hashes, changed, ..Survey::default() };
         }
+    }
+
+    /// Notes that `name` in `directory` was made or removed from here at `now`.
+    pub fn note_change(&mut self, directory: &str, name: &str, is_there: bool, now: Instant) {
+        let hash = self.hasher.hash_one(name);
+        let survey = self.survey(directory);
+        survey.changed = Some(now);
+        match (survey.names.binary_search(&hash), is_there) {
+            (Err(at), true) => survey.names.insert(at, hash),
+            (Ok(at), false) => drop(survey.names.remove(at)),
+            _ => {}
+        }
+        if survey.names.len() > usize::from(SMALL) {
+            *survey = Survey { too_large: Some(now), changed: Some(now), ..Survey::default() };
+        }
+    }
+
+    /// Whether a name in `directory` was made or removed from here after a listing left at `asked`.
+    pub fn has_changed_since(&self, directory: &str, asked: Instant) -> bool {
+        self.directories.peek(directory).and_then(|survey| survey.changed) >= Some(asked)
+    }
+
+    /// Forgets what is known of `directory`, which is no directory any more or another one.
+    pub fn forget(&mut self, directory: &str, now: Instant) {
+        *self.survey(directory) = Survey { changed: Some(now), ..Survey::default() };
     }
 
     /// Notes that `directory` holds more names than are worth listing.
     pub fn keep_too_large(&mut self, directory: &str, asked: Instant) {
-        *self.survey(directory) = Survey { too_large: Some(asked), ..Survey::default() };
+        let survey = self.survey(directory);
+        *survey = Survey { too_large: Some(asked), changed: survey.changed, ..Survey::default() };
     }
 
     /// When the listing left by which it is certain that `directory` does not hold `name`.

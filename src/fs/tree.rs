@@ -40,6 +40,8 @@ use super::xattr::Xattrs;
 
 /// Directories of which the last listing is kept; some 100 KiB each at most.
 const PAGES: NonZeroUsize = NonZeroUsize::new(32).expect("not zero");
+/// How often a name is asked for that changes while it is asked for.
+const LOOKUPS: usize = 4;
 /// How long the kernel may believe attributes that can never change: those of a version that was replaced.
 const FOR_EVER: Duration = Duration::from_secs(24 * 3600);
 
@@ -158,18 +160,22 @@ impl Tree {
     /// the store neither answers nor is what was known young enough.
     pub async fn lookup(&self, parent: u64, name: &str) -> Result<Looked, FsError> {
         let path = self.child_path(parent, name)?;
-        let is_known = self.table().named(&path).is_some_and(|(_, node)| self.is_young(node));
-        let Answer { found, left } = match self.patiently(is_known, self.ask(&path)).await {
-            Ok(answer) => answer,
-            Err(error) => return self.last_known(&path, error),
-        };
-        let valid_for = self.rules.freshness.saturating_sub(left.elapsed());
-        let Some(ino) = found else { return Ok(Looked::Absent { valid_for }) };
-        let mut table = self.table();
-        let node = table.node(ino).ok_or(FsError::Stale)?;
-        let attributes = node.facts.attributes.clone().ok_or(FsError::Stale)?;
-        self.remember(&mut table, ino);
-        Ok(Looked::Found(Entry { ino, attributes, valid_for }))
+        for _ in 0..LOOKUPS {
+            let is_known = self.table().named(&path).is_some_and(|(_, node)| self.is_young(node));
+            let Answer { found, left } = match self.patiently(is_known, self.ask(&path)).await {
+                Ok(answer) => answer,
+                Err(error) => return self.last_known(&path, error),
+            };
+            let valid_for = self.rules.freshness.saturating_sub(left.elapsed());
+            let Some(ino) = found else { return Ok(Looked::Absent { valid_for }) };
+            let mut table = self.table();
+            // A question that left later may have found something else meanwhile.
+            if let Some(attributes) = table.node(ino).and_then(|node| node.facts.attributes.clone()) {
+                self.remember(&mut table, ino);
+                return Ok(Looked::Found(Entry { ino, attributes, valid_for }));
+            }
+        }
+        Err(FsError::Stale)
     }
 
     /// Attributes of a number from memory, if what is known is fresh enough or can never change.
@@ -294,6 +300,12 @@ impl Tree {
         Ok(attr::symlink_target_body(&body).to_vec())
     }
 
+    /// Whether a name leads to the number: not if it was taken away, or leads to another version by now.
+    pub fn has_name(&self, ino: u64) -> bool {
+        let table = self.table();
+        table.node(ino).is_some_and(|node| table.is_named(ino, node))
+    }
+
     /// Counts that the kernel dropped `count` of its references to `ino`.
     pub fn forget(&self, ino: u64, count: u64) {
         self.table().forget(ino, count);
@@ -387,7 +399,7 @@ impl Tree {
     pub(super) fn fresh_entry(&self, node: &Node, ino: u64) -> Option<Entry> {
         let attributes = node.facts.attributes.clone()?;
         let freshness = self.rules.freshness;
-        if ino == ROOT {
+        if ino == ROOT || node.is_local {
             return Some(Entry { ino, attributes, valid_for: freshness });
         }
         let age = node.checked?.elapsed();
@@ -430,7 +442,15 @@ impl Tree {
     }
 
     pub(super) fn keep_page(&self, path: Arc<str>, page: Arc<Page>) {
+        if self.surveys().has_changed_since(&path, page.asked()) {
+            return;
+        }
         self.pages.lock().unwrap_or_else(PoisonError::into_inner).put(path, page);
+    }
+
+    /// Forgets how the directory `path` was listed last: something in it was changed from here.
+    pub(super) fn forget_page(&self, path: &str) {
+        self.pages.lock().unwrap_or_else(PoisonError::into_inner).pop(path);
     }
 
     /// Whether what is known of a node may be served when the store cannot be asked.

@@ -15,7 +15,7 @@ use aws_smithy_types::base64;
 use super::percent::percent_decoded;
 
 /// The header in which s3fs keeps them.
-const S3FS_HEADER: &str = "xattr";
+pub const S3FS_HEADER: &str = "xattr";
 /// Longest name of an extended attribute that Linux knows.
 const NAME_MAX: usize = 255;
 /// Longest value, and longest list of names, that Linux knows.
@@ -51,7 +51,7 @@ const NO_ATTRIBUTES: [&str; 20] = [
 pub struct Xattrs(Option<Arc<[Xattr]>>);
 
 /// Name and value.
-type Xattr = (Box<str>, Box<[u8]>);
+pub type Xattr = (Box<str>, Box<[u8]>);
 
 impl Xattrs {
     /// Those that an object's user metadata carries.
@@ -91,9 +91,38 @@ impl Xattrs {
         self.entries().iter().map(|(name, value)| ENTRY_BYTES + (name.len() + value.len()) as u64).sum()
     }
 
-    fn entries(&self) -> &[Xattr] {
+    pub fn entries(&self) -> &[Xattr] {
         self.0.as_deref().unwrap_or_default()
     }
+
+    /// These, and this one.
+    pub fn with(&self, name: &str, value: &[u8]) -> Xattrs {
+        let mut entries = self.all_but(name);
+        entries.push((name.into(), value.into()));
+        entries.sort();
+        Xattrs(Some(entries.into()))
+    }
+
+    /// These without one.
+    pub fn without(&self, name: &str) -> Xattrs {
+        let entries = self.all_but(name);
+        Xattrs((!entries.is_empty()).then(|| entries.into()))
+    }
+
+    /// Whether the attribute that a header of its own says is still what it says.
+    pub fn is_header(&self, header: &str, text: &str) -> bool {
+        let said = Xattrs::of(&[(header.to_string(), text.to_string())]);
+        said.entries().iter().all(|(name, value)| self.value(name) == Some(value))
+    }
+
+    fn all_but(&self, name: &str) -> Vec<Xattr> {
+        self.entries().iter().filter(|(known, _)| **known != *name).cloned().collect()
+    }
+}
+
+/// Whether a header says an extended attribute by itself.
+pub fn is_attribute(header: &str) -> bool {
+    !NO_ATTRIBUTES.contains(&header)
 }
 
 /// The pairs between the first `{` and the last `}`. Nothing is escaped, so a comma in a name can be told from one

@@ -375,6 +375,11 @@ impl Store {
         Ok(())
     }
 
+    /// How many uploads were begun in a bucket and are neither complete nor aborted.
+    pub fn open_uploads(&self, bucket: &str) -> usize {
+        self.uploads().of_bucket(bucket).len()
+    }
+
     pub(super) fn uploads(&self) -> MutexGuard<'_, Uploads> {
         self.contents.uploads.lock().unwrap_or_else(PoisonError::into_inner)
     }

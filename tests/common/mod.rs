@@ -12,7 +12,7 @@ use mapkeeper::aws;
 use mapkeeper::fs::store::ObjectStore;
 use mapkeeper::fs::store::memory::Memory;
 use mapkeeper::fs::store::s3::{Endpoint, S3};
-use mapkeeper::fs::{self, Defaults, Options, Session};
+use mapkeeper::fs::{self, Defaults, OnConflict, Options, Session, WriteOptions};
 use mapkeeper::s3_server::{
     self, ACCESS_KEY, Attributes, Content, Control, SECRET_KEY, Server, WriteCondition,
 };
@@ -46,6 +46,14 @@ impl Bucket {
         match self {
             Bucket::Memory(memory) => Arc::new(memory.clone()),
             Bucket::S3 { client, .. } => Arc::new(client.clone()),
+        }
+    }
+
+    /// The URL of the server.
+    pub fn endpoint(&self) -> String {
+        match self {
+            Bucket::Memory(_) => panic!("a store in memory has no server"),
+            Bucket::S3 { server, .. } => server.endpoint(),
         }
     }
 
@@ -112,6 +120,12 @@ pub struct Mounted {
     pub bucket: Bucket,
     pub session: Session,
     pub scratch: tempfile::TempDir,
+    /// Where files are while they are written.
+    pub staging: tempfile::TempDir,
+}
+
+fn directory() -> tempfile::TempDir {
+    tempfile::tempdir().expect("a directory")
 }
 
 impl Mounted {
@@ -119,8 +133,13 @@ impl Mounted {
         Mounted::with(bucket, |options| options.freshness = freshness).await
     }
 
+    /// Mounted to be written.
+    pub async fn writable(bucket: Bucket) -> Mounted {
+        Mounted::with(bucket, |options| options.read_only = false).await
+    }
+
     pub async fn with(bucket: Bucket, set: impl FnOnce(&mut Options)) -> Mounted {
-        let scratch = tempfile::tempdir().expect("a directory");
+        let (scratch, staging) = (directory(), directory());
         let mut options = Options {
             source: "s3://bucket".into(),
             prefix: String::new(),
@@ -131,10 +150,11 @@ impl Mounted {
             max_stale: Duration::from_secs(3600),
             defaults: DEFAULTS,
             memory: 64 << 20,
+            write: WriteOptions { staging: staging.path().to_path_buf(), on_conflict: OnConflict::Fail },
         };
         set(&mut options);
         let session = fs::mount(bucket.store(), scratch.path(), options, Handle::current()).await;
-        Mounted { bucket, session: session.expect("mounted"), scratch }
+        Mounted { bucket, session: session.expect("mounted"), scratch, staging }
     }
 
     pub fn root(&self) -> &Path {
@@ -147,6 +167,13 @@ impl Mounted {
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(output.status.success(), "{command}: {said}");
         String::from_utf8_lossy(&output.stdout).trim_end().to_string()
+    }
+
+    /// What a command that fails says.
+    pub async fn fails(&self, command: &str) -> String {
+        let output = self.run(command).await;
+        assert!(!output.status.success(), "{command} succeeded");
+        String::from_utf8_lossy(&output.stderr).into_owned()
     }
 
     pub async fn run(&self, command: &str) -> Output {

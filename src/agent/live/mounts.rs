@@ -126,7 +126,15 @@ impl Mounts {
             let state = match (health.ended, health.store) {
                 (true, _) => SessionState::Ended("its connection to the kernel is closed".to_owned()),
                 (false, StoreHealth::Silent { reason, .. }) => SessionState::Degraded(reason),
-                (false, StoreHealth::Answering) => SessionState::Serving,
+                (false, StoreHealth::Answering) => match health.kept.as_slice() {
+                    [] => SessionState::Serving,
+                    [one] => SessionState::Keeps(format!("what was written is in {}", one.display())),
+                    [first, rest @ ..] => SessionState::Keeps(format!(
+                        "what was written is in {} and {} files more",
+                        first.display(),
+                        rest.len()
+                    )),
+                },
             };
             Session { device: device(served.device()), state }
         });

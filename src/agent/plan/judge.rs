@@ -213,6 +213,10 @@ fn judge_answer(session: &Session, answer: &Seen<MountAnswer>) -> Verdict {
                 Fault::new(Trigger::ServesFromCache, format!("serves what it remembers: {reason}"))
                     .hint("it ends by itself when S3 answers again"),
             ),
+            SessionState::Keeps(kept) => Verdict::Reduced(
+                Fault::new(Trigger::WriteKept, format!("another writer was faster: {kept}"))
+                    .hint("compare the kept file with the object, put back what is missing, then remove it"),
+            ),
             _ => Verdict::Good(format!("proven, device {device}")),
         },
         Seen::Known(MountAnswer::Serves(device)) => Verdict::Faulty(
@@ -251,7 +255,7 @@ fn disconnected(errno: &str) -> bool {
 fn prove(seen: &MountSeen, verdict: &Verdict) -> Option<Proven> {
     let from_cache = match verdict {
         Verdict::Good(_) => false,
-        Verdict::Reduced(_) => true,
+        Verdict::Reduced(fault) => fault.trigger == Trigger::ServesFromCache,
         _ => return None,
     };
     match &seen.session {

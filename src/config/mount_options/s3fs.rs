@@ -19,7 +19,7 @@ pub(super) enum Treatment {
 
 use Treatment::{CacheExpiry, Ignored, Refused, Role, SameAs, Umask};
 
-const WRITES: &str = "it is about writing, and the mount is read-only";
+const WRITES: &str = "how writes are sent follows their size";
 const MEMORY: &str = "`memory` bounds all caches and buffers, and requests in flight follow the readers";
 const PATIENCE: &str = "requests are repeated until their deadline, which is seconds and not minutes";
 const CACHE: &str = "what is cached is bounded by `memory` and as fresh as `freshness` says";
@@ -62,7 +62,7 @@ const OPTIONS: &[(&str, Treatment)] = &[
     ("ensure_diskfree", Ignored(DISK)),
     ("free_space_ratio", Ignored(DISK)),
     ("fake_diskfree", Ignored(DISK)),
-    ("tmpdir", Ignored(DISK)),
+    ("tmpdir", SameAs("staging")),
     ("set_check_cache_sigusr1", Ignored(DISK)),
     ("multireq_max", Ignored(MEMORY)),
     ("parallel_count", Ignored(MEMORY)),

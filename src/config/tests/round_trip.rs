@@ -24,6 +24,8 @@ prop_compose! {
             name: "m".into(), source, path: "/srv/m".into(), read_only: flags.0,
             freshness: Duration::from_millis(millis), uid: numbers.0 & 0x7fff_ffff, gid: numbers.1 & 0x7fff_ffff,
             file_mode: numbers.2 % 0o1000, dir_mode: numbers.3 % 0o1000, memory: bytes, disk_cache: disk,
+            staging: "/var/lib/mapkeeper".into(),
+            on_conflict: if flags.1 { OnConflict::Fail } else { OnConflict::Overwrite },
             max_stale: Duration::from_millis(millis * 7), endpoint_url: None, path_style: flags.1,
             region: flags.0.then(|| "eu-west-1".to_owned()), profile: None,
         };

@@ -15,6 +15,7 @@ fn object(size: u64, metadata: &[(&str, &str)]) -> Object {
         version: Version { etag: ETag("\"e\"".into()), last_modified: MODIFIED, version_id: None },
         content_type: None,
         metadata: metadata.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect(),
+        kept: Default::default(),
     }
 }
 

@@ -17,9 +17,11 @@ use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt, stream};
 
 use super::{
-    Condition, Depth, ETag, Fetch, Fetched, From, List, Listed, Object, ObjectStore, Page, StoreError,
+    Condition, Depth, ETag, Fetch, Fetched, From, Kept, List, Listed, Object, ObjectStore, Page, StoreError,
     Version,
 };
+
+mod write;
 
 /// A store in memory, and the handle by which a test plays the rest of the world.
 #[derive(Clone, Default)]
@@ -36,6 +38,8 @@ struct Inner {
     outage: Option<StoreError>,
     denied: BTreeSet<String>,
     asked: Vec<Asked>,
+    tags: BTreeMap<String, super::write::Tags>,
+    uploads: BTreeMap<String, write::Begun>,
 }
 
 /// What time it is at the store.
@@ -67,6 +71,16 @@ pub enum Asked {
     Head(String),
     Fetch(String),
     List(String),
+    Put(String),
+    /// From, to.
+    Copy(String, String),
+    Delete(String),
+    Tags(String),
+    BeginUpload(String),
+    Part(String, u32),
+    CopyPart(String, u32),
+    Complete(String),
+    Abort(String),
 }
 
 impl Memory {
@@ -95,6 +109,7 @@ impl Memory {
             version: Version { etag: etag(&body), last_modified, version_id: None },
             content_type: content_type.map(str::to_string),
             metadata: owned(metadata),
+            kept: Kept::default(),
         };
         inner.objects.insert(key.to_string(), (object, body));
     }

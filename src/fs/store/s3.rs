@@ -27,9 +27,11 @@ use futures::{FutureExt, StreamExt, stream};
 use crate::fs::percent::percent_decoded;
 
 use super::{
-    Body, ClockSkew, Condition, Depth, ETag, Fetch, Fetched, From, List, Listed, Object, ObjectStore, Page,
-    StoreError, Version,
+    Body, ClockSkew, Condition, Depth, ETag, Fetch, Fetched, From, Kept, List, Listed, Object, ObjectStore,
+    Page, StoreError, Version,
 };
+
+mod write;
 
 /// Longest wait for a connection.
 const CONNECT_LIMIT: Duration = Duration::from_secs(3);
@@ -53,6 +55,8 @@ pub struct Endpoint {
 #[derive(Clone, Debug)]
 pub struct S3 {
     client: Client,
+    /// The same with more patience, for requests that move bytes.
+    writer: Client,
     bucket: String,
     /// For messages.
     endpoint: String,
@@ -74,7 +78,13 @@ impl S3 {
         builder.set_endpoint_url(endpoint.url.clone().or_else(|| config.endpoint_url().map(str::to_string)));
         let region = config.region().map_or("us-east-1", |region| region.as_ref());
         let shown = endpoint.url.clone().unwrap_or_else(|| format!("https://s3.{region}.amazonaws.com"));
-        S3 { client: Client::from_conf(builder.build()), bucket: bucket.to_string(), endpoint: shown }
+        let patient = builder.clone().timeout_config(write::timeouts(CONNECT_LIMIT));
+        S3 {
+            client: Client::from_conf(builder.build()),
+            writer: Client::from_conf(patient.build()),
+            bucket: bucket.to_string(),
+            endpoint: shown,
+        }
     }
 
     async fn head_object(&self, key: &str) -> Result<Object, StoreError> {
@@ -84,6 +94,7 @@ impl S3 {
         Ok(Object {
             size: size.ok_or_else(|| malformed("no Content-Length"))?,
             version: version(answer.e_tag(), answer.last_modified(), answer.version_id())?,
+            kept: write::kept(&answer),
             content_type: answer.content_type,
             metadata: answer.metadata.unwrap_or_default().into_iter().collect(),
         })
@@ -257,6 +268,8 @@ fn content(key: &str, answer: GetObjectOutput) -> Result<Fetched, StoreError> {
         version,
         content_type: answer.content_type,
         metadata: answer.metadata.unwrap_or_default().into_iter().collect(),
+        // Whoever writes asks for the headers alone.
+        kept: Kept::default(),
     };
     Ok(Fetched::Content { object, range, body: pieces(key.to_string(), length, answer.body) })
 }

@@ -126,7 +126,7 @@ async fn a_replaced_file_has_another_number_and_the_open_one_keeps_its_bytes_or_
     assert_ne!(new, old);
     assert_eq!(world.read("a").await, "two");
     assert_eq!(opened.read(0, 10).await.expect("still in memory"), "one");
-    world.tree.source.cache.drop_blocks(old, 10);
+    opened.drop_blocks();
     let error = opened.read(0, 10).await.expect_err("the version is gone");
     assert_eq!(error.errno(), libc::ESTALE);
 }

@@ -200,7 +200,13 @@ impl Protocol {
         describe!(output, selection, input.checksum_mode);
         let status =
             if selection.partial { hyper::StatusCode::PARTIAL_CONTENT } else { hyper::StatusCode::OK };
-        Ok(S3Response::with_status(output, status))
+        let mut response = S3Response::with_status(output, status);
+        // The decoded answer to a HEAD has no place for it.
+        let tags = selection.object.attributes.tags.len();
+        if tags > 0 {
+            response.headers.insert("x-amz-tagging-count", tags.into());
+        }
+        Ok(response)
     }
 }
 

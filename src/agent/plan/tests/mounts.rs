@@ -114,6 +114,18 @@ fn a_mount_that_serves_from_cache_is_degraded_and_not_repaired() {
 }
 
 #[test]
+fn a_write_that_lost_a_race_is_shown_until_somebody_has_looked_and_restarts_nothing() {
+    let mut world = World::healthy(Owner::Mapkeeper);
+    let state = SessionState::Keeps("what was written is in /kept/1-a.map".to_owned());
+    world.mount().session = Seen::Known(Some(Session { device: DEVICE, state }));
+    let decision = world.look();
+    assert_eq!((decision.action, decision.health), (None, Health::Degraded));
+    let link = world.link(&mount_target());
+    assert_eq!(link.state, LinkState::Degraded);
+    assert!(link.detail.contains("/kept/1-a.map"), "{}", link.detail);
+}
+
+#[test]
 fn file_calls_that_fail_or_hang_are_reported_and_not_repaired() {
     for answer in [MountAnswer::Errno("EIO".to_owned()), MountAnswer::Silent(seconds(5))] {
         let mut world = World::healthy(Owner::Mapkeeper);

@@ -1,0 +1,243 @@
+//! Changing a bucket: files that are written, names that are made, moved and taken away.
+//!
+//! ```text
+//!   fuse.rs --> files.rs: open, write, cut, flush, close --> draft.rs: one file, on disk --> commit.rs --> store
+//!           '-> names.rs: make, unlink, rmdir  moves.rs: rename  change.rs: mode, owner, times, attributes
+//!                stage.rs, record.rs: the disk   extents.rs, ranges.rs, grid.rs: which bytes are where
+//! ```
+//!
+//! What must hold: what a call has acknowledged is in the store, but for bytes written and not yet flushed; whoever
+//! reads here sees what was written here; an object is replaced only by somebody who has seen it; a process that dies
+//! at any moment leaves every object that was there readable under one name at least.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::{RwLock, Semaphore, SemaphorePermit};
+use tokio::time::Instant;
+
+use super::attr::Timestamp;
+use super::store::ObjectStore;
+use super::store::write::Upload;
+use super::tree::{Tree, parent_and_name};
+
+mod acl;
+mod change;
+mod commit;
+mod draft;
+mod extents;
+mod files;
+mod grid;
+mod handles;
+mod headers;
+mod moves;
+mod names;
+mod ranges;
+mod record;
+mod stage;
+
+use grid::Grid;
+use handles::Handles;
+use stage::Staging;
+
+pub use change::{Change, SetXattr};
+pub use draft::Draft;
+pub use files::Opened;
+pub use handles::{Access, Handle};
+pub use moves::Target;
+pub use names::{Caller, New};
+
+/// Bytes of the smallest parts of an upload, where memory allows.
+const PART_BYTES: u64 = 8 * 1024 * 1024;
+/// Kept files that are named; there may be more.
+const KEPT_SHOWN: usize = 100;
+/// A unit of memory that writing asks for.
+const PERMIT_BYTES: u64 = 1024;
+
+/// What happens to an upload if somebody else has written the object since it was opened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnConflict {
+    /// It is refused, and what was written is kept on disk.
+    #[default]
+    Fail,
+    /// The last one wins.
+    Overwrite,
+}
+
+/// How a mount writes.
+#[derive(Clone, Debug)]
+pub struct WriteOptions {
+    /// Where files are kept while they are being changed.
+    pub staging: PathBuf,
+    pub on_conflict: OnConflict,
+}
+
+/// The rules of one mount.
+struct Rules {
+    source: String,
+    on_conflict: OnConflict,
+    /// Files up to this size are sent in one piece.
+    single_bytes: u64,
+    memory_bytes: u64,
+}
+
+/// The writing half of a mount.
+pub struct Writing {
+    tree: Arc<Tree>,
+    staging: Staging,
+    rules: Rules,
+    grid: Grid,
+    /// Bytes on their way to the store, in units of [`PERMIT_BYTES`].
+    memory: Semaphore,
+    drafts: Mutex<HashMap<u64, Arc<Draft>>>,
+    handles: Mutex<Handles>,
+    /// Held exclusively by whoever moves a directory: nothing below it may be stored meanwhile.
+    names: RwLock<()>,
+    kept: Mutex<Vec<PathBuf>>,
+}
+
+impl Writing {
+    /// Sets up the staging directory, and has what an earlier process left there cleared.
+    ///
+    /// # Errors
+    ///
+    /// That of the staging directory.
+    pub fn new(
+        tree: Arc<Tree>,
+        options: &WriteOptions,
+        source: &str,
+        memory_bytes: u64,
+    ) -> std::io::Result<Arc<Writing>> {
+        let staging = Staging::open(&options.staging)?;
+        let grid = Grid::new(PART_BYTES.min(memory_bytes));
+        let rules = Rules {
+            source: source.to_string(),
+            on_conflict: options.on_conflict,
+            single_bytes: (2 * grid.part_bytes()).min(memory_bytes.max(grid.part_bytes())),
+            memory_bytes: memory_bytes.max(grid.part_bytes()),
+        };
+        let kept = staging.kept(KEPT_SHOWN);
+        let writing = Arc::new(Writing {
+            tree,
+            staging,
+            memory: Semaphore::new((rules.memory_bytes / PERMIT_BYTES) as usize),
+            rules,
+            grid,
+            drafts: Mutex::default(),
+            handles: Mutex::default(),
+            names: RwLock::default(),
+            kept: Mutex::new(kept),
+        });
+        let this = writing.clone();
+        writing.tree.runtime().spawn(async move { this.clear_left_behind().await });
+        Ok(writing)
+    }
+
+    /// What was written and could not be stored, because somebody else was faster: where it is kept. What a person has
+    /// removed is not named any more.
+    pub fn kept(&self) -> Vec<PathBuf> {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.retain(|path| path.exists());
+        kept.clone()
+    }
+
+    /// Files that are open.
+    pub fn open_files(&self) -> usize {
+        self.handles().count()
+    }
+
+    /// Stores all that has changed and is not stored yet: for the end of a mount.
+    pub async fn finish(&self) {
+        let drafts: Vec<Arc<Draft>> = self.drafts().values().cloned().collect();
+        for draft in drafts {
+            if let Err(error) = self.commit(&draft).await {
+                let key = self.tree.key(&draft.state().path);
+                tracing::error!(key, error = %error, "a file that is open could not be stored");
+            }
+        }
+    }
+
+    /// Aborts the uploads of processes that have died, and takes their files away.
+    async fn clear_left_behind(&self) {
+        for left in self.staging.left_behind() {
+            let mut is_clear = true;
+            for record in left.records() {
+                let is_ours = record.source == self.rules.source;
+                is_clear &= is_ours;
+                if let Some((key, id)) = record.upload.filter(|_| is_ours) {
+                    let aborted = self.store().abort_upload(Upload { key: &key, id: &id }).await;
+                    is_clear &= aborted.is_ok();
+                    tracing::info!(key, ok = aborted.is_ok(), "aborted an upload that was left behind");
+                }
+            }
+            // Records of another bucket wait for a mount of that one.
+            if is_clear && let Err(error) = left.clear() {
+                tracing::warn!(error = %error, "cannot clear what was left behind");
+            }
+        }
+    }
+
+    fn store(&self) -> &Arc<dyn ObjectStore> {
+        &self.tree.source.store
+    }
+
+    fn drafts(&self) -> MutexGuard<'_, HashMap<u64, Arc<Draft>>> {
+        self.drafts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn handles(&self) -> MutexGuard<'_, Handles> {
+        self.handles.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until `bytes` may be held in memory.
+    async fn memory_for(&self, bytes: u64) -> Option<SemaphorePermit<'_>> {
+        let units = bytes.min(self.rules.memory_bytes) / PERMIT_BYTES;
+        self.memory.acquire_many(u32::try_from(units).unwrap_or(u32::MAX)).await.ok()
+    }
+
+    fn note_kept(&self, path: Option<PathBuf>) {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).extend(path);
+    }
+
+    /// Whatever is being asked about `path` was asked before it changed.
+    fn forget_questions(&self, path: &str) {
+        self.tree.questions.forget(path);
+        self.tree.listings.forget(path);
+        let (directory, _) = parent_and_name(path);
+        self.tree.listings.forget(directory);
+        self.tree.forget_page(path);
+        self.tree.forget_page(directory);
+    }
+
+    /// Notes that `path` was made or taken away here.
+    fn note_change(&self, path: &str, is_there: bool) {
+        let (directory, name) = parent_and_name(path);
+        let now = Instant::now();
+        self.tree.surveys().note_change(directory, name, is_there, now);
+        self.forget_questions(path);
+        // Times of a directory are known here only: to store them would cost a request for each file.
+        let time = Timestamp::now();
+        let mut table = self.tree.table();
+        let Some(ino) = table.find(directory) else { return };
+        table.set_facts(ino, |facts| {
+            if let Some(attributes) = &mut facts.attributes {
+                (attributes.mtime, attributes.ctime) = (time, time);
+            }
+        });
+    }
+
+    /// The name belongs to somebody else from now on; `ino` has none.
+    fn drop_name(&self, path: &Arc<str>, ino: u64) {
+        let mut table = self.tree.table();
+        let now = Instant::now();
+        table.set_local(ino, false, now);
+        table.set_unsent(path, false);
+        if table.find(path) == Some(ino) {
+            table.remove_name(path, now);
+        }
+        drop(table);
+        self.forget_questions(path);
+        self.tree.surveys().forget(parent_and_name(path).0, now);
+    }
+}

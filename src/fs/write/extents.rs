@@ -1,0 +1,251 @@
+//! Which bytes of a file that is being changed are where.
+//!
+//! ```text
+//!   0 ............................ base_len ............ size
+//!   | in the store's object, but   | on disk: written, or
+//!   | on disk where `present`      | never written and zero
+//! ```
+//!
+//! Pure. What must hold: a byte comes from the object only below `base_len`; what is neither `dirty` nor at or behind
+//! `base_len` is the same in the object, so it can be copied there by the store itself.
+
+use std::ops::Range;
+
+use super::ranges::Ranges;
+
+/// The layout of one file.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Extents {
+    pub size: u64,
+    /// How far the object's bytes still count: a file that was cut off does not get them back by growing.
+    base_len: u64,
+    /// On disk, below `base_len`.
+    present: Ranges,
+    /// Written since the object was.
+    dirty: Ranges,
+    /// The least that `size` has been since the last snapshot.
+    low_water: u64,
+}
+
+/// Where a run of bytes is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Piece {
+    Disk(Range<u64>),
+    Object(Range<u64>),
+}
+
+/// What an upload takes, and what it will have made of the file.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    pub size: u64,
+    base_len: u64,
+    dirty: Ranges,
+}
+
+impl Snapshot {
+    /// Whether the object has exactly these bytes already.
+    pub fn is_in_object(&self, range: &Range<u64>) -> bool {
+        range.end <= self.base_len && !self.dirty.overlaps(range)
+    }
+}
+
+impl Extents {
+    /// A file of which the store holds `size` bytes, none of them on disk.
+    pub fn of_object(size: u64) -> Extents {
+        Extents { size, base_len: size, low_water: size, ..Extents::default() }
+    }
+
+    /// Notes that `range` was written to disk.
+    pub fn wrote(&mut self, range: Range<u64>) {
+        self.size = self.size.max(range.end);
+        self.present.insert(range.start.min(self.base_len)..range.end.min(self.base_len));
+        self.dirty.insert(range);
+    }
+
+    /// Notes that `range` was brought from the object to disk.
+    pub fn brought(&mut self, range: Range<u64>) {
+        self.present.insert(range.start.min(self.base_len)..range.end.min(self.base_len));
+    }
+
+    /// Notes that the file now ends at `size`, and on disk too.
+    pub fn cut(&mut self, size: u64) {
+        if size < self.size {
+            self.base_len = self.base_len.min(size);
+            self.low_water = self.low_water.min(size);
+            self.present.remove(size..u64::MAX);
+            self.dirty.remove(size..u64::MAX);
+        }
+        self.size = size;
+    }
+
+    /// Whether the content differs from an object of `base` bytes.
+    pub fn is_dirty(&self, base: Option<u64>) -> bool {
+        base.is_none_or(|base| base != self.size || self.base_len < base) || !self.dirty.is_empty()
+    }
+
+    /// Whether all of `range` was written since the object was.
+    pub fn is_all_new(&self, range: &Range<u64>) -> bool {
+        range.start >= self.base_len || self.dirty.contains(range)
+    }
+
+    /// Whether a write to `range` is one of bytes that are dirty already and within the file.
+    pub fn is_known_dirty(&self, range: &Range<u64>) -> bool {
+        range.end <= self.size && self.dirty.contains(range)
+    }
+
+    /// What of `range` has to be fetched before it can be read from disk.
+    pub fn missing(&self, range: Range<u64>) -> Vec<Range<u64>> {
+        let end = range.end.min(self.base_len);
+        if range.start >= end { Vec::new() } else { self.present.gaps(range.start..end) }
+    }
+
+    /// Where the bytes of `range`, cut at the end of the file, are.
+    pub fn pieces(&self, range: Range<u64>) -> Vec<Piece> {
+        let range = range.start.min(self.size)..range.end.min(self.size);
+        let mut pieces = Vec::new();
+        let mut at = range.start;
+        for gap in self.missing(range.clone()) {
+            if gap.start > at {
+                pieces.push(Piece::Disk(at..gap.start));
+            }
+            at = gap.end;
+            pieces.push(Piece::Object(gap));
+        }
+        if at < range.end {
+            pieces.push(Piece::Disk(at..range.end));
+        }
+        pieces
+    }
+
+    /// Begins an upload: what is written from now on counts as written after it.
+    pub fn snapshot(&mut self) -> Snapshot {
+        self.low_water = self.size;
+        Snapshot { size: self.size, base_len: self.base_len, dirty: std::mem::take(&mut self.dirty) }
+    }
+
+    /// The upload has succeeded: the object is now what the snapshot was.
+    pub fn stored(&mut self, snapshot: &Snapshot) {
+        let same = self.low_water.min(snapshot.size);
+        // What was behind the old object's end is on disk.
+        self.present.insert(self.base_len.min(same)..same);
+        self.base_len = same;
+    }
+
+    /// The upload has failed: everything is as if it had not begun.
+    pub fn not_stored(&mut self, snapshot: Snapshot) {
+        self.dirty.insert_all(&snapshot.dirty);
+        self.dirty.remove(self.size..u64::MAX);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// The same file byte by byte: its content, what is on disk, and the object.
+    #[derive(Default)]
+    struct Model {
+        content: Vec<u8>,
+        disk: Vec<u8>,
+        object: Vec<u8>,
+    }
+
+    impl Model {
+        fn read(&self, extents: &Extents) -> Vec<u8> {
+            let mut bytes = Vec::new();
+            for piece in extents.pieces(0..u64::MAX) {
+                let (from, range) = match piece {
+                    Piece::Disk(range) => (&self.disk, range),
+                    Piece::Object(range) => (&self.object, range),
+                };
+                bytes.extend((range.start..range.end).map(|at| from.get(at as usize).copied().unwrap_or(0)));
+            }
+            bytes
+        }
+    }
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Write(u64, u64, u8),
+        Cut(u64),
+        Bring(u64, u64),
+        Begin,
+        Stored,
+        Failed,
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            4 => (0u64..40, 1u64..10, 1u8..255).prop_map(|(at, length, byte)| Step::Write(at, length, byte)),
+            2 => (0u64..50).prop_map(Step::Cut),
+            1 => (0u64..40, 1u64..10).prop_map(|(at, length)| Step::Bring(at, length)),
+            1 => Just(Step::Begin),
+            1 => Just(Step::Stored),
+            1 => Just(Step::Failed),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn every_byte_is_found_where_it_is_said_to_be(
+            object in prop::collection::vec(1u8..255, 0..40),
+            steps in prop::collection::vec(step(), 0..30),
+        ) {
+            let mut extents = Extents::of_object(object.len() as u64);
+            let mut model = Model { content: object.clone(), disk: Vec::new(), object };
+            let mut under_way: Option<(Snapshot, Vec<u8>)> = None;
+            for step in steps {
+                match step {
+                    Step::Write(at, length, byte) => {
+                        let (start, end) = (at as usize, (at + length) as usize);
+                        for file in [&mut model.content, &mut model.disk] {
+                            if file.len() < end {
+                                file.resize(end, 0);
+                            }
+                            file[start..end].fill(byte);
+                        }
+                        extents.wrote(at..at + length);
+                    }
+                    Step::Cut(size) => {
+                        model.content.resize(size as usize, 0);
+                        model.disk.resize(size as usize, 0);
+                        extents.cut(size);
+                    }
+                    Step::Bring(at, length) => {
+                        for gap in extents.missing(at..(at + length).min(extents.size)) {
+                            let (start, end) = (gap.start as usize, gap.end as usize);
+                            if model.disk.len() < end {
+                                model.disk.resize(end, 0);
+                            }
+                            model.disk[start..end].copy_from_slice(&model.object[start..end]);
+                            extents.brought(gap);
+                        }
+                    }
+                    Step::Begin if under_way.is_none() => {
+                        under_way = Some((extents.snapshot(), model.content.clone()));
+                    }
+                    Step::Stored => if let Some((snapshot, content)) = under_way.take() {
+                        for at in 0..content.len() {
+                            if snapshot.is_in_object(&(at as u64..at as u64 + 1)) {
+                                prop_assert_eq!(content[at], model.object[at]);
+                            }
+                        }
+                        extents.stored(&snapshot);
+                        model.object = content;
+                    },
+                    Step::Failed => if let Some((snapshot, _)) = under_way.take() {
+                        extents.not_stored(snapshot);
+                    },
+                    Step::Begin => {}
+                }
+                prop_assert_eq!(extents.size, model.content.len() as u64);
+                prop_assert_eq!(model.read(&extents), model.content.clone());
+                if under_way.is_none() && !extents.is_dirty(Some(model.object.len() as u64)) {
+                    prop_assert_eq!(&model.object, &model.content);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,347 @@
+//! Files that are open: made, written, cut, flushed, closed.
+//!
+//! What must hold: whoever opens a file to write has seen the version that it replaces; a file stays readable for those
+//! who have it open, whatever becomes of its name; the last one to close it leaves nothing behind.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::Writing;
+use super::draft::{Draft, Life, State, Stream, version_of};
+use super::extents::Extents;
+use super::handles::{Access, Handle};
+use super::record::{Event, Kept as KeptRecord, Record, VERSION};
+use crate::fs::attr::{Attributes, Kind};
+use crate::fs::error::FsError;
+use crate::fs::store::write::{Headers, Tags};
+use crate::fs::store::{Object, StoreError};
+use crate::fs::xattr::Xattrs;
+
+/// An open file as the kernel is told of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Opened {
+    pub handle: u64,
+}
+
+impl Writing {
+    /// Opens a file to read it. Asks nobody.
+    pub fn open_to_read(&self, ino: u64) -> Opened {
+        Opened { handle: self.handles().open(ino, Access::Read) }
+    }
+
+    /// Opens a file to write it; its headers are asked for unless somebody is writing it already.
+    ///
+    /// # Errors
+    ///
+    /// [`FsError::Stale`] when the object is another than the one that was looked up; whatever the store says.
+    pub async fn open_to_write(&self, ino: u64) -> Result<Opened, FsError> {
+        self.draft_of(ino).await?;
+        Ok(Opened { handle: self.handles().open(ino, Access::Write) })
+    }
+
+    /// The draft of a file if somebody is changing it.
+    pub fn draft(&self, ino: u64) -> Option<Arc<Draft>> {
+        self.drafts().get(&ino).cloned()
+    }
+
+    /// The draft of a file; begun if there is none.
+    pub(super) async fn draft_of(&self, ino: u64) -> Result<Arc<Draft>, FsError> {
+        if let Some(draft) = self.draft(ino) {
+            return Ok(draft);
+        }
+        let (path, etag, size) = {
+            let table = self.tree.table();
+            let node = table.node(ino).ok_or(FsError::Stale)?;
+            if !table.is_named(ino, node) {
+                return Err(FsError::Stale);
+            }
+            let version = node.facts.version.as_ref();
+            let etag = version.map(|version| version.etag.clone()).ok_or(FsError::IsDirectory)?;
+            (node.path.clone(), etag, node.facts.size)
+        };
+        let (object, tags) = self.object(&self.tree.key(&path)).await?;
+        if object.version.etag != etag || object.size != size {
+            self.drop_name(&path, ino);
+            return Err(FsError::Stale);
+        }
+        let state = self.state_of_object(ino, path, object, tags);
+        self.begin(ino, state)
+    }
+
+    /// The headers of an object, and its tags if it has any.
+    pub(super) async fn object(&self, key: &str) -> Result<(Object, Tags), FsError> {
+        let answer = self.store().head(key).await;
+        self.tree.pulse().note(&answer);
+        let object = match answer {
+            Err(StoreError::NotFound { .. }) => return Err(FsError::Stale),
+            answer => answer?,
+        };
+        let tags = if object.kept.tags > 0 { self.store().tags(key).await? } else { Tags::new() };
+        Ok((object, tags))
+    }
+
+    fn state_of_object(&self, ino: u64, path: Arc<str>, object: Object, tags: Tags) -> State {
+        let key = self.tree.key(&path);
+        let attributes = Attributes::of(&path, &object, &self.tree.rules.defaults);
+        let xattrs = Xattrs::of(&object.metadata);
+        let extents = Extents::of_object(object.size);
+        let base = Some(self.base(ino, &key, object.version, object.size));
+        let Object { content_type, metadata, kept, .. } = object;
+        State {
+            path,
+            life: Life::Named,
+            base,
+            headers: Headers { content_type, metadata, kept },
+            tags,
+            attributes,
+            xattrs,
+            extents,
+            headers_changed: false,
+            is_brought: false,
+            times_set: false,
+            stream: Stream::default(),
+        }
+    }
+
+    /// A file that the store does not have yet.
+    pub(super) fn state_of_new(
+        &self,
+        path: Arc<str>,
+        attributes: Attributes,
+        xattrs: Xattrs,
+        content_type: &str,
+    ) -> State {
+        let content_type = Some(content_type.to_string());
+        State {
+            path,
+            life: Life::Named,
+            base: None,
+            headers: Headers { content_type, ..Headers::default() },
+            tags: Tags::new(),
+            attributes,
+            xattrs,
+            extents: Extents::default(),
+            headers_changed: true,
+            is_brought: false,
+            times_set: false,
+            stream: Stream::default(),
+        }
+    }
+
+    /// Begins a draft; if another was faster, that one counts.
+    pub(super) fn begin(&self, ino: u64, state: State) -> Result<Arc<Draft>, FsError> {
+        let record = Record {
+            version: VERSION,
+            source: self.rules.source.clone(),
+            ino,
+            key: self.tree.key(&state.path),
+            base: state.base.as_ref().map(|base| (base.etag.0.to_string(), base.size)),
+            size: state.extents.size,
+            ..Record::default()
+        };
+        let file = self.staging.create(&record)?;
+        file.cut(state.extents.size)?;
+        let mut drafts = self.drafts();
+        Ok(drafts.entry(ino).or_insert_with(|| Arc::new(Draft::new(ino, file, state))).clone())
+    }
+
+    /// Writes into an open file.
+    ///
+    /// # Errors
+    ///
+    /// [`FsError::NoRoom`]; as [`Draft::write`].
+    pub fn write(self: &Arc<Self>, ino: u64, offset: u64, bytes: &[u8]) -> Result<(), FsError> {
+        let draft = self.draft(ino).ok_or(FsError::Stale)?;
+        if !self.staging.has_room(bytes.len() as u64) {
+            return Err(FsError::NoRoom);
+        }
+        let ripe = draft.write(&self.tree, offset, bytes, &self.grid)?;
+        self.bring_small(&draft);
+        if !ripe.is_empty() {
+            self.send_ripe(&draft, ripe);
+        }
+        Ok(())
+    }
+
+    /// Brings the rest of a small file to disk as soon as a part of it is written: should somebody else replace the
+    /// object meanwhile, what is kept is whole.
+    fn bring_small(self: &Arc<Self>, draft: &Arc<Draft>) {
+        let size = {
+            let mut state = draft.state();
+            let is_wanted = !state.is_brought && state.extents.size <= self.rules.single_bytes;
+            state.is_brought = true;
+            if !is_wanted || state.extents.missing(0..state.extents.size).is_empty() {
+                return;
+            }
+            state.extents.size
+        };
+        let draft = draft.clone();
+        self.tree.runtime().spawn(async move {
+            if let Err(error) = draft.bring(0..size).await {
+                tracing::debug!(error = %error, "the rest of a file that is written did not come");
+            }
+        });
+    }
+
+    /// Ends a file at `size`: an open one here, any other in the store.
+    ///
+    /// # Errors
+    ///
+    /// As [`write`](Self::write) and [`commit`](Self::commit).
+    pub(super) async fn cut(&self, ino: u64, size: u64) -> Result<(), FsError> {
+        let draft = self.draft_of(ino).await?;
+        let outcome = draft.cut(&self.tree, size, &self.grid);
+        if outcome.is_err() || self.handles().writers(ino) > 0 {
+            return outcome;
+        }
+        let outcome = self.commit(&draft).await;
+        self.retire(&draft).await;
+        outcome
+    }
+
+    /// Makes room in a file, or zeros in it.
+    ///
+    /// # Errors
+    ///
+    /// [`FsError::NotSupported`] for what would move bytes; as [`write`](Self::write).
+    pub fn allocate(self: &Arc<Self>, ino: u64, offset: u64, length: u64, mode: i32) -> Result<(), FsError> {
+        let end = offset.checked_add(length).ok_or(FsError::TooLarge)?;
+        let draft = self.draft(ino).ok_or(FsError::Stale)?;
+        let size = draft.state().extents.size;
+        let keeps_size = mode & libc::FALLOC_FL_KEEP_SIZE != 0;
+        let zeroes = mode & (libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_ZERO_RANGE) != 0;
+        let known = libc::FALLOC_FL_KEEP_SIZE | libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_ZERO_RANGE;
+        if mode & !known != 0 || (mode & libc::FALLOC_FL_PUNCH_HOLE != 0 && !keeps_size) {
+            return Err(FsError::NotSupported);
+        }
+        if !self.staging.has_room(end.saturating_sub(size)) {
+            return Err(FsError::NoRoom);
+        }
+        if zeroes {
+            let mut at = offset;
+            while at < end.min(size) {
+                let piece = (end.min(size) - at).min(1024 * 1024);
+                self.write(ino, at, &vec![0; piece as usize])?;
+                at += piece;
+            }
+        }
+        if end > size && !keeps_size {
+            draft.cut(&self.tree, end, &self.grid)?;
+        }
+        Ok(())
+    }
+
+    /// The bytes of a file that is being changed, if they are on disk. `None`: not being changed, or not on disk.
+    pub fn read_now(&self, ino: u64, offset: u64, size: usize) -> Option<Result<Bytes, FsError>> {
+        self.draft(ino)?.read_now(offset, size)
+    }
+
+    /// Waits until the store has what was written.
+    ///
+    /// # Errors
+    ///
+    /// As [`commit`](Self::commit).
+    pub async fn flush(&self, ino: u64) -> Result<(), FsError> {
+        match self.draft(ino) {
+            Some(draft) => self.commit(&draft).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Whether flushing the file would do nothing.
+    pub fn is_clean(&self, ino: u64) -> bool {
+        self.draft(ino).is_none_or(|draft| {
+            let state = draft.state();
+            !state.is_dirty() && !matches!(state.life, Life::Lost { .. })
+        })
+    }
+
+    /// Closes a file: what pages of a mapping brought since it was flushed is stored now.
+    pub async fn release(&self, handle: u64) {
+        let Some(Handle { ino, .. }) = self.handles().close(handle) else { return };
+        let Some(draft) = self.draft(ino) else { return };
+        if self.handles().writers(ino) == 0
+            && draft.state().is_dirty()
+            && let Err(error) = self.commit(&draft).await
+        {
+            self.keep_unstored(&draft, &error);
+        }
+        self.retire(&draft).await;
+    }
+
+    /// Nobody is left to be told: the bytes are kept where a person can find them.
+    fn keep_unstored(&self, draft: &Draft, error: &FsError) {
+        let mut state = draft.state();
+        if matches!(state.life, Life::Lost { .. }) {
+            return;
+        }
+        let kept = KeptRecord {
+            source: self.rules.source.clone(),
+            key: self.tree.key(&state.path),
+            reason: error.to_string(),
+            size: state.extents.size,
+            missing: state.missing(),
+            metadata: state.headers.metadata.clone(),
+        };
+        let path = self.staging.keep(&draft.file, state.extents.size, &kept).ok();
+        tracing::error!(key = %kept.key, ?path, error = %error, "a closed file could not be stored and is kept");
+        state.life = Life::Lost { kept: path.clone() };
+        let name = state.path.clone();
+        drop(state);
+        self.note_kept(path);
+        self.drop_name(&name, draft.ino);
+    }
+
+    /// Lets a draft go that nobody needs any more.
+    pub(super) async fn retire(&self, draft: &Arc<Draft>) {
+        let _one = draft.commits.lock().await;
+        let (life, is_dirty) = {
+            let state = draft.state();
+            (state.life.clone(), state.is_dirty())
+        };
+        let gives_up = {
+            let mut drafts = self.drafts();
+            let handles = self.handles();
+            let is_needed = match life {
+                Life::Orphan => handles.users(draft.ino) > 0,
+                Life::Named => handles.writers(draft.ino) > 0 || is_dirty,
+                Life::Lost { .. } => handles.writers(draft.ino) > 0,
+            };
+            if is_needed {
+                return;
+            }
+            drafts.remove(&draft.ino).is_some()
+        };
+        if gives_up {
+            self.give_up_upload(draft).await;
+        }
+    }
+
+    /// Keeps a file readable for those who have it open, while its name goes. Whoever holds the draft's `commits`
+    /// calls with it.
+    pub(super) async fn orphan(&self, draft: &Draft) -> Result<(), FsError> {
+        if self.handles().users(draft.ino) > 0 {
+            let size = draft.state().extents.size;
+            draft.bring(0..size).await?;
+        }
+        draft.file.note(&Event::Orphaned)?;
+        {
+            let mut state = draft.state();
+            state.life = Life::Orphan;
+            self.tree.show(draft.ino, &state);
+        }
+        self.give_up_upload(draft).await;
+        Ok(())
+    }
+
+    /// Whether `ino` is a file that may be written.
+    pub fn is_file(&self, ino: u64) -> bool {
+        self.tree.table().node(ino).is_some_and(|node| node.facts.kind.unwrap_or(Kind::File) == Kind::File)
+    }
+}
+
+/// What is said of a file that was only just made, or moved.
+pub(super) fn unknown_version() -> crate::fs::store::Version {
+    version_of(&crate::fs::store::ETag("".into()), None)
+}
