@@ -31,6 +31,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::error::{Advise, Exit};
+
 pub use difference::Consequence;
 pub use fault::{ConfigError, Expected, Fault, Faults, Problem, SyntaxFault};
 pub use gather::Inputs;
@@ -162,6 +164,28 @@ impl fmt::Display for Notice {
     }
 }
 
+/// Why a command cannot serve a mount that is configured correctly.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    #[error("mount {name:?} has source {source_text:?}, and `mapkeeper mount` mounts s3:// only")]
+    Source { name: String, source_text: String },
+}
+
+impl Advise for Refusal {
+    fn hint(&self) -> Option<String> {
+        Some(match self {
+            Refusal::Source { .. } => {
+                "mount it with mount(8), or let `mapkeeper run` do it: [[mount]] in the configuration"
+                    .to_owned()
+            }
+        })
+    }
+
+    fn exit(&self) -> Exit {
+        Exit::Usage
+    }
+}
+
 /// The whole configuration, checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
@@ -198,6 +222,17 @@ impl Config {
             notices.push(Notice::NoEffect { key: "health.listen".to_owned() });
         }
         notices
+    }
+}
+
+impl Mount {
+    /// Why `mapkeeper mount` cannot serve this mount; `None` when it can. The agent serves them all.
+    pub fn refusal(&self) -> Option<Refusal> {
+        let name = self.name.clone();
+        match &self.source {
+            Source::S3 { .. } => None,
+            other => Some(Refusal::Source { name, source_text: other.to_string() }),
+        }
     }
 }
 
@@ -313,7 +348,7 @@ pub enum Source {
     },
     /// `efs://fs-id[/path]`
     Efs {
-        /// File system id, `fs-...`.
+        /// File system id, `fs-...`, or the value of its tag `Name`.
         id: String,
         /// Absolute path inside the file system; `/` is all of it.
         path: String,

@@ -8,6 +8,7 @@
 //! What must hold: a failed attach leaves nothing behind; no file call is made at a path where something is
 //! mounted (it might be a mount that hangs, it might be our own); detaching what is not there is no error.
 
+mod efs;
 mod kernel;
 
 use std::io;
@@ -19,7 +20,7 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use tokio::runtime::{Handle, Runtime};
 
 use crate::aws;
-use crate::config::{self, KernelFlags, Source};
+use crate::config::{self, KernelFlags, Refusal, Source};
 use crate::credentials::Holder;
 use crate::error::{Advise, Exit};
 use crate::fs::session::{DEVICE, FS_TYPE};
@@ -28,6 +29,7 @@ use crate::fs::store::{ClockSkew, Depth, From, List, ObjectStore, StoreError};
 use crate::fs::{self, Defaults, MountError, OnConflict, Options, SessionError, UnmountError, WriteOptions};
 
 pub use crate::mountinfo::{Device, Entry, MountTable};
+pub use efs::file_system_id;
 pub use kernel::{KernelError, attach_kernel, is_kernel, shows};
 
 /// Where the kernel shows its FUSE connections.
@@ -55,8 +57,8 @@ pub struct How {
 /// Why a mount was not put up. Nothing is left behind.
 #[derive(Debug, thiserror::Error)]
 pub enum AttachError {
-    #[error("mount {name:?} has source {origin:?}, and `mapkeeper mount` mounts s3:// only")]
-    NoBucket { name: String, origin: String },
+    #[error(transparent)]
+    Refused(Refusal),
     #[error("only root can mount")]
     NotRoot,
     #[error("the mount point {path:?} does not exist")]
@@ -93,9 +95,7 @@ impl AttachError {
 impl Advise for AttachError {
     fn hint(&self) -> Option<String> {
         match self {
-            AttachError::NoBucket { .. } => Some(
-                "mount it with mount(8), or let `mapkeeper run` do it: [[mount]] in the configuration".into(),
-            ),
+            AttachError::Refused(refusal) => refusal.hint(),
             AttachError::Kernel(error) => error.hint(),
             AttachError::NotRoot => Some("run it as root, with sudo for example".into()),
             AttachError::Absent { path } => Some(format!("create it: mkdir -p {}", path.display())),
@@ -117,7 +117,7 @@ impl Advise for AttachError {
 
     fn exit(&self) -> Exit {
         match self {
-            AttachError::NoBucket { .. } => Exit::Usage,
+            AttachError::Refused(refusal) => refusal.exit(),
             AttachError::Kernel(error) => error.exit(),
             AttachError::NotRoot => Exit::NotRoot,
             AttachError::Absent { .. }
@@ -239,8 +239,12 @@ pub async fn attach(
     credentials: &Holder,
     how: How,
 ) -> Result<Mounted, AttachError> {
+    if let Some(refusal) = spec.refusal() {
+        return Err(AttachError::Refused(refusal));
+    }
     let Source::S3 { bucket, prefix } = &spec.source else {
-        return Err(AttachError::NoBucket { name: spec.name.clone(), origin: spec.source.to_string() });
+        let (name, source_text) = (spec.name.clone(), spec.source.to_string());
+        return Err(AttachError::Refused(Refusal::Source { name, source_text }));
     };
     if !nix::unistd::geteuid().is_root() {
         return Err(AttachError::NotRoot);

@@ -5,6 +5,8 @@
 
 #[path = "support/agent.rs"]
 mod agent;
+#[path = "support/aws.rs"]
+mod support;
 
 use agent::Agent;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
@@ -54,4 +56,26 @@ async fn what_somebody_else_mounts_is_proven_and_missed_and_never_touched() {
     assert!(process.wait().expect("ended").success(), "{}", agent.said());
     assert!(agent.device("maps").is_some(), "it outlives the agent");
     umount2(&point, MntFlags::MNT_DETACH).expect("unmounted");
+}
+
+#[tokio::test]
+async fn a_file_system_is_found_by_its_name_if_exactly_one_has_it() {
+    let moto = support::Moto::start(&[]);
+    let sdk = moto.sdk().await;
+    let efs = aws_sdk_efs::Client::new(&sdk);
+    let mut ids = Vec::new();
+    for (number, name) in ["maps", "fonts", "fonts"].iter().enumerate() {
+        let tag = aws_sdk_efs::types::Tag::builder().key("Name").value(*name).build().expect("complete");
+        let create = efs.create_file_system().creation_token(number.to_string()).tags(tag).send().await;
+        ids.push(create.expect("moto makes a file system").file_system_id().to_owned());
+    }
+    assert_eq!(mapkeeper::mount::file_system_id(&sdk, "maps").await.expect("one"), ids[0]);
+    let told =
+        async |name| mapkeeper::mount::file_system_id(&sdk, name).await.expect_err("not one").to_string();
+    assert_eq!(told("rasters").await, "no EFS file system has the tag Name = \"rasters\"");
+    let two = told("fonts").await;
+    assert!(
+        two.starts_with("2 EFS file systems have the tag Name = \"fonts\": fs-") && two.contains(&ids[2]),
+        "{two}"
+    );
 }

@@ -81,6 +81,7 @@ const OUTSIDE: &[(&str, &[&str])] = &[
     ("fuser", &["src/fs/fuse.rs", "src/fs/fuse/", "src/fs/session.rs"]),
     ("bollard", &["src/container.rs", "src/container/error.rs", "src/container/specification.rs"]),
     ("aws_sdk_s3", &["src/fs/store/s3.rs", "src/fs/store/s3/"]),
+    ("aws_sdk_efs", &["src/mount/efs.rs"]),
     ("aws_sdk_ssm", &["src/config/source/parameters.rs"]),
     ("aws_sdk_ec2", &["src/instance/ec2.rs"]),
     ("aws_sdk_secretsmanager", &["src/credentials.rs", "src/aws.rs"]),

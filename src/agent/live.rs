@@ -179,7 +179,7 @@ impl Live {
     ///
     /// # Errors
     ///
-    /// [`LiveError::Watch`].
+    /// [`LiveError::Watch`] when the kernel's list of mounts cannot be watched.
     pub fn new(config: &Config, options: Options) -> Result<Live, LiveError> {
         let docker_events = Arc::new(Notify::new());
         let follower = (!config.containers.is_empty()).then(|| follow(config, &docker_events));

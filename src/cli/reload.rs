@@ -89,6 +89,6 @@ async fn wait(current: &Config, requests: &mut Signal) -> Reason {
 
 /// The configuration as it is now.
 async fn fresh(inputs: &Inputs) -> Result<Config, String> {
-    let loaded = Loaded::gather(inputs).await.map_err(|error| Chain(&error).to_string())?;
-    Ok(loaded.config)
+    let loaded = Loaded::gather(inputs).await;
+    loaded.map(|loaded| loaded.config).map_err(|error| Chain(&error).to_string())
 }

@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 
 use super::*;
-use crate::error::{Advise, Exit};
 
 mod round_trip;
 
@@ -543,6 +542,23 @@ fn what_has_no_effect_yet_is_said() {
     ];
     assert_eq!(notices, expected);
     assert_eq!(load(LEAST).expect("valid").config.notices(), vec![]);
+}
+
+#[test]
+fn a_mount_that_cannot_be_served_says_why() {
+    let refusal = |setting: &str| {
+        let text = LEAST.replace("source = \"s3://maps\"", setting);
+        load(&text).expect("valid").config.mounts[0].refusal()
+    };
+    assert_eq!(refusal("source = \"s3://maps\""), None);
+    assert_eq!(refusal("source = \"s3://maps\"\nread_only = false"), None);
+    let nfs = refusal("source = \"nfs://h/x\"").expect("refused");
+    assert_eq!(
+        nfs.to_string(),
+        "mount \"maps\" has source \"nfs://h/x\", and `mapkeeper mount` mounts s3:// only"
+    );
+    assert!(nfs.hint().is_some());
+    assert_eq!(nfs.exit(), Exit::Usage);
 }
 
 #[test]

@@ -92,12 +92,18 @@ fn nfs_source(rest: &str) -> Result<Source, Expected> {
 }
 
 fn efs_source(rest: &str) -> Result<Source, Expected> {
-    const EFS: Expected = Expected::fixed("efs://fs-id[/path] with an id such as fs-0123456789abcdef0");
+    const EFS: Expected = Expected::fixed(
+        "efs://fs-id[/path] with an id such as fs-0123456789abcdef0, or efs://NAME[/path] with the Name tag of one",
+    );
     let (id, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
     let path = if path.is_empty() { "/" } else { path };
-    let digits = id.strip_prefix("fs-").unwrap_or("");
     let hex = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
-    if digits.is_empty() || !digits.bytes().all(hex) || (path != "/" && absolute_path(path).is_err()) {
+    let named = |b: u8| b.is_ascii_alphanumeric() || b"._-".contains(&b);
+    let good = match id.strip_prefix("fs-") {
+        Some(digits) => !digits.is_empty() && digits.bytes().all(hex),
+        None => !id.is_empty() && id.len() <= 256 && id.bytes().all(named),
+    };
+    if !good || (path != "/" && absolute_path(path).is_err()) {
         return Err(EFS);
     }
     Ok(Source::Efs { id: id.to_owned(), path: path.to_owned() })

@@ -11,7 +11,9 @@ use std::time::Duration;
 use tokio::process::Command;
 use tokio::time::timeout;
 
+use super::efs::file_system_id;
 use super::{AttachError, Entry, MissingDirectory, prepare, resolved};
+use crate::aws;
 use crate::config::{self, Source};
 use crate::error::{Advise, Exit};
 
@@ -28,6 +30,12 @@ pub enum KernelError {
     External { path: PathBuf },
     #[error("{program} is not installed")]
     NoHelper { program: &'static str },
+    #[error("no EFS file system has the tag Name = {name:?}")]
+    NoFileSystem { name: String },
+    #[error("{} EFS file systems have the tag Name = {name:?}: {}", .ids.len(), .ids.join(", "))]
+    Ambiguous { name: String, ids: Vec<String> },
+    #[error("cannot ask for the EFS file system {name:?}: {reason}")]
+    Asking { name: String, reason: String },
     #[error("mount(8) did not end within {} s", LIMIT.as_secs())]
     Silent,
     #[error("mount(8) failed: {said}")]
@@ -42,6 +50,12 @@ impl Advise for KernelError {
             }
             KernelError::NoHelper { program: "mount.efs" } => "install amazon-efs-utils".to_owned(),
             KernelError::NoHelper { .. } => "install nfs-utils (Debian: nfs-common)".to_owned(),
+            KernelError::NoFileSystem { .. } => "check the name and the region".to_owned(),
+            KernelError::Ambiguous { .. } => "name the one that is meant by its id: efs://fs-...".to_owned(),
+            KernelError::Asking { .. } => {
+                "allow elasticfilesystem:DescribeFileSystems to this instance, or use the id: efs://fs-..."
+                    .to_owned()
+            }
             KernelError::Silent => {
                 "check that port 2049 of the server is open to this host (security group, firewall)"
                     .to_owned()
@@ -114,7 +128,16 @@ pub async fn attach_kernel(
     missing: MissingDirectory,
 ) -> Result<(), AttachError> {
     let path = resolved(&spec.path)?;
-    let Some(call) = call(spec, &path, region) else {
+    let found = match &spec.source {
+        Source::Efs { id, path } if !id.starts_with("fs-") => {
+            let region = spec.region.as_deref().or(region);
+            let sdk = aws::sdk_config(region, spec.profile.as_deref(), None).await;
+            let id = file_system_id(&sdk, id).await.map_err(AttachError::Kernel)?;
+            &config::Mount { source: Source::Efs { id, path: path.clone() }, ..spec.clone() }
+        }
+        _ => spec,
+    };
+    let Some(call) = call(found, &path, region) else {
         return Err(AttachError::Kernel(KernelError::External { path }));
     };
     if !is_installed(call.helper) {
@@ -240,6 +263,11 @@ mod tests {
                 KernelError::NoHelper { program: "mount.nfs4" },
                 "mount.nfs4 is not installed",
                 "install nfs-utils",
+            ),
+            (
+                KernelError::Asking { name: "maps".into(), reason: "no route".into() },
+                "cannot ask for the EFS file system \"maps\": no route",
+                "allow elasticfilesystem:DescribeFileSystems",
             ),
             (KernelError::Silent, "mount(8) did not end within 25 s", "check that port 2049"),
         ] {

@@ -8,8 +8,7 @@
 //!                                                           afterwards is put up by the ladder, as after a fault
 //! ```
 //!
-//! What must hold: a mount whose settings are the same is not touched; a configuration that this version cannot
-//! serve is refused before anything is done.
+//! What must hold: a mount whose settings are the same is not touched; the newest configuration counts.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;

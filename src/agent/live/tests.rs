@@ -149,18 +149,6 @@ fn the_plan_is_told_which_container_stands_on_which_mount() {
 }
 
 #[tokio::test]
-async fn a_mount_that_this_version_cannot_serve_is_refused() {
-    let mut foreign = mount("maps", "/srv/maps");
-    foreign.source = Source::Nfs { host: "h".into(), export: "/x".into() };
-    let Err(error) = Live::new(&config(vec![foreign], Vec::new()), Options::default()) else {
-        panic!("it was accepted");
-    };
-    assert!(error.to_string().contains("this version mounts s3:// only"), "{error}");
-    assert_eq!(error.exit(), Exit::Usage);
-    assert!(error.hint().is_some());
-}
-
-#[tokio::test]
 async fn a_path_where_nothing_is_mounted_is_asked_by_nobody() {
     let dir = tempfile::tempdir().unwrap();
     let live = live(&config(vec![mount("maps", dir.path())], Vec::new()), "exit 1");

@@ -19,6 +19,7 @@ fn every_kind_of_source_is_read_and_written() {
         ("s3://maps/a b/", s3("maps", "a b/"), "s3://maps/a b"),
         ("nfs://filer.local/maps", nfs, "nfs://filer.local/maps"),
         ("efs://fs-0123456789abcdef0", efs("/"), "efs://fs-0123456789abcdef0"),
+        ("efs://maps-data", Source::Efs { id: "maps-data".into(), path: "/".into() }, "efs://maps-data"),
         ("efs://fs-0123456789abcdef0/maps", efs("/maps"), "efs://fs-0123456789abcdef0/maps"),
         ("external:", Source::External, "external:"),
     ] {
@@ -61,8 +62,9 @@ fn a_source_that_cannot_be_one_says_what_it_should_be() {
     for text in ["nfs://", "nfs://host", "nfs:///export", "nfs://ho st/export", "nfs://host/../x"] {
         assert_eq!(source(text).expect_err(text).to_string(), nfs, "{text}");
     }
-    let efs = "expected efs://fs-id[/path] with an id such as fs-0123456789abcdef0";
-    for text in ["efs://", "efs://fs-", "efs://0123", "efs://fs-xyz", "efs://fs-0/../x"] {
+    let efs = "expected efs://fs-id[/path] with an id such as fs-0123456789abcdef0, or efs://NAME[/path] with the Name \
+               tag of one";
+    for text in ["efs://", "efs://fs-", "efs://a b", "efs://fs-xyz", "efs://fs-0/../x"] {
         assert_eq!(source(text).expect_err(text).to_string(), efs, "{text}");
     }
 }
