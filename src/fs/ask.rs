@@ -25,10 +25,14 @@ use super::directory::Page;
 use super::flight::Seat;
 use super::inode::{Facts, ROOT};
 use super::listing::{FOLDER_SUFFIX, Names, Open, Shown, names};
-use super::store::{Body, Condition, Depth, Fetch, Fetched, From, List, Listed, Object, StoreError, Version};
+use super::store::{Body, Condition, Depth, From, List, Listed, Object, StoreError, Version};
 use super::survey::Advice;
 use super::tree::{Tree, join, parent_and_name};
 use super::xattr::Xattrs;
+
+mod first;
+
+use first::First;
 
 /// How long owner, mode and times of a directory's marker are believed while the directory is only walked through:
 /// opening or listing the directory asks. With `freshness = "0s"` there is no patience.
@@ -62,13 +66,6 @@ pub(super) struct Seen {
     /// Whether all names in it were listed, and recorded.
     is_whole: bool,
     marker: Option<Listed>,
-}
-
-/// What a key holds.
-enum First {
-    Object(Object, Option<(Range<u64>, Body)>),
-    Unchanged { last_modified: Option<i64> },
-    Absent,
 }
 
 type Outcome = Result<Answer, StoreError>;
@@ -300,39 +297,6 @@ impl Tree {
             First::Unchanged { .. } => {
                 Err(StoreError::Malformed { reason: "\"not modified\" without a condition".into() })
             }
-        }
-    }
-
-    /// What a key holds, with all its bytes if it is still `version`, which is small: a whole object has a checksum.
-    async fn whole(&self, key: &str, version: &Version) -> Result<First, StoreError> {
-        let condition = Condition::Unchanged(version.etag.clone());
-        match self.fetched(Fetch { key, range: None, condition, version_id: None }).await {
-            Err(StoreError::Changed { .. }) => self.first(key, Condition::Always).await,
-            answer => answer,
-        }
-    }
-
-    /// What a key holds, with its first bytes if they can be had.
-    async fn first(&self, key: &str, condition: Condition) -> Result<First, StoreError> {
-        self.fetched(Fetch { key, range: Some(0..BLOCK), condition, version_id: None }).await
-    }
-
-    async fn fetched(&self, fetch: Fetch<'_>) -> Result<First, StoreError> {
-        let key = fetch.key;
-        let answer = match self.store().fetch(fetch).await {
-            Ok(Fetched::Content { object, range, body }) => {
-                return Ok(First::Object(object, Some((range, body))));
-            }
-            Ok(Fetched::NotModified { last_modified }) => return Ok(First::Unchanged { last_modified }),
-            // Empty, or archived, or not to be decrypted: its headers may be had all the same.
-            Err(
-                StoreError::RangeOutside { .. } | StoreError::Archived { .. } | StoreError::Denied { .. },
-            ) => self.store().head(key).await.map(|object| First::Object(object, None)),
-            Err(error) => Err(error),
-        };
-        match answer {
-            Err(StoreError::NotFound { .. }) => Ok(First::Absent),
-            answer => answer,
         }
     }
 

@@ -14,7 +14,8 @@ use fuser::{
     ReplyCreate, ReplyData, ReplyEmpty, ReplyEntry, ReplyOpen, ReplyWrite, Request, TimeOrNow,
 };
 
-use super::{Adapter, believed, errno, file_attr, reply_attributes, reply_bytes};
+use super::Adapter;
+use super::reply::{believed, errno, file_attr, reply_attributes, reply_bytes};
 use crate::fs::attr::Kind;
 use crate::fs::error::FsError;
 use crate::fs::tree::Entry;
