@@ -138,6 +138,10 @@ impl Writing {
     async fn delete_moved(&self, key: String, etag: ETag) -> Result<(), FsError> {
         match self.delete(&key, WriteIf::Unchanged(etag)).await {
             Err(FsError::Store(StoreError::Changed { .. })) => Err(FsError::Stale),
+            // A store that knows no conditions on deletions: as s3fs does.
+            Err(FsError::Store(StoreError::Refused { status: 501, .. })) => {
+                self.delete(&key, WriteIf::Always).await
+            }
             outcome => outcome,
         }
     }
