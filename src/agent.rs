@@ -24,7 +24,9 @@
 //! exited and starts them on the proven mount. Containers of ECS are left to ECS, which would replace
 //! a stopped one at once.
 
+pub mod health;
 pub mod live;
+pub mod maintenance;
 pub mod plan;
 pub mod state;
 pub mod status;
@@ -40,9 +42,9 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use self::state::{
-    Action, ContainerSeen, ContainerSettings, ContainerState, CredentialsSeen, Device, DockerSeen, Failure,
-    History, Moment, MountAnswer, MountEntry, MountSeen, Observation, Outcome, Phase, Repair, Seen,
-    ServiceSeen, Session, Settings,
+    Action, ContainerSeen, ContainerSettings, ContainerState, CredentialsSeen, DataSeen, Device, DockerSeen,
+    EcsSeen, Failure, History, Maintenance, Moment, MountAnswer, MountEntry, MountSeen, Observation, Outcome,
+    Phase, Repair, Seen, ServiceSeen, Session, Settings, StoreSeen,
 };
 use self::status::{Board, Clock, Document, RuntimeDir, Writer, milliseconds};
 use crate::error::Chain;
@@ -68,13 +70,22 @@ pub trait Host {
     /// A random number.
     fn random(&self) -> u64;
 
+    /// Whether a person asked for no repairs. Answers at once.
+    fn maintenance(&self) -> Maintenance;
+
     fn credentials(&self) -> impl Future<Output = Seen<CredentialsSeen>>;
+    /// What the bucket of `mount` answers when it is asked past the mount.
+    fn store(&self, mount: &str) -> impl Future<Output = Seen<StoreSeen>>;
     /// What the kernel has at the path of the mount called `mount`.
     fn mount_entry(&self, mount: &str) -> impl Future<Output = Seen<Option<MountEntry>>>;
     /// The session that serves it in this process.
     fn session(&self, mount: &str) -> impl Future<Output = Seen<Option<Session>>>;
     /// What a child process gets at its path.
     fn mount_answer(&self, mount: &str) -> impl Future<Output = Seen<MountAnswer>>;
+    /// What a child process reads of a known key, compared with the bucket.
+    fn data(&self, mount: &str) -> impl Future<Output = DataSeen>;
+    /// Requests that the kernel has handed to the session of `mount` and that are not answered. Answers at once.
+    fn waiting(&self, mount: &str) -> Seen<u64>;
     fn docker(&self) -> impl Future<Output = Seen<DockerSeen>>;
     fn container(&self, container: &ContainerSettings) -> impl Future<Output = Seen<ContainerState>>;
     /// The names of our mounts that this container binds: by configuration and by what Docker shows.
@@ -87,6 +98,7 @@ pub trait Host {
         mount: &str,
     ) -> impl Future<Output = Seen<Option<Device>>>;
     fn service(&self, container: &ContainerSettings) -> impl Future<Output = Seen<ServiceSeen>>;
+    fn ecs(&self) -> impl Future<Output = Seen<EcsSeen>>;
 
     /// Takes over a configuration that has come since. Called between two rounds; what it leaves undone, the next
     /// rounds find amiss and repair.
@@ -209,6 +221,8 @@ impl<H: Host> Agent<'_, H> {
             self.board.decided(&decision, self.clock());
             self.publish(decision.next_look);
             let pause = match decision.action {
+                // The pause may have been asked for while the host was looked at.
+                Some(_) if self.host.maintenance() != Maintenance::Off => Duration::ZERO,
                 Some(action) => {
                     self.act(&action).await;
                     Duration::ZERO
@@ -333,8 +347,17 @@ async fn stopped(stop: &mut watch::Receiver<bool>) {
 /// The longest that a repair may take.
 fn limit(repair: Repair) -> Duration {
     match repair {
-        Repair::Mount | Repair::Remount => Duration::from_secs(30),
-        Repair::Unpause | Repair::Restart | Repair::Stop | Repair::Start => Duration::from_secs(45),
+        Repair::Mount | Repair::Remount | Repair::Refresh | Repair::RestartWorkers => Duration::from_secs(30),
+        Repair::Unpause
+        | Repair::Restart
+        | Repair::Stop
+        | Repair::Start
+        | Repair::MakeErrorLog
+        | Repair::RestartEcsAgent
+        | Repair::Reregister
+        | Repair::MarkReady
+        | Repair::MarkUnready
+        | Repair::Terminate => Duration::from_secs(45),
         // The image may have to be pulled.
         Repair::Create | Repair::Recreate => Duration::from_secs(300),
     }
@@ -351,12 +374,15 @@ fn overdue(limit: Duration) -> Failure {
 /// Looks at every part of the host at the same time, each under [`LOOK_LIMIT`].
 pub async fn observe<H: Host>(host: &H, settings: &Settings) -> Observation {
     let mounts = join_all(settings.mounts.iter().map(|name| async move {
-        let (entry, session, answer) = futures::join!(
+        let (store, entry, session, answer, data) = futures::join!(
+            limited(host.store(name)),
             limited(host.mount_entry(name)),
             limited(host.session(name)),
             limited(host.mount_answer(name)),
+            timeout(LOOK_LIMIT, host.data(name)),
         );
-        (name.clone(), MountSeen { entry, session, answer })
+        let data = data.unwrap_or(DataSeen::NotCompared);
+        (name.clone(), MountSeen { store, entry, session, answer, data, waiting: host.waiting(name) })
     }));
     let containers =
         join_all(settings.containers.iter().map(|container| async move {
@@ -368,13 +394,21 @@ pub async fn observe<H: Host>(host: &H, settings: &Settings) -> Observation {
         }
         limited(host.docker()).await
     };
-    let (credentials, mounts, docker, containers) =
-        futures::join!(limited(host.credentials()), mounts, docker, containers);
+    let ecs = async {
+        match settings.ecs {
+            Some(_) => Some(limited(host.ecs()).await),
+            None => None,
+        }
+    };
+    let (credentials, mounts, docker, containers, ecs) =
+        futures::join!(limited(host.credentials()), mounts, docker, containers, ecs);
     Observation {
+        maintenance: host.maintenance(),
         credentials,
         mounts: mounts.into_iter().collect(),
         docker,
         containers: containers.into_iter().collect(),
+        ecs,
     }
 }
 

@@ -24,7 +24,8 @@ use clap::{Parser, Subcommand};
 use crate::error::{self, Advise, Exit};
 use arguments::{
     BootstrapArguments, CheckArguments, DemoArguments, GlobalArguments, HelperArguments, MountArguments,
-    ProbeArguments, RunArguments, ShowArguments, StatusArguments, UserDataArguments, WaitArguments,
+    PauseArguments, ProbeArguments, RunArguments, ShowArguments, StatusArguments, UserDataArguments,
+    WaitArguments,
 };
 
 /// Serves maps out of an S3 bucket on a stock ECS host
@@ -55,6 +56,10 @@ pub enum Command {
     Status(StatusArguments),
     /// Wait until every mount is proven
     Wait(WaitArguments),
+    /// Let the agent observe and repair nothing, for a while or until `resume`
+    Pause(PauseArguments),
+    /// Let the agent repair again
+    Resume,
     /// Check or show the configuration
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -125,6 +130,8 @@ pub fn run(cli: &Cli) -> Exit {
         Command::Mount(arguments) => blocking(mount::foreground(arguments)),
         Command::Status(arguments) => blocking(agent::status(arguments, runtime_dir)),
         Command::Wait(arguments) => blocking(agent::wait(arguments, runtime_dir)),
+        Command::Pause(arguments) => ended(agent::pause(arguments, runtime_dir)),
+        Command::Resume => ended(agent::resume(runtime_dir)),
         Command::Demo(arguments) => blocking(demo::demo(arguments)),
         Command::ProbeMount(arguments) => agent::probe_mount(arguments),
         Command::Config(ConfigCommand::Check(arguments)) => blocking(config::check(arguments)),

@@ -207,6 +207,8 @@ pub struct Config {
     pub ecs: Option<Ecs>,
     /// The listener for load balancers and Prometheus.
     pub health: Option<Health>,
+    /// How far an instance goes that cannot be repaired. Default: it says that it is not ready, and stays.
+    pub escalate: Escalate,
 }
 
 impl Config {
@@ -217,9 +219,6 @@ impl Config {
             if mount.disk_cache > 0 {
                 notices.push(Notice::NoEffect { key: format!("mount[{number}].disk_cache") });
             }
-        }
-        if self.health.is_some() {
-            notices.push(Notice::NoEffect { key: "health.listen".to_owned() });
         }
         notices
     }
@@ -548,6 +547,29 @@ impl fmt::Display for Overlay {
                 Source::S3 { bucket, prefix }.fmt(out)
             }
             Overlay::Directory(path) => write!(out, "{}", path.display()),
+        }
+    }
+}
+
+/// How far an instance goes that cannot be repaired.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Escalate {
+    /// It says that it is not ready, and stays.
+    #[default]
+    Drain,
+    /// It asks AWS whether it could end itself, says so, and stays.
+    DryRun,
+    /// It ends itself, so that its Auto Scaling group puts another in its place.
+    Terminate,
+}
+
+impl Escalate {
+    /// The text of the configuration.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Escalate::Drain => "drain",
+            Escalate::DryRun => "dry-run",
+            Escalate::Terminate => "terminate",
         }
     }
 }

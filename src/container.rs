@@ -23,9 +23,10 @@ use std::convert::Infallible;
 use std::time::Duration;
 
 use bollard::Docker;
+use bollard::exec::StartExecResults;
 use bollard::models::{
     ContainerInspectResponse, ContainerStateStatusEnum, ContainerSummary, ContainerSummaryStateEnum,
-    EventMessage, EventMessageTypeEnum,
+    EventMessage, EventMessageTypeEnum, ExecConfig, RestartPolicyNameEnum,
 };
 use bollard::query_parameters::{
     CreateContainerOptionsBuilder, CreateImageOptionsBuilder, EventsOptionsBuilder,
@@ -48,6 +49,8 @@ pub const LABEL_SPECIFICATION: &str = "mapkeeper.spec";
 
 /// A container has this long to end by itself before Docker kills it.
 pub const STOP_TIMEOUT: Duration = Duration::from_secs(10);
+/// The same, for one that is restarted because it does not serve.
+const RESTART_SECONDS: i32 = 2;
 /// Longest wait for an image to be pulled.
 const PULL_LIMIT: Duration = Duration::from_secs(240);
 
@@ -82,6 +85,8 @@ pub struct Facts {
     pub oom_killed: bool,
     pub exit_code: Option<i64>,
     pub image: String,
+    /// The exact image that it was made from.
+    pub image_id: String,
     /// Hash of the specification that we made it from.
     pub specification: Option<String>,
     /// Directories of the host that it binds: source and target.
@@ -147,17 +152,22 @@ impl Engine {
         Ok(Found::Present(Box::new(facts)))
     }
 
-    /// Makes the container that `wanted` describes and starts it. A missing image is pulled. If it
-    /// cannot be started it is removed again.
+    /// Makes the container that `wanted` describes and starts it, from the image `recorded` (an id) if that is
+    /// still here, else from the one that its tag means now. A missing image is pulled. If it cannot be
+    /// started it is removed again.
     ///
     /// # Errors
     ///
     /// [`ContainerError::ImageMissing`], [`ContainerError::PortTaken`],
     /// [`ContainerError::BindSourceMissing`], [`ContainerError::Foreign`], or what Docker says.
-    pub async fn create(&self, wanted: &config::Container) -> Result<(), ContainerError> {
+    pub async fn create(
+        &self,
+        wanted: &config::Container,
+        recorded: Option<&str>,
+    ) -> Result<(), ContainerError> {
         let (name, image) = created_as(wanted)?;
-        self.have_image(image).await?;
-        self.create_here(wanted, name, image).await
+        let image = self.image(image, recorded).await?;
+        self.create_here(wanted, name, &image).await
     }
 
     /// Removes the container of ours that `wanted` describes, if there is one, and makes it again. The
@@ -166,11 +176,15 @@ impl Engine {
     /// # Errors
     ///
     /// As [`Engine::create`].
-    pub async fn recreate(&self, wanted: &config::Container) -> Result<(), ContainerError> {
+    pub async fn recreate(
+        &self,
+        wanted: &config::Container,
+        recorded: Option<&str>,
+    ) -> Result<(), ContainerError> {
         let (name, image) = created_as(wanted)?;
-        self.have_image(image).await?;
+        let image = self.image(image, recorded).await?;
         self.remove(wanted).await?;
-        self.create_here(wanted, name, image).await
+        self.create_here(wanted, name, &image).await
     }
 
     /// Starts a container that exists.
@@ -193,7 +207,8 @@ impl Engine {
     /// What Docker says.
     pub async fn restart(&self, wanted: &config::Container) -> Result<(), ContainerError> {
         let facts = self.ours(wanted).await?;
-        let options = RestartContainerOptionsBuilder::default().t(stop_seconds()).build();
+        // What is restarted serves nobody: no request is lost by a short wait.
+        let options = RestartContainerOptionsBuilder::default().t(RESTART_SECONDS).build();
         self.docker
             .restart_container(&facts.id, Some(options))
             .await
@@ -306,6 +321,63 @@ impl Engine {
         Ok(best.and_then(|one| one.id))
     }
 
+    /// Makes the file `path` inside a container that runs, writable for everybody in it. One that is there keeps
+    /// its content.
+    ///
+    /// # Errors
+    ///
+    /// [`ContainerError::NotMade`] where it is below a bind (that would be a file of the host's, or in the
+    /// bucket), or the container has no shell, or refuses; else what Docker says.
+    pub async fn make_file(&self, wanted: &config::Container, path: &str) -> Result<(), ContainerError> {
+        let facts = self.ours(wanted).await?;
+        let not_made = |why: String| ContainerError::NotMade { path: path.to_owned(), why };
+        let below = |target: &String| std::path::Path::new(path).starts_with(target);
+        if facts.binds.iter().any(|(_, target)| below(target)) {
+            return Err(not_made("it is below a bind".to_owned()));
+        }
+        let refused = |error| ContainerError::refused(Doing::MakeFile, wanted, error);
+        // The path is an argument, never a part of the script.
+        let script = r#"mkdir -p "$(dirname "$0")" && touch "$0" && chmod a+rw "$0""#;
+        let exec = ExecConfig {
+            cmd: Some(["sh", "-c", script, path].map(str::to_owned).to_vec()),
+            user: Some("0".to_owned()),
+            attach_stdout: Some(true),
+            attach_stderr: Some(true),
+            ..ExecConfig::default()
+        };
+        let made = self.docker.create_exec(&facts.id, exec).await.map_err(refused)?;
+        let mut said = String::new();
+        if let StartExecResults::Attached { mut output, .. } =
+            self.docker.start_exec(&made.id, None).await.map_err(refused)?
+        {
+            while let Some(line) = output.next().await {
+                said.push_str(&line.map_err(refused)?.to_string());
+            }
+        }
+        let ended = self.docker.inspect_exec(&made.id).await.map_err(refused)?;
+        match ended.exit_code {
+            Some(0) => Ok(()),
+            code => Err(not_made(format!("code {}: {}", code.unwrap_or(-1), said.trim()))),
+        }
+    }
+
+    /// What to make a container from: the tag, or the recorded image where the tag means another by now.
+    async fn image(&self, image: &str, recorded: Option<&str>) -> Result<String, ContainerError> {
+        if let Some(recorded) = recorded {
+            match self.docker.inspect_image(recorded).await {
+                Ok(_) => {
+                    let tagged = self.docker.inspect_image(image).await.ok().and_then(|shown| shown.id);
+                    let same = tagged.as_deref() == Some(recorded);
+                    return Ok(if same { image } else { recorded }.to_owned());
+                }
+                Err(error) if is_status(&error, 404) => {}
+                Err(error) => return Err(ContainerError::asked(Doing::Inspect, recorded, error)),
+            }
+        }
+        self.have_image(image).await?;
+        Ok(image.to_owned())
+    }
+
     async fn have_image(&self, image: &str) -> Result<(), ContainerError> {
         match self.docker.inspect_image(image).await {
             Ok(_) => return Ok(()),
@@ -393,6 +465,9 @@ fn facts(shown: ContainerInspectResponse) -> Facts {
     };
     let labels = config.labels.unwrap_or_default();
     let managed = labels.contains_key(LABEL_MANAGED);
+    let policy = shown.host_config.and_then(|host| host.restart_policy).and_then(|policy| policy.name);
+    let restarted_by_docker =
+        policy.is_some_and(|name| !matches!(name, RestartPolicyNameEnum::NO | RestartPolicyNameEnum::EMPTY));
     let binds = shown.mounts.unwrap_or_default().into_iter().filter_map(|mount| {
         (mount.typ.as_deref() == Some("bind")).then_some(())?;
         Some((mount.source?, mount.destination?))
@@ -407,7 +482,12 @@ fn facts(shown: ContainerInspectResponse) -> Facts {
         oom_killed: state.oom_killed.unwrap_or(false),
         exit_code: state.exit_code,
         image: config.image.unwrap_or_default(),
-        specification: managed.then(|| labels.get(LABEL_SPECIFICATION).cloned().unwrap_or_default()),
+        image_id: shown.image.unwrap_or_default(),
+        // With another restart policy Docker itself would start it on whatever is there: made anew.
+        specification: managed.then(|| match restarted_by_docker {
+            true => "restarted by Docker".to_owned(),
+            false => labels.get(LABEL_SPECIFICATION).cloned().unwrap_or_default(),
+        }),
         binds: binds.collect(),
     }
 }

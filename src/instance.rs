@@ -20,7 +20,7 @@ use std::collections::BTreeMap;
 use crate::error::{Advise, Exit};
 
 #[cfg(feature = "ec2")]
-pub use ec2::{TagsError, write_tags};
+pub use ec2::{TagsError, terminate, write_tags};
 pub use imds::{Limits, Metadata};
 
 /// Tags that begin with this are settings of mapkeeper, or what it says of itself.

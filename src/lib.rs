@@ -13,6 +13,7 @@ pub mod config;
 pub mod container;
 pub mod credentials;
 pub mod demo;
+pub mod ecs;
 pub mod error;
 pub mod fs;
 pub mod instance;

@@ -15,7 +15,8 @@ use time::format_description::well_known::Rfc3339;
 use tracing::Subscriber;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::filter::EnvFilter;
-use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::FormatFields;
+use tracing_subscriber::fmt::format::{Writer, debug_fn};
 use tracing_subscriber::fmt::time::FormatTime;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::LookupSpan;
@@ -54,16 +55,31 @@ where
     if is_journal(&stream, io::stderr())
         && let Ok(journal) = tracing_journald::layer()
     {
-        return journal.with_syslog_identifier("mapkeeper".to_owned()).boxed();
+        return for_journal(journal).boxed();
     }
     let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     let color = io::stderr().is_terminal() && !no_color;
     tracing_subscriber::fmt::layer()
+        .fmt_fields(for_people())
         .with_writer(io::stderr)
         .with_ansi(color)
         .with_target(false)
         .with_timer(Seconds)
         .boxed()
+}
+
+/// Fields keep their own names, in capitals: only so does `MESSAGE_ID` mean to the journal what it should.
+fn for_journal(journal: tracing_journald::Layer) -> tracing_journald::Layer {
+    journal.with_syslog_identifier("mapkeeper".to_owned()).with_field_prefix(None)
+}
+
+/// Fields as people read them: the message, then `name=value`. A record's id is for programs.
+fn for_people() -> impl for<'writer> FormatFields<'writer> {
+    debug_fn(|writer, field, value| match field.name() {
+        "message" => write!(writer, "{value:?} "),
+        "message_id" => Ok(()),
+        name => write!(writer, "{name}={value:?} "),
+    })
 }
 
 /// Whether `file` is the stream that `JOURNAL_STREAM` names by device and inode.

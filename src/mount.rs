@@ -282,16 +282,28 @@ async fn attach_in(
     (credentials, flags): (&Holder, KernelFlags),
 ) -> Result<fs::Session, AttachError> {
     let runtime = runtime()?;
-    let sdk = aws::sdk_config(region, spec.profile.as_deref(), Some(credentials.provider())).await;
-    let sdk = credentials.signs(sdk);
-    let endpoint = Endpoint { url: spec.endpoint_url.clone(), path_style: spec.path_style };
-    let store = Arc::new(S3::new(&sdk, &endpoint, bucket));
+    let store = Arc::new(connect(region, spec, bucket, credentials).await);
     let mounted = fs::mount(store, path, options(spec, prefix, flags), runtime).await;
     mounted.map_err(|error| AttachError::Mount {
         origin: spec.source.to_string(),
         path: path.to_path_buf(),
         source: Box::new(error),
     })
+}
+
+/// The bucket of `spec` in `region`, to be asked past any mount; `None` where its source is no bucket.
+pub async fn store(spec: &config::Mount, region: Option<&str>, credentials: &Holder) -> Option<S3> {
+    match &spec.source {
+        Source::S3 { bucket, .. } => Some(connect(region, spec, bucket, credentials).await),
+        _ => None,
+    }
+}
+
+async fn connect(region: Option<&str>, spec: &config::Mount, bucket: &str, credentials: &Holder) -> S3 {
+    let sdk = aws::sdk_config(region, spec.profile.as_deref(), Some(credentials.provider())).await;
+    let sdk = credentials.signs(sdk);
+    let endpoint = Endpoint { url: spec.endpoint_url.clone(), path_style: spec.path_style };
+    S3::new(&sdk, &endpoint, bucket)
 }
 
 /// Asks the bucket of `spec` for one key, signed with `credentials`: whether they are good for this mount. What is no

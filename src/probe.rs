@@ -2,7 +2,9 @@
 //!
 //! A mount is asked by a **child process**: the agent serves the mount itself, and a file call of its
 //! own on a stuck mount could never be interrupted. The child is this same binary, called as
-//! `probe-mount PATH --expect-device MAJ:MIN`; it prints one line of JSON. A child that does not return
+//! `probe-mount PATH --expect-device MAJ:MIN`; it prints one line of JSON. It always asks for the mount's
+//! statistics, which no cache of the kernel answers and which cost the bucket nothing; with `--list` it lists the
+//! root, with `--read` it reads a file instead. A child that does not return
 //! is killed; one that cannot even be killed is left behind and counted, and when [`LEFT_BEHIND`] of
 //! them are stuck no further one is sent.
 //!
@@ -55,22 +57,41 @@ const ENTRIES: usize = 3;
 const BODY_BYTES: usize = 1 << 20;
 /// Most bytes read of a child's answer.
 const LINE_BYTES: u64 = 4096;
+/// Most bytes of a file that are compared.
+pub const CONTENT_BYTES: u64 = 64 << 10;
 
 /// What a child found at a path.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum MountFinding {
-    /// The directory is on this device (major, minor) and was listed, at least in part.
+    /// The directory is on this device (major, minor) and answered.
+    Answered { device: (u32, u32) },
+    /// The same, and it was listed, at least in part.
     Listed { device: (u32, u32), entries: usize },
+    /// The file has this many bytes; the hash is that of the first [`CONTENT_BYTES`].
+    Content { size: u64, hash: u64 },
     /// The directory is on this device, which is not the expected one; it was not listed.
     Elsewhere { device: (u32, u32) },
     /// A file call failed.
     Failed { errno: String },
 }
 
+/// What a child does at a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Look {
+    /// Ask the file system that is expected on this device for a sign of life.
+    Ask { expected: Option<(u32, u32)>, list: bool },
+    /// Read a file.
+    Read,
+}
+
 /// Looks at `path` from this process: only for the child, which may hang for ever.
-pub fn look_at_mount(path: &Path, expected: Option<(u32, u32)>) -> MountFinding {
-    list(path, expected).unwrap_or_else(|error| {
+pub fn look_at_mount(path: &Path, look: Look) -> MountFinding {
+    let found = match look {
+        Look::Ask { expected, list } => answers(path, expected, list),
+        Look::Read => content(path),
+    };
+    found.unwrap_or_else(|error| {
         let errno = error
             .raw_os_error()
             .map_or_else(|| error.to_string(), |number| format!("{:?}", Errno::from_raw(number)));
@@ -78,12 +99,34 @@ pub fn look_at_mount(path: &Path, expected: Option<(u32, u32)>) -> MountFinding 
     })
 }
 
-fn list(path: &Path, expected: Option<(u32, u32)>) -> io::Result<MountFinding> {
+/// A hash of what a file begins with: the same in the child and in the agent, and nothing else.
+pub fn content_hash(bytes: &[u8]) -> u64 {
+    // FNV-1a.
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    })
+}
+
+fn content(path: &Path) -> io::Result<MountFinding> {
+    use std::io::Read;
+    let file = fs::File::open(path)?;
+    let size = file.metadata()?.len();
+    let mut bytes = Vec::new();
+    file.take(CONTENT_BYTES).read_to_end(&mut bytes)?;
+    Ok(MountFinding::Content { size, hash: content_hash(&bytes) })
+}
+
+fn answers(path: &Path, expected: Option<(u32, u32)>, list: bool) -> io::Result<MountFinding> {
     let number = fs::metadata(path)?.dev();
     let part = |value: u64| u32::try_from(value).map_err(io::Error::other);
     let device = (part(major(number))?, part(minor(number))?);
     if expected.is_some_and(|expected| expected != device) {
         return Ok(MountFinding::Elsewhere { device });
+    }
+    // Unlike `stat`, this reaches the file system each time.
+    nix::sys::statvfs::statvfs(path)?;
+    if !list {
+        return Ok(MountFinding::Answered { device });
     }
     let mut entries = 0;
     for entry in fs::read_dir(path)?.take(ENTRIES) {
@@ -98,12 +141,8 @@ fn list(path: &Path, expected: Option<(u32, u32)>) -> io::Result<MountFinding> {
 /// # Errors
 ///
 /// When the line cannot be written.
-pub fn run_mount_command(
-    path: &Path,
-    expected: Option<(u32, u32)>,
-    mut out: impl io::Write,
-) -> io::Result<()> {
-    let line = serde_json::to_string(&look_at_mount(path, expected)).map_err(io::Error::other)?;
+pub fn run_mount_command(path: &Path, look: Look, mut out: impl io::Write) -> io::Result<()> {
+    let line = serde_json::to_string(&look_at_mount(path, look)).map_err(io::Error::other)?;
     writeln!(out, "{line}")
 }
 
@@ -138,7 +177,7 @@ impl MountProbe {
         MountProbe { program, limit, stuck: RefCell::new(Vec::new()) }
     }
 
-    /// Asks what is at `path`. Takes at most the limit and half a second.
+    /// Asks what is at `path`, and lists it where `list` says so. Takes at most the limit and half a second.
     ///
     /// # Errors
     ///
@@ -148,7 +187,28 @@ impl MountProbe {
         &self,
         path: &Path,
         expected: Option<(u32, u32)>,
+        list: bool,
     ) -> Result<MountFinding, MountProbeError> {
+        let mut arguments = vec![path.as_os_str().to_owned()];
+        if let Some((major, minor)) = expected {
+            arguments.extend(["--expect-device".into(), format!("{major}:{minor}").into()]);
+        }
+        if list {
+            arguments.push("--list".into());
+        }
+        self.send(&arguments).await
+    }
+
+    /// Reads the file at `path`: its size, and a hash of its first bytes. As long as [`MountProbe::ask`].
+    ///
+    /// # Errors
+    ///
+    /// As [`MountProbe::ask`].
+    pub async fn read(&self, path: &Path) -> Result<MountFinding, MountProbeError> {
+        self.send(&[path.as_os_str().to_owned(), "--read".into()]).await
+    }
+
+    async fn send(&self, arguments: &[OsString]) -> Result<MountFinding, MountProbeError> {
         if self.stuck() >= LEFT_BEHIND {
             return Err(MountProbeError::TooManyStuck);
         }
@@ -156,10 +216,7 @@ impl MountProbe {
             source: io::Error::new(io::ErrorKind::InvalidInput, "no program is named"),
         })?;
         let mut command = Command::new(program);
-        command.args(leading).arg(MOUNT_COMMAND).arg(path);
-        if let Some((major, minor)) = expected {
-            command.arg("--expect-device").arg(format!("{major}:{minor}"));
-        }
+        command.args(leading).arg(MOUNT_COMMAND).args(arguments);
         command.current_dir("/").env_clear().kill_on_drop(true);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut child = command.spawn().map_err(|source| MountProbeError::Start { source })?;
@@ -307,19 +364,40 @@ mod tests {
         for name in 0..10 {
             fs::write(dir.path().join(name.to_string()), "").unwrap();
         }
-        let MountFinding::Listed { device, entries } = look_at_mount(dir.path(), None) else { panic!() };
+        let MountFinding::Listed { device, entries } = look_at_mount(dir.path(), asked(None)) else {
+            panic!()
+        };
         assert_eq!(entries, ENTRIES);
         let number = fs::metadata(dir.path()).unwrap().dev();
         assert_eq!((u64::from(device.0), u64::from(device.1)), (major(number), minor(number)));
-        assert_eq!(look_at_mount(dir.path(), Some(device)), MountFinding::Listed { device, entries });
+        assert_eq!(look_at_mount(dir.path(), asked(Some(device))), MountFinding::Listed { device, entries });
         let other = Some((device.0, device.1 + 1));
-        assert_eq!(look_at_mount(dir.path(), other), MountFinding::Elsewhere { device });
+        assert_eq!(look_at_mount(dir.path(), asked(other)), MountFinding::Elsewhere { device });
+        let cheap = look_at_mount(dir.path(), Look::Ask { expected: None, list: false });
+        assert_eq!(cheap, MountFinding::Answered { device });
+    }
+
+    fn asked(expected: Option<(u32, u32)>) -> Look {
+        Look::Ask { expected, list: true }
+    }
+
+    #[test]
+    fn a_file_is_told_by_its_size_and_the_hash_of_its_beginning() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let long = vec![7; CONTENT_BYTES as usize + 1];
+        fs::write(file.path(), &long).unwrap();
+        let found = look_at_mount(file.path(), Look::Read);
+        let hash = content_hash(&long[..CONTENT_BYTES as usize]);
+        assert_eq!(found, MountFinding::Content { size: CONTENT_BYTES + 1, hash });
+        assert_ne!(hash, content_hash(&long));
+        let gone = look_at_mount(Path::new("/none"), Look::Read);
+        assert_eq!(gone, MountFinding::Failed { errno: "ENOENT".to_owned() });
     }
 
     #[test]
     fn a_file_call_that_fails_is_told_by_the_name_of_its_errno() {
         let file = tempfile::NamedTempFile::new().unwrap();
-        let errno = |path: &Path| look_at_mount(path, None);
+        let errno = |path: &Path| look_at_mount(path, asked(None));
         assert_eq!(errno(Path::new("/none")), MountFinding::Failed { errno: "ENOENT".to_owned() });
         assert_eq!(errno(file.path()), MountFinding::Failed { errno: "ENOTDIR".to_owned() });
     }
@@ -327,7 +405,7 @@ mod tests {
     #[test]
     fn the_hidden_subcommand_prints_one_line_of_json() {
         let mut out = Vec::new();
-        run_mount_command(Path::new("/none"), None, &mut out).unwrap();
+        run_mount_command(Path::new("/none"), asked(None), &mut out).unwrap();
         assert_eq!(String::from_utf8(out).unwrap(), "{\"failed\":{\"errno\":\"ENOENT\"}}\n");
     }
 
@@ -338,12 +416,12 @@ mod tests {
 
     async fn ask(script: &str) -> Result<MountFinding, MountProbeError> {
         let probe = MountProbe::new(program(script), Duration::from_secs(20));
-        probe.ask(Path::new("/srv/maps"), Some((0, 50))).await
+        probe.ask(Path::new("/srv/maps"), Some((0, 50)), true).await
     }
 
     #[tokio::test]
     async fn a_child_is_told_the_path_and_the_device_and_its_answer_is_understood() {
-        let script = r#"[ "$0 $*" = "probe-mount /srv/maps --expect-device 0:50" ] || exit 1
+        let script = r#"[ "$0 $*" = "probe-mount /srv/maps --expect-device 0:50 --list" ] || exit 1
             echo '{"listed":{"device":[0,50],"entries":2}}'"#;
         assert_eq!(ask(script).await.unwrap(), MountFinding::Listed { device: (0, 50), entries: 2 });
     }
@@ -359,7 +437,7 @@ mod tests {
     #[tokio::test]
     async fn a_child_that_cannot_be_started_is_not_silence() {
         let probe = MountProbe::new(vec!["/none".into()], SHORT);
-        let error = probe.ask(Path::new("/"), None).await.unwrap_err();
+        let error = probe.ask(Path::new("/"), None, false).await.unwrap_err();
         assert!(matches!(error, MountProbeError::Start { .. }), "{error:?}");
         assert_eq!(error.to_string(), "cannot start a probe");
     }
@@ -367,7 +445,7 @@ mod tests {
     #[tokio::test]
     async fn a_child_that_does_not_return_is_killed_and_called_silent() {
         let probe = MountProbe::new(program("exec sleep 1000"), SHORT);
-        let error = probe.ask(Path::new("/"), None).await.unwrap_err();
+        let error = probe.ask(Path::new("/"), None, false).await.unwrap_err();
         assert!(matches!(error, MountProbeError::Silent(SHORT)), "{error:?}");
         assert_eq!(error.to_string(), "no answer within 200 ms");
         assert_eq!(probe.stuck(), 0);
@@ -380,13 +458,13 @@ mod tests {
             let child = Command::new("sleep").arg("1000").kill_on_drop(true).spawn().unwrap();
             probe.stuck.borrow_mut().push(child);
         }
-        let error = probe.ask(Path::new("/"), None).await.unwrap_err();
+        let error = probe.ask(Path::new("/"), None, false).await.unwrap_err();
         assert_eq!(error.to_string(), "3 earlier probes are stuck and cannot be killed");
         let mut freed = probe.stuck.borrow_mut().remove(1);
         freed.kill().await.unwrap();
         probe.stuck.borrow_mut().push(freed);
         assert_eq!(probe.stuck(), LEFT_BEHIND - 1);
-        assert!(matches!(probe.ask(Path::new("/"), None).await, Err(MountProbeError::Start { .. })));
+        assert!(matches!(probe.ask(Path::new("/"), None, false).await, Err(MountProbeError::Start { .. })));
     }
 
     /// Serves one connection with `answer`, after reading the request, which it returns.

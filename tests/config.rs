@@ -67,13 +67,11 @@ fn a_configuration_with_three_mistakes_names_all_three() {
 
 #[test]
 fn what_has_no_effect_yet_is_a_warning() {
-    let place =
-        Place::with(&format!("{VALID}disk_cache = \"1GiB\"\n[health]\nlisten = \"127.0.0.1:8081\"\n"));
+    let place = Place::with(&format!("{VALID}disk_cache = \"1GiB\"\n"));
     let file = place.file();
     let (code, _, errors) =
         streams(&mapkeeper(&["config", "check", "--config", file.to_str().expect("UTF-8")], &[]));
-    let expected = "warning: `mount[0].disk_cache` has no effect in this version\n\
-                    warning: `health.listen` has no effect in this version\n";
+    let expected = "warning: `mount[0].disk_cache` has no effect in this version\n";
     assert_eq!((code, errors.as_str()), (Some(0), expected));
 }
 

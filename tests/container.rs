@@ -129,7 +129,7 @@ async fn a_container_is_made_as_configured_and_runs() {
     std::fs::write(dir.path().join("seen.map"), "MAP END").unwrap();
     let made = Made::new("create", dir.path());
     assert_eq!(engine.find(&made.wanted).await.unwrap(), Found::Absent);
-    engine.create(&made.wanted).await.unwrap();
+    engine.create(&made.wanted, None).await.unwrap();
     let facts = until_phase(&engine, &made.wanted, Phase::Running).await;
     assert_eq!(facts.name, made.name);
     assert_eq!(facts.image, IMAGE);
@@ -148,7 +148,7 @@ async fn a_killed_container_is_seen_exited_and_starts_again() {
     let engine = engine_or_skip!();
     let dir = tempfile::tempdir().unwrap();
     let made = Made::new("kill", dir.path());
-    engine.create(&made.wanted).await.unwrap();
+    engine.create(&made.wanted, None).await.unwrap();
     let before = until_phase(&engine, &made.wanted, Phase::Running).await;
     docker(&["kill", "-s", "KILL", &made.name]);
     let exited = until_phase(&engine, &made.wanted, Phase::Exited).await;
@@ -164,7 +164,7 @@ async fn a_restart_is_a_new_life_of_the_same_container() {
     let engine = engine_or_skip!();
     let dir = tempfile::tempdir().unwrap();
     let made = Made::new("restart", dir.path());
-    engine.create(&made.wanted).await.unwrap();
+    engine.create(&made.wanted, None).await.unwrap();
     let before = until_phase(&engine, &made.wanted, Phase::Running).await;
     engine.restart(&made.wanted).await.unwrap();
     let after = until_phase(&engine, &made.wanted, Phase::Running).await;
@@ -178,7 +178,7 @@ async fn a_stopped_container_is_exited_and_stopping_it_again_is_no_error() {
     let dir = tempfile::tempdir().unwrap();
     let made = Made::new("stop", dir.path());
     engine.stop(&made.wanted).await.unwrap();
-    engine.create(&made.wanted).await.unwrap();
+    engine.create(&made.wanted, None).await.unwrap();
     engine.stop(&made.wanted).await.unwrap();
     until_phase(&engine, &made.wanted, Phase::Exited).await;
     engine.stop(&made.wanted).await.unwrap();
@@ -189,7 +189,7 @@ async fn a_paused_container_goes_on() {
     let engine = engine_or_skip!();
     let dir = tempfile::tempdir().unwrap();
     let made = Made::new("pause", dir.path());
-    engine.create(&made.wanted).await.unwrap();
+    engine.create(&made.wanted, None).await.unwrap();
     pause(&made.name).await;
     until_phase(&engine, &made.wanted, Phase::Paused).await;
     engine.unpause(&made.wanted).await.unwrap();
@@ -201,7 +201,7 @@ async fn a_removed_container_is_absent_and_removing_it_again_is_no_error() {
     let engine = engine_or_skip!();
     let dir = tempfile::tempdir().unwrap();
     let made = Made::new("remove", dir.path());
-    engine.create(&made.wanted).await.unwrap();
+    engine.create(&made.wanted, None).await.unwrap();
     engine.remove(&made.wanted).await.unwrap();
     assert_eq!(engine.find(&made.wanted).await.unwrap(), Found::Absent);
     engine.remove(&made.wanted).await.unwrap();
@@ -214,11 +214,11 @@ async fn a_changed_configuration_shows_and_is_put_in_force_by_recreation() {
     let engine = engine_or_skip!();
     let dir = tempfile::tempdir().unwrap();
     let mut made = Made::new("drift", dir.path());
-    engine.create(&made.wanted).await.unwrap();
+    engine.create(&made.wanted, None).await.unwrap();
     let before = present(&engine, &made.wanted).await;
     made.wanted.environment.insert("NEW".to_owned(), "1".to_owned());
     assert_ne!(before.specification, Some(fingerprint(&made.wanted)));
-    engine.recreate(&made.wanted).await.unwrap();
+    engine.recreate(&made.wanted, None).await.unwrap();
     let after = present(&engine, &made.wanted).await;
     assert_ne!(after.id, before.id);
     assert_eq!(after.specification, Some(fingerprint(&made.wanted)));
@@ -231,12 +231,12 @@ async fn a_port_that_is_taken_is_named_and_nothing_is_left_behind() {
     let dir = tempfile::tempdir().unwrap();
     let made = Made::new("port", dir.path());
     let holder = TcpListener::bind(("127.0.0.1", made.port())).unwrap();
-    let error = engine.create(&made.wanted).await.unwrap_err();
+    let error = engine.create(&made.wanted, None).await.unwrap_err();
     assert!(matches!(&error, ContainerError::PortTaken { port, .. } if *port == made.port()), "{error:?}");
     assert_eq!(error.exit(), Exit::PortTaken);
     assert_eq!(engine.find(&made.wanted).await.unwrap(), Found::Absent);
     drop(holder);
-    engine.create(&made.wanted).await.unwrap();
+    engine.create(&made.wanted, None).await.unwrap();
 }
 
 #[tokio::test]
@@ -246,8 +246,8 @@ async fn a_port_that_another_container_has_is_named() {
     let first = Made::new("port-one", dir.path());
     let mut second = Made::new("port-two", dir.path());
     second.wanted.ports = first.wanted.ports.clone();
-    engine.create(&first.wanted).await.unwrap();
-    let error = engine.create(&second.wanted).await.unwrap_err();
+    engine.create(&first.wanted, None).await.unwrap();
+    let error = engine.create(&second.wanted, None).await.unwrap_err();
     assert!(matches!(&error, ContainerError::PortTaken { port, .. } if *port == first.port()), "{error:?}");
 }
 
@@ -256,11 +256,11 @@ async fn a_missing_image_is_named_with_its_cure_and_costs_no_running_container()
     let engine = engine_or_skip!();
     let dir = tempfile::tempdir().unwrap();
     let mut made = Made::new("image", dir.path());
-    engine.create(&made.wanted).await.unwrap();
+    engine.create(&made.wanted, None).await.unwrap();
     let before = present(&engine, &made.wanted).await;
     // No registry is there: the pull fails at once.
     made.wanted.image = Some("127.0.0.1:1/mapkeeper/none:1".to_owned());
-    let error = engine.recreate(&made.wanted).await.unwrap_err();
+    let error = engine.recreate(&made.wanted, None).await.unwrap_err();
     assert!(matches!(error, ContainerError::ImageMissing { .. }), "{error:?}");
     assert_eq!(error.exit(), Exit::ImageMissing);
     assert!(error.hint().unwrap().contains("docker pull 127.0.0.1:1/mapkeeper/none:1"));
@@ -273,7 +273,7 @@ async fn a_bind_without_a_source_is_an_error_and_no_directory_appears() {
     let dir = tempfile::tempdir().unwrap();
     let source = dir.path().join("none");
     let made = Made::new("bind", &source);
-    let error = engine.create(&made.wanted).await.unwrap_err();
+    let error = engine.create(&made.wanted, None).await.unwrap_err();
     assert!(matches!(error, ContainerError::BindSourceMissing { .. }), "{error:?}");
     assert!(!source.exists());
     assert_eq!(engine.find(&made.wanted).await.unwrap(), Found::Absent);
@@ -288,8 +288,8 @@ async fn a_container_of_another_maker_is_recognised_and_left_alone() {
     let found = engine.find(&made.wanted).await.unwrap();
     assert!(matches!(&found, Found::Foreign { id: short } if id.starts_with(short)), "{found:?}");
     for error in [
-        engine.create(&made.wanted).await.unwrap_err(),
-        engine.recreate(&made.wanted).await.unwrap_err(),
+        engine.create(&made.wanted, None).await.unwrap_err(),
+        engine.recreate(&made.wanted, None).await.unwrap_err(),
         engine.remove(&made.wanted).await.unwrap_err(),
         engine.start(&made.wanted).await.unwrap_err(),
         engine.restart(&made.wanted).await.unwrap_err(),
@@ -325,7 +325,7 @@ async fn the_end_of_a_container_is_an_event() {
     let engine = engine_or_skip!();
     let dir = tempfile::tempdir().unwrap();
     let made = Made::new("events", dir.path());
-    engine.create(&made.wanted).await.unwrap();
+    engine.create(&made.wanted, None).await.unwrap();
     let (sender, mut events) = tokio::sync::mpsc::unbounded_channel();
     let follow = follow_events(
         |name| sender.send(name.map(str::to_owned)).expect("the receiver outlives the stream"),

@@ -6,10 +6,14 @@
 //! No file below a mount of ours is ever touched from this process: paths are asked about by children
 //! (`probe.rs`), everything else is read from `/proc` and `/sys`.
 
+mod cluster;
+mod escalation;
 mod keys;
 mod mounts;
+mod recorded;
 pub mod reload;
 mod services;
+mod stores;
 mod table;
 
 use std::cell::RefCell;
@@ -23,15 +27,20 @@ use std::time::{Duration, SystemTime};
 
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
+use self::cluster::Cluster;
+use self::escalation::GivingBack;
 use self::keys::Keys;
 use self::mounts::{Mounts, device};
+use self::recorded::Recorded;
 use self::reload::Inbox;
 use self::services::Services;
+use self::stores::Stores;
 use super::state::{
-    Action, ContainerFacts, ContainerSettings, ContainerState, CredentialsSeen, Device, DockerSeen, Failure,
-    MountAnswer, MountEntry, Owner, Phase, Repair, Seen, ServiceSeen, Session, Settings, Specification,
-    Target, Timing,
+    Action, ContainerFacts, ContainerSettings, ContainerState, CredentialsSeen, DataSeen, Device, DockerSeen,
+    EcsSeen, EcsSettings, Escalation, Failure, Maintenance, MountAnswer, MountEntry, Owner, Phase, Repair,
+    Seen, ServiceSeen, Session, Settings, Specification, StoreSeen, Target, Timing, Workers,
 };
 use super::status::uptime;
 use super::{Adoption, Host};
@@ -46,6 +55,8 @@ use crate::probe::{MountFinding, MountProbe, MountProbeError};
 const MOUNT_LIMIT: Duration = Duration::from_secs(4);
 /// Docker's events are asked for again this long after they broke off.
 const EVENTS_PAUSE: Duration = Duration::from_secs(2);
+/// Time between two listings of a mount's root.
+const LISTED: Duration = Duration::from_secs(30);
 
 /// What becomes of the containers that mapkeeper owns when the agent stops.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,6 +77,11 @@ pub struct Options {
     pub at_stop: AtStop,
     /// Where new configurations come from.
     pub inbox: Option<Inbox>,
+    /// Where `pause` leaves its wish, and where it is kept what each container was made from. `None`: nobody
+    /// can pause, and nothing is kept.
+    pub runtime_dir: Option<PathBuf>,
+    /// Where it is kept that the instance was given back.
+    pub state_dir: PathBuf,
 }
 
 impl Default for Options {
@@ -75,6 +91,8 @@ impl Default for Options {
             program: vec!["/proc/self/exe".into()],
             at_stop: AtStop::Stop,
             inbox: None,
+            runtime_dir: None,
+            state_dir: escalation::STATE.into(),
         }
     }
 }
@@ -106,7 +124,15 @@ pub struct Live {
     inbox: Option<Inbox>,
     mounts: RefCell<Rc<Mounts>>,
     keys: RefCell<Rc<Keys>>,
+    stores: RefCell<Rc<Stores>>,
+    cluster: RefCell<Option<Rc<Cluster>>>,
+    giving_back: RefCell<Rc<GivingBack>>,
     probe: MountProbe,
+    /// When the root of each mount was last listed.
+    listed: RefCell<BTreeMap<String, Instant>>,
+    recorded: RefCell<Recorded>,
+    runtime_dir: Option<PathBuf>,
+    state_dir: PathBuf,
     table: table::Watch,
     /// By the name in the settings.
     containers: RefCell<Rc<BTreeMap<String, config::Container>>>,
@@ -141,7 +167,19 @@ pub fn settings(config: &Config) -> Settings {
     Settings {
         mounts: config.mounts.iter().map(|mount| mount.name.clone()).collect(),
         containers: named(config).into_iter().map(container).collect(),
+        ecs: config.ecs.as_ref().map(|ecs| EcsSettings { cluster: ecs.cluster.clone() }),
+        workers: Workers::Fixed,
+        escalation: escalation(config),
         timing: Timing::default(),
+    }
+}
+
+/// How far an instance that cannot be repaired goes.
+fn escalation(config: &Config) -> Escalation {
+    match config.escalate {
+        config::Escalate::Drain => Escalation::Drain,
+        config::Escalate::DryRun => Escalation::DryRun,
+        config::Escalate::Terminate => Escalation::Terminate,
     }
 }
 
@@ -188,6 +226,17 @@ impl Live {
             inbox: options.inbox,
             mounts: RefCell::new(Rc::new(Mounts::new(config))),
             keys: RefCell::new(Rc::new(Keys::new(config, options.credentials))),
+            stores: RefCell::new(Rc::new(Stores::new(config))),
+            cluster: RefCell::new(Cluster::new(config).map(Rc::new)),
+            giving_back: RefCell::new(Rc::new(GivingBack::new(
+                &options.state_dir,
+                config.region.as_deref(),
+                escalation(config),
+            ))),
+            listed: RefCell::default(),
+            recorded: RefCell::new(Recorded::read(options.runtime_dir.as_deref())),
+            runtime_dir: options.runtime_dir,
+            state_dir: options.state_dir,
             probe: MountProbe::new(options.program, MOUNT_LIMIT),
             table: table::Watch::new().map_err(|source| LiveError::Watch { source })?,
             containers: RefCell::new(Rc::new(
@@ -204,6 +253,10 @@ impl Live {
 
     fn mounts(&self) -> Rc<Mounts> {
         self.mounts.borrow().clone()
+    }
+
+    fn stores(&self) -> Rc<Stores> {
+        self.stores.borrow().clone()
     }
 
     fn wanted(&self, container: &str) -> Option<config::Container> {
@@ -238,14 +291,19 @@ impl Live {
         if let Some(proof) = gone {
             return Err(plain_failure(format!("mount {} changed in the meantime", proof.mount)));
         }
+        let recorded = self.recorded.borrow().of(name, wanted);
         let done = match action.repair {
-            Repair::Create => engine.create(wanted).await,
-            Repair::Recreate => engine.recreate(wanted).await,
+            Repair::Create => engine.create(wanted, recorded.as_deref()).await,
+            Repair::Recreate => engine.recreate(wanted, recorded.as_deref()).await,
             Repair::Start => engine.start(wanted).await,
             Repair::Restart => engine.restart(wanted).await,
             Repair::Stop => engine.stop(wanted).await,
             Repair::Unpause => engine.unpause(wanted).await,
-            Repair::Mount | Repair::Remount => return Err(misplaced(action)),
+            Repair::MakeErrorLog => match self.services.error_log(name) {
+                Some(path) => engine.make_file(wanted, &path).await,
+                None => return Err(plain_failure("MapServer did not say which file it misses".to_owned())),
+            },
+            _ => return Err(misplaced(action)),
         };
         done.map_err(|error| failure(&error))
     }
@@ -302,9 +360,19 @@ impl Host for Live {
         fastrand::u64(..)
     }
 
+    fn maintenance(&self) -> Maintenance {
+        self.runtime_dir.as_deref().map_or(Maintenance::Off, super::maintenance::wished)
+    }
+
     async fn credentials(&self) -> Seen<CredentialsSeen> {
         let keys = self.keys.borrow().clone();
         keys.look().await
+    }
+
+    async fn store(&self, mount: &str) -> Seen<StoreSeen> {
+        let (mounts, stores) = (self.mounts(), self.stores());
+        let credentials = mounts.spec(mount).and_then(|spec| self.keys.borrow().for_mount(spec));
+        stores.look(mount, credentials).await
     }
 
     async fn mount_entry(&self, mount: &str) -> Seen<Option<MountEntry>> {
@@ -320,8 +388,22 @@ impl Host for Live {
             return Seen::Unknown("nothing is mounted there".to_owned());
         };
         let expected = expected.map(|device| (device.major, device.minor));
-        match self.probe.ask(&path, expected).await {
+        // Listing costs a request to S3: twice a minute, and always while something is amiss.
+        let list = self.listed.borrow().get(mount).is_none_or(|at| at.elapsed() >= LISTED);
+        let found = self.probe.ask(&path, expected, list).await;
+        let well = matches!(found, Ok(MountFinding::Listed { .. } | MountFinding::Answered { .. }));
+        self.stores().mount_answered(mount, well);
+        match (&found, well) {
+            (Ok(MountFinding::Listed { .. }), _) => {
+                self.listed.borrow_mut().insert(mount.to_owned(), Instant::now());
+            }
+            (_, false) => drop(self.listed.borrow_mut().remove(mount)),
+            _ => {}
+        }
+        match found {
+            Ok(MountFinding::Content { .. }) => Seen::Unknown("a probe read instead of asking".to_owned()),
             Ok(MountFinding::Listed { device: (major, minor), .. })
+            | Ok(MountFinding::Answered { device: (major, minor) })
             | Ok(MountFinding::Elsewhere { device: (major, minor) }) => {
                 Seen::Known(MountAnswer::Serves(Device { major, minor }))
             }
@@ -329,6 +411,17 @@ impl Host for Live {
             Err(MountProbeError::Silent(limit)) => Seen::Known(MountAnswer::Silent(limit)),
             Err(error) => Seen::Unknown(Chain(&error).to_string()),
         }
+    }
+
+    async fn data(&self, mount: &str) -> DataSeen {
+        match self.mounts().asked_at(mount) {
+            Some((path, Some(_))) => self.stores().compare(mount, &path, &self.probe).await,
+            _ => DataSeen::NotCompared,
+        }
+    }
+
+    fn waiting(&self, mount: &str) -> Seen<u64> {
+        self.mounts().waiting(mount)
     }
 
     async fn docker(&self) -> Seen<DockerSeen> {
@@ -389,13 +482,49 @@ impl Host for Live {
     async fn service(&self, container: &ContainerSettings) -> Seen<ServiceSeen> {
         let probe = self.wanted(&container.name).and_then(|wanted| wanted.probe);
         let Some(probe) = probe else { return Seen::Unknown("it has no probe".to_owned()) };
-        let life = self.facts.borrow().get(&container.name).map(|facts| facts.started.clone());
-        Seen::Known(self.services.look(&container.name, &life.unwrap_or_default(), &probe).await)
+        let facts = self.facts.borrow().get(&container.name).cloned();
+        let life = facts.as_ref().map(|facts| facts.started.clone());
+        let seen = self.services.look(&container.name, &life.unwrap_or_default(), &probe).await;
+        if let (ServiceSeen::Healthy, Some(facts), Some(wanted)) =
+            (&seen, facts, self.wanted(&container.name))
+        {
+            // What serves is worth being made again, exactly.
+            self.recorded.borrow_mut().note(&container.name, &wanted, &facts.image_id);
+        }
+        Seen::Known(seen)
+    }
+
+    async fn ecs(&self) -> Seen<EcsSeen> {
+        let cluster = self.cluster.borrow().clone();
+        match cluster {
+            Some(cluster) => cluster.look().await,
+            None => Seen::Unknown("no cluster is configured".to_owned()),
+        }
     }
 
     async fn apply(&self, action: &Action) -> Result<(), Failure> {
         self.services.forget();
+        self.stores().forget();
+        self.listed.borrow_mut().clear();
         match (&action.target, action.repair) {
+            (Target::Credentials, Repair::Refresh) => {
+                let keys = self.keys.borrow().clone();
+                keys.refresh().await?;
+                self.stores().reconnect();
+                Ok(())
+            }
+            (Target::Mount(name), Repair::RestartWorkers) => self.mounts().restart_workers(name).await,
+            (Target::Instance, Repair::Terminate) => {
+                let giving_back = self.giving_back.borrow().clone();
+                giving_back.give_back().await
+            }
+            (Target::Ecs | Target::Instance, repair) => {
+                let cluster = self.cluster.borrow().clone();
+                match cluster {
+                    Some(cluster) => cluster.apply(repair).await,
+                    None => Err(misplaced(action)),
+                }
+            }
             (Target::Mount(name), Repair::Mount | Repair::Remount) => {
                 let mounts = self.mounts();
                 if mounts.spec(name).is_some_and(|spec| is_kernel(&spec.source)) {

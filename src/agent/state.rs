@@ -10,11 +10,21 @@
 //! Observation --judge--> Finding --plan--> Decision { links, action } --apply--> History
 //! ```
 
+mod seen;
+mod timing;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+
+pub use seen::{
+    ContainerFacts, ContainerSeen, ContainerState, CredentialsSeen, DataSeen, DockerSeen, EcsAgent,
+    EcsInstance, EcsSeen, Maintenance, MountAnswer, MountEntry, MountSeen, Observation, Origin, Phase,
+    ServiceSeen, Session, SessionState, Specification, StoreSeen,
+};
+pub use timing::{Budget, Timing};
 
 /// The answer to one question about the host.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,6 +69,8 @@ impl fmt::Display for Device {
 #[serde(rename_all = "snake_case", tag = "kind", content = "name")]
 pub enum Target {
     Credentials,
+    /// The bucket of a mount, by the mount's name.
+    Store(String),
     /// A mount, by its name in the configuration.
     Mount(String),
     Docker,
@@ -66,180 +78,25 @@ pub enum Target {
     Container(String),
     /// What answers inside that container.
     Service(String),
+    /// The ECS agent of this host and its membership in the cluster.
+    Ecs,
+    /// The instance as a whole: what is given back when nothing else helps.
+    Instance,
 }
 
 impl fmt::Display for Target {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Target::Credentials => write!(out, "credentials"),
+            Target::Store(name) => write!(out, "bucket of {name}"),
             Target::Mount(name) => write!(out, "mount {name}"),
             Target::Docker => write!(out, "docker"),
             Target::Container(name) => write!(out, "container {name}"),
             Target::Service(name) => write!(out, "service {name}"),
+            Target::Ecs => write!(out, "ecs"),
+            Target::Instance => write!(out, "instance"),
         }
     }
-}
-
-/// The whole host at one moment. A mount or container that is missing from a map was not looked at.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Observation {
-    pub credentials: Seen<CredentialsSeen>,
-    pub mounts: BTreeMap<String, MountSeen>,
-    pub docker: Seen<DockerSeen>,
-    pub containers: BTreeMap<String, ContainerSeen>,
-}
-
-/// Whether requests to S3 can be signed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum CredentialsSeen {
-    Held,
-    /// The same, with what may be told of them: age, version, source.
-    HeldAs(String),
-    /// There are none.
-    Missing {
-        reason: String,
-        hint: Option<String>,
-    },
-}
-
-/// One mount, seen from three sides.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct MountSeen {
-    /// What the kernel has mounted at the path, the topmost layer. A dead mount is still listed.
-    pub entry: Seen<Option<MountEntry>>,
-    /// The session that serves it inside this process; `None` where none was ever opened.
-    pub session: Seen<Option<Session>>,
-    /// What a child process got when it used the path.
-    pub answer: Seen<MountAnswer>,
-}
-
-/// A line of the kernel's mount table.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct MountEntry {
-    pub device: Device,
-    pub fs_type: String,
-    pub source: String,
-    pub origin: Origin,
-}
-
-/// Who made a mount.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Origin {
-    /// A mapkeeper process, not necessarily this one.
-    Mapkeeper,
-    Foreign,
-}
-
-/// A FUSE session of this process.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Session {
-    pub device: Device,
-    pub state: SessionState,
-}
-
-/// How a session does.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum SessionState {
-    Serving,
-    /// It serves what it remembers, because S3 cannot be asked.
-    Degraded(String),
-    /// It serves, and somebody has to look at what was written and could not be stored: where it is.
-    Keeps(String),
-    /// It will never answer again.
-    Ended(String),
-}
-
-/// What a child process got when it used a mount's path.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum MountAnswer {
-    /// The root was opened and listed, on this device.
-    Serves(Device),
-    /// A file call failed with this errno.
-    Errno(String),
-    /// No answer within the probe's deadline.
-    Silent(Duration),
-}
-
-/// Docker Engine.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum DockerSeen {
-    Answers,
-    /// The socket is absent or refuses connections.
-    Unreachable {
-        reason: String,
-        hint: String,
-    },
-}
-
-/// One container, as Docker tells it, as the kernel shows it, as its service answers.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ContainerSeen {
-    pub state: Seen<ContainerState>,
-    /// For each of our mounts that it binds: the device that it sees at the bind's target, `None`
-    /// where nothing is mounted there. Empty unless it runs.
-    pub views: BTreeMap<String, Seen<Option<Device>>>,
-    /// `None`: nothing was asked, because it does not run or has no probe.
-    pub service: Option<Seen<ServiceSeen>>,
-}
-
-/// What Docker has under the name (or label, or image).
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ContainerState {
-    Absent,
-    /// The name belongs to a container that was not made by mapkeeper. Never touched.
-    Foreign {
-        id: String,
-    },
-    Present(ContainerFacts),
-}
-
-/// What Docker says of a container.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ContainerFacts {
-    pub id: String,
-    pub phase: Phase,
-    /// Process id on the host while it runs.
-    pub pid: Option<u32>,
-    /// When it was last started, as Docker writes it: with the id it names one life of the container.
-    pub started: String,
-    /// Restarts by Docker's own policy.
-    pub restarts: u64,
-    pub oom_killed: bool,
-    pub exit_code: Option<i64>,
-    pub image: String,
-    pub specification: Specification,
-}
-
-/// Where a container is in its life.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Phase {
-    /// Made, never started.
-    Created,
-    Running,
-    Paused,
-    /// On its way to another phase by Docker's own doing.
-    Restarting,
-    Stopping,
-    Removing,
-    Exited,
-    /// Half removed; Docker cannot start it again.
-    Dead,
-}
-
-/// How a container of ours compares with the configuration.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Specification {
-    /// Made from what the configuration says now, or not made by us.
-    Current,
-    /// Made from another configuration.
-    Outdated,
-}
-
-/// What the service answered.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ServiceSeen {
-    Healthy,
-    Faulty { trigger: Trigger, detail: String },
 }
 
 /// What is wrong, as a word that `action` and events carry.
@@ -247,6 +104,12 @@ pub enum ServiceSeen {
 #[serde(rename_all = "snake_case")]
 pub enum Trigger {
     CredentialsMissing,
+    /// S3 cannot be asked.
+    StoreAway,
+    /// S3 refuses the credentials or the access.
+    StoreRefuses,
+    /// There is no such bucket.
+    BucketMissing,
     /// Nothing is mounted at the path.
     NothingMounted,
     /// The mount of a mapkeeper process that is gone.
@@ -262,6 +125,10 @@ pub enum Trigger {
     Hidden,
     MountSilent,
     MountErrors,
+    /// The mount shows something else than the bucket holds.
+    DataDiffers,
+    /// Requests of the kernel have been waiting for an answer all the time.
+    RequestsStuck,
     /// S3 cannot be asked; the mount serves what it remembers.
     ServesFromCache,
     /// What was written lost a race and is kept on disk.
@@ -291,12 +158,28 @@ pub enum Trigger {
     HttpStatus,
     NotWms,
     ServiceException,
+    EcsAgentDown,
+    EcsUnregistered,
+    EcsWrongCluster,
+    EcsDisconnected,
+    /// The cluster does not know this instance.
+    EcsInstanceAbsent,
+    /// The container is not among those of the ECS agent.
+    EcsTaskUnknown,
+    /// The readiness attribute in the cluster is not what it should be.
+    EcsReadiness,
+    /// Every repair of this host was tried and did not help.
+    Exhausted,
 }
 
 /// What is done about it. `plan.rs` says when.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Repair {
+    /// Fetch the credentials anew.
+    Refresh,
+    /// Let new workers answer on the session that exists.
+    RestartWorkers,
     /// Mount where nothing is mounted.
     Mount,
     /// Detach every layer, then mount.
@@ -309,15 +192,31 @@ pub enum Repair {
     Create,
     /// Remove a container of ours and create it again.
     Recreate,
+    /// Make the log file inside the container that MapServer misses.
+    MakeErrorLog,
+    RestartEcsAgent,
+    /// Let the ECS agent forget which instance it was, and start it again.
+    Reregister,
+    /// Tell the cluster that tasks may, or may not, be placed here.
+    MarkReady,
+    MarkUnready,
+    /// Give the instance back to the Auto Scaling group.
+    Terminate,
 }
 
 impl Repair {
     /// The rung of the ladder that it stands on: attempts are counted and limited per rung.
     pub fn rung(self) -> Rung {
         match self {
+            Repair::Refresh => Rung::Credentials,
+            Repair::RestartWorkers => Rung::Workers,
             Repair::Mount | Repair::Remount => Rung::Remount,
             Repair::Unpause | Repair::Restart | Repair::Stop => Rung::Restart,
+            Repair::MakeErrorLog => Rung::Adjust,
             Repair::Start | Repair::Create | Repair::Recreate => Rung::Recreate,
+            Repair::RestartEcsAgent | Repair::Reregister => Rung::Ecs,
+            Repair::MarkReady | Repair::MarkUnready => Rung::Drain,
+            Repair::Terminate => Rung::Terminate,
         }
     }
 }
@@ -326,12 +225,24 @@ impl Repair {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Rung {
+    /// Rung 1: fetch credentials.
+    Credentials,
+    /// Rung 2: new workers for the session that exists.
+    Workers,
     /// Rung 3: detach and mount again.
     Remount,
     /// Rung 4: the same container once more.
     Restart,
+    /// Rung 4 as well: something inside the container.
+    Adjust,
     /// Rung 5: start what ended, or make it again.
     Recreate,
+    /// Rung 5 for ECS: its agent and its membership.
+    Ecs,
+    /// Rung 6: no tasks are placed here.
+    Drain,
+    /// Rung 7: give the instance back.
+    Terminate,
 }
 
 /// One repair of one target.
@@ -385,6 +296,8 @@ pub struct Record {
     pub amiss_since: Option<Moment>,
     /// Since when it has been at fault itself; could-not-look changes nothing.
     pub faulty_since: Option<Moment>,
+    /// What it is at fault for, since when, and at how many looks it was seen.
+    pub fault: Option<Persistence>,
     /// Since when it could not be looked at, without a break.
     pub unknown_since: Option<Moment>,
     /// Whether it was ever well in this run of the agent.
@@ -393,6 +306,16 @@ pub struct Record {
     pub last_action: Option<Moment>,
     /// The life of the container that its service is judged in.
     pub life: Option<Life>,
+    /// Since when requests have been waiting for its session at every look.
+    pub waiting_since: Option<Moment>,
+}
+
+/// How long one fault has stood.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Persistence {
+    pub trigger: Trigger,
+    pub since: Moment,
+    pub looks: u32,
 }
 
 /// Attempts on one rung since it was last forgiven.
@@ -426,7 +349,37 @@ pub struct Life {
 pub struct Settings {
     pub mounts: Vec<String>,
     pub containers: Vec<ContainerSettings>,
+    pub ecs: Option<EcsSettings>,
+    pub workers: Workers,
+    pub escalation: Escalation,
     pub timing: Timing,
+}
+
+/// What is decided about this host's place in a cluster.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EcsSettings {
+    pub cluster: String,
+}
+
+/// Whether the workers of a session can be replaced under it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Workers {
+    /// Rung 2 exists.
+    Restartable,
+    /// They live and die with the session: rung 3 follows rung 1.
+    Fixed,
+}
+
+/// How far an instance that cannot be repaired goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Escalation {
+    /// It says that it is not ready, and stays.
+    #[default]
+    Drain,
+    /// It asks AWS whether it could end itself, and stays.
+    DryRun,
+    /// It ends itself.
+    Terminate,
 }
 
 /// What is decided about one container.
@@ -445,86 +398,6 @@ pub struct ContainerSettings {
 pub enum Owner {
     Ecs,
     Mapkeeper,
-}
-
-/// Every patience of the agent.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Timing {
-    /// Time between looks while all is well.
-    pub look_every: Duration,
-    /// Time between looks while something is amiss.
-    pub look_again: Duration,
-    /// Could-not-look is held against the host after this long.
-    pub unknown_patience: Duration,
-    /// No action on a target sooner than this after the last one, whatever the rung.
-    pub settle: Duration,
-    /// A service that has not answered yet in this life of its container is left alone this long.
-    pub start_grace: Duration,
-    /// Consecutive failed looks at a service, and their shortest span, before a restart.
-    pub confirm_looks: u32,
-    pub confirm_for: Duration,
-    /// A fault of a target that was well this long is a new one: the first attempt at it needs no
-    /// pause, although attempts still count. The span after which Docker resets its own delay.
-    pub steady_after: Duration,
-    /// Attempts are forgotten after the target was well this long.
-    pub forgive_after: Duration,
-    /// ECS has this long to replace a container that ended.
-    pub replacement_deadline: Duration,
-    pub remount: Budget,
-    pub restart: Budget,
-    pub recreate: Budget,
-}
-
-/// How often a rung may be tried on one target.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Budget {
-    /// Attempts before a person is called.
-    pub attempts: u32,
-    /// Shortest pause after an attempt.
-    pub base: Duration,
-    /// Longest pause after an attempt within the budget.
-    pub cap: Duration,
-    /// Pause after each attempt once the budget is spent.
-    pub slow: Duration,
-}
-
-impl Timing {
-    /// The budget of a rung.
-    pub fn budget(&self, rung: Rung) -> &Budget {
-        match rung {
-            Rung::Remount => &self.remount,
-            Rung::Restart => &self.restart,
-            Rung::Recreate => &self.recreate,
-        }
-    }
-}
-
-impl Default for Timing {
-    fn default() -> Timing {
-        let seconds = Duration::from_secs;
-        Timing {
-            look_every: seconds(5),
-            look_again: seconds(1),
-            unknown_patience: seconds(15),
-            settle: Duration::from_millis(500),
-            start_grace: seconds(20),
-            confirm_looks: 3,
-            confirm_for: seconds(2),
-            steady_after: seconds(10),
-            forgive_after: seconds(300),
-            replacement_deadline: seconds(120),
-            // A failed mount disturbs nobody: short pauses, so that it is back soon after S3 is.
-            remount: Budget {
-                attempts: 10,
-                base: Duration::from_millis(500),
-                cap: seconds(8),
-                slow: seconds(60),
-            },
-            // A restart interrupts a service that may half work: longer pauses, fewer attempts.
-            restart: Budget { attempts: 5, base: seconds(1), cap: seconds(60), slow: seconds(600) },
-            recreate: Budget { attempts: 8, base: seconds(1), cap: seconds(10), slow: seconds(60) },
-        }
-    }
 }
 
 /// How the host does as a whole.
@@ -574,6 +447,9 @@ pub struct Decision {
     pub action: Option<Action>,
     /// Why `health` is what it is, one sentence.
     pub reason: String,
+    /// Whether this host serves: what load balancers and the cluster are told.
+    pub ready: bool,
+    pub maintenance: Maintenance,
     /// The next look is due after this long.
     pub next_look: Duration,
 }

@@ -27,10 +27,10 @@ use std::time::Duration;
 use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
 
-pub use board::{Board, Clock};
+pub use board::{Board, Clock, id};
 pub use render::{Style, render};
 
-use super::state::{Failure, Health, LinkState, Outcome, Repair, Target, Trigger};
+use super::state::{Failure, Health, LinkState, Maintenance, Outcome, Repair, Target, Trigger};
 use crate::error::{Advise, Exit};
 
 /// Version of the document's shape. A field may be added without changing it.
@@ -63,6 +63,9 @@ pub struct Document {
     pub fresh_for_ms: u64,
     pub health: Health,
     pub reason: String,
+    /// Whether this host serves: what load balancers are told.
+    pub ready: bool,
+    pub maintenance: Maintenance,
     /// In order of dependency.
     pub links: Vec<LinkReport>,
     /// The first link that is amiss, explained.
@@ -208,6 +211,11 @@ impl RuntimeDir {
         }
     }
 
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Replaces the document, atomically: a reader sees the old one or the new one, whole.
     ///
     /// # Errors
@@ -348,9 +356,16 @@ fn standing(document: &Document) -> Standing {
     if !lives {
         return Standing::Ended;
     }
-    let now_ms = uptime().map_or(0, milliseconds);
-    let age_ms = now_ms.saturating_sub(document.written_uptime_ms);
-    if age_ms > document.fresh_for_ms { Standing::Stale { age_ms } } else { Standing::Fresh }
+    if is_fresh(document) { Standing::Fresh } else { Standing::Stale { age_ms: age_ms(document) } }
+}
+
+/// Whether the next document is not overdue yet.
+pub fn is_fresh(document: &Document) -> bool {
+    age_ms(document) <= document.fresh_for_ms
+}
+
+fn age_ms(document: &Document) -> u64 {
+    uptime().map_or(0, milliseconds).saturating_sub(document.written_uptime_ms)
 }
 
 /// Why waiting for the mounts ended without them.
@@ -473,4 +488,4 @@ pub(super) fn milliseconds(duration: Duration) -> u64 {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -5,18 +5,19 @@
 //! leaves everything else to the loop, which retries and reports.
 
 use std::io::{self, IsTerminal, Write};
-use std::path::Path;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use super::arguments::{ProbeArguments, RunArguments, StatusArguments, WaitArguments};
+use super::arguments::{PauseArguments, ProbeArguments, RunArguments, StatusArguments, WaitArguments};
 use super::reload;
 use crate::agent::live::{self, Live, LiveError};
 use crate::agent::status::{
     self, Document, ReadError, Report, RuntimeDir, RuntimeDirError, Screens, Style, WaitError, Writer, render,
 };
-use crate::agent::{self, Publisher};
+use crate::agent::{self, Publisher, maintenance};
 use crate::bootstrap;
 use crate::config::{ConfigError, Loaded};
 use crate::error::{Advise, Exit};
@@ -35,6 +36,8 @@ pub(super) enum RunError {
     Live(#[from] LiveError),
     #[error("cannot find out who this process is")]
     Process { source: io::Error },
+    #[error("cannot answer load balancers on {address}")]
+    Listen { address: SocketAddr, source: io::Error },
     #[error("cannot wait for signals")]
     Signals { source: io::Error },
 }
@@ -47,6 +50,7 @@ impl Advise for RunError {
             RunError::RuntimeDir(error) => error.hint(),
             RunError::Live(error) => error.hint(),
             RunError::Process { .. } => Some("check that /proc is mounted".into()),
+            RunError::Listen { .. } => Some("choose another `health.listen`".into()),
             RunError::Signals { .. } => None,
         }
     }
@@ -57,6 +61,7 @@ impl Advise for RunError {
             RunError::NotRoot => Exit::NotRoot,
             RunError::RuntimeDir(error) => error.exit(),
             RunError::Live(error) => error.exit(),
+            RunError::Listen { .. } => Exit::PortTaken,
             RunError::Process { .. } | RunError::Signals { .. } => Exit::Degraded,
         }
     }
@@ -84,8 +89,20 @@ pub(super) async fn run(arguments: &RunArguments, runtime_dir: &Path) -> Result<
     let writer = Writer::this().map_err(|source| RunError::Process { source })?;
     let stop = agent::stop_on_signals().map_err(|source| RunError::Signals { source })?;
     let (outbox, inbox) = live::reload::mailbox();
-    let host = Live::new(&config, live::Options { inbox: Some(inbox), ..live::Options::default() })?;
+    let options = live::Options {
+        inbox: Some(inbox),
+        runtime_dir: Some(runtime_dir.path().to_owned()),
+        ..live::Options::default()
+    };
+    let host = Live::new(&config, options)?;
     let (mut publisher, documents) = Publisher::new(Some(runtime_dir));
+    let _listening = match config.health {
+        Some(health) => {
+            let listening = agent::health::listen(health.listen, documents.clone()).await;
+            Some(listening.map_err(|source| RunError::Listen { address: health.listen, source })?)
+        }
+        None => None,
+    };
     publisher.alive = Box::new(sign_of_life());
     let settings = live::settings(&config);
     let reloads = reload::follow(inputs, config, requests, outbox);
@@ -170,10 +187,51 @@ pub(super) async fn wait(arguments: &WaitArguments, runtime_dir: &Path) -> Resul
     status::wait(runtime_dir, arguments.timeout).await
 }
 
+/// Why the wish of a person could not be left for the agent.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot leave word for the agent in {dir:?}")]
+pub(super) struct WishError {
+    dir: PathBuf,
+    source: io::Error,
+}
+
+impl Advise for WishError {
+    fn hint(&self) -> Option<String> {
+        Some("run as root, and check --runtime-dir".into())
+    }
+
+    fn exit(&self) -> Exit {
+        if self.source.kind() == io::ErrorKind::PermissionDenied { Exit::NotRoot } else { Exit::Degraded }
+    }
+}
+
+/// Asks the agent to repair nothing.
+///
+/// # Errors
+///
+/// When the wish cannot be written.
+pub(super) fn pause(arguments: &PauseArguments, runtime_dir: &Path) -> Result<(), WishError> {
+    maintenance::pause(runtime_dir, arguments.length)
+        .map_err(|source| WishError { dir: runtime_dir.to_owned(), source })
+}
+
+/// Takes that back.
+///
+/// # Errors
+///
+/// When the wish cannot be removed.
+pub(super) fn resume(runtime_dir: &Path) -> Result<(), WishError> {
+    maintenance::resume(runtime_dir).map_err(|source| WishError { dir: runtime_dir.to_owned(), source })
+}
+
 /// What the agent's children do: look at a mount that may hang, and print what they found.
 pub(super) fn probe_mount(arguments: &ProbeArguments) -> Exit {
     let expected = arguments.expect_device.map(|device| (device.major, device.minor));
-    match probe::run_mount_command(&arguments.path, expected, io::stdout().lock()) {
+    let look = match arguments.read {
+        true => probe::Look::Read,
+        false => probe::Look::Ask { expected, list: arguments.list },
+    };
+    match probe::run_mount_command(&arguments.path, look, io::stdout().lock()) {
         Ok(()) => Exit::Success,
         Err(_) => Exit::Degraded,
     }

@@ -148,6 +148,16 @@ pub struct WaitArguments {
     pub timeout: Duration,
 }
 
+/// `mapkeeper pause`
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+#[command(after_help = "Example, before work on the host:\n  mapkeeper pause --for 1h\n\n\
+    A pause outlives the agent and ends at the latest with a reboot.")]
+pub struct PauseArguments {
+    /// Length of the pause, with a unit: 10m, 1h; without it until `mapkeeper resume`
+    #[arg(long = "for", value_name = "DURATION", value_parser = duration)]
+    pub length: Option<Duration>,
+}
+
 /// `mapkeeper probe-mount`: what the agent's children do.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 pub struct ProbeArguments {
@@ -156,6 +166,12 @@ pub struct ProbeArguments {
     /// Device that is expected there, as in /proc/self/mountinfo; another one is not listed
     #[arg(long, value_name = "MAJOR:MINOR", value_parser = device)]
     pub expect_device: Option<Device>,
+    /// List it as well
+    #[arg(long)]
+    pub list: bool,
+    /// Read it as a file instead
+    #[arg(long, conflicts_with_all = ["list", "expect_device"])]
+    pub read: bool,
 }
 
 /// `mapkeeper config check`

@@ -45,6 +45,12 @@ const fn key(path: &'static str, kind: Kind, expects: &'static str, default: Opt
 /// Every setting there is, in the order in which they are documented and shown.
 pub const KEYS: &[Key] = &[
     key("region", Kind::Text, r#"an AWS region such as "us-east-1""#, None),
+    key(
+        "escalate",
+        Kind::Choice(&["drain", "dry-run", "terminate"]),
+        r#""drain", "dry-run" or "terminate""#,
+        Some("drain"),
+    ),
     key("sources.parameters", Kind::Text, r#"a path of Parameter Store such as "/maps/prod""#, None),
     key("sources.instance_tags", Kind::Boolean, "true or false", Some("true")),
     key("sources.poll", Kind::Duration, r#"a duration such as "1m""#, Some("1m")),

@@ -15,8 +15,8 @@ use super::quantity::{self, show_duration, show_size};
 use super::redact::{self, REDACTED};
 use super::source::{Entries, Entry, Value};
 use super::{
-    Bootstrap, Config, Container, Credentials, Ecs, Expect, Health, Mount, OnConflict, Owner, Probe,
-    Selector, Sources, value,
+    Bootstrap, Config, Container, Credentials, Ecs, Escalate, Expect, Health, Mount, OnConflict, Owner,
+    Probe, Selector, Sources, value,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -38,6 +38,7 @@ pub(super) fn config(entries: &Entries) -> Outcome {
     let top = KeyPath::default();
     let region = reader.optional(&top.with("region"), text(value::region));
     let sources = reader.sources(&top.with("sources"));
+    let escalate = reader.setting(&top.with("escalate"), text(escalate));
     let credentials = reader.credentials(&top.with("credentials"));
     let mounts = reader.each("mount", Reader::mount);
     let containers = reader.each("container", Reader::container);
@@ -54,6 +55,7 @@ pub(super) fn config(entries: &Entries) -> Outcome {
             bootstrap: bootstrap?,
             ecs: ecs?,
             health: health?,
+            escalate: escalate?,
         })
     };
     Outcome { config: config(), faults: reader.faults, claims: reader.claims }
@@ -477,6 +479,13 @@ fn size(least: u64) -> impl Fn(&Value) -> Judged<u64> {
         let size = quantity::size(text)?;
         if size >= least { Ok(size) } else { Err(format!("a size of at least {}", show_size(least)).into()) }
     })
+}
+
+fn escalate(text: &str) -> Result<Escalate, Expected> {
+    [Escalate::Drain, Escalate::DryRun, Escalate::Terminate]
+        .into_iter()
+        .find(|escalate| escalate.as_str() == text)
+        .ok_or(Expected::fixed(r#""drain", "dry-run" or "terminate""#))
 }
 
 fn owner(text: &str) -> Result<Owner, Expected> {

@@ -25,6 +25,7 @@ const COMMENT_COLUMN: usize = 48;
 pub(super) fn toml(config: &Config, entries: &Entries, origins: Origins) -> String {
     let mut page = Page { entries, origins, text: String::new(), at: KeyPath::default() };
     page.optional("region", config.region.as_deref());
+    page.string("escalate", config.escalate.as_str());
     page.table("[sources]", KeyPath::default().with("sources"));
     page.optional("parameters", config.sources.parameters.as_deref());
     page.line("instance_tags", &config.sources.instance_tags.to_string());

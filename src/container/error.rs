@@ -32,6 +32,8 @@ pub enum ContainerError {
     Gone { name: String },
     #[error("container {name:?} has no name and image to be made from")]
     NotDescribed { name: String },
+    #[error("the file {path:?} cannot be made in the container: {why}")]
+    NotMade { path: String, why: String },
     #[error("Docker refused to {doing} {name:?}")]
     Refused { doing: Doing, name: String, source: Box<Error> },
 }
@@ -47,6 +49,7 @@ pub enum Doing {
     Stop,
     Unpause,
     Remove,
+    MakeFile,
 }
 
 impl std::fmt::Display for Doing {
@@ -60,6 +63,7 @@ impl std::fmt::Display for Doing {
             Doing::Stop => "stop",
             Doing::Unpause => "unpause",
             Doing::Remove => "remove",
+            Doing::MakeFile => "make a file in",
         })
     }
 }
@@ -83,6 +87,9 @@ impl Advise for ContainerError {
             ContainerError::Foreign { name } => {
                 format!("remove it (docker rm -f {name}), or choose another name")
             }
+            ContainerError::NotMade { .. } => {
+                "take MS_ERRORFILE out of the mapfile, or set it to stderr".to_owned()
+            }
             ContainerError::NotDescribed { .. } => "give the container a name and an image".to_owned(),
             ContainerError::Gone { .. } | ContainerError::Refused { .. } => return None,
         };
@@ -98,6 +105,7 @@ impl Advise for ContainerError {
             ContainerError::BindSourceMissing { .. }
             | ContainerError::Foreign { .. }
             | ContainerError::Gone { .. }
+            | ContainerError::NotMade { .. }
             | ContainerError::Refused { .. } => Exit::Degraded,
         }
     }
@@ -258,6 +266,11 @@ mod tests {
             (
                 ContainerError::Foreign { name: name() },
                 "a container named \"web\" exists and was not made by mapkeeper",
+                1,
+            ),
+            (
+                ContainerError::NotMade { path: "/l".to_owned(), why: "no".to_owned() },
+                "the file \"/l\" cannot be made in the container: no",
                 1,
             ),
             (ContainerError::Gone { name: name() }, "container \"web\" is gone", 1),

@@ -6,15 +6,15 @@
 use std::collections::HashMap;
 
 use bollard::models::{
-    ContainerCreateBody, HostConfig, Mount, MountBindOptions, MountBindOptionsPropagationEnum, MountType,
-    PortBinding, RestartPolicy, RestartPolicyNameEnum,
+    ContainerCreateBody, HostConfig, HostConfigLogConfig, Mount, MountBindOptions,
+    MountBindOptionsPropagationEnum, MountType, PortBinding, RestartPolicy, RestartPolicyNameEnum,
 };
 
 use super::{LABEL_MANAGED, LABEL_SPECIFICATION};
 use crate::config::{Bind, Container, Port, Protocol};
 
 /// Changes when what we make of the same configuration changes.
-const GENERATION: &str = "1";
+const GENERATION: &str = "2";
 
 /// A hash of everything that the container is made from, 16 hexadecimal digits.
 pub fn fingerprint(wanted: &Container) -> String {
@@ -59,6 +59,14 @@ pub(super) fn body(wanted: &Container, image: &str) -> ContainerCreateBody {
             restart_policy: Some(RestartPolicy {
                 name: Some(RestartPolicyNameEnum::NO),
                 maximum_retry_count: None,
+            }),
+            // A container that writes errors for months must not fill the disk.
+            log_config: Some(HostConfigLogConfig {
+                typ: Some("json-file".to_owned()),
+                config: Some(HashMap::from(
+                    [("max-size", "10m"), ("max-file", "3")]
+                        .map(|(key, value)| (key.to_owned(), value.to_owned())),
+                )),
             }),
             ..HostConfig::default()
         }),
@@ -154,7 +162,7 @@ mod tests {
     #[test]
     fn the_fingerprint_is_the_same_on_every_machine() {
         assert_eq!(fingerprint(&wanted()), fingerprint(&wanted().clone()));
-        assert_eq!(fingerprint(&wanted()), "069bc6b2fbd1614d");
+        assert_eq!(fingerprint(&wanted()), "a938259a6276a808");
     }
 
     #[test]

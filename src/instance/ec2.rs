@@ -89,3 +89,20 @@ pub async fn write_tags(region: &str, id: &str, tags: &[(&str, &str)]) -> Result
     let answer = timeout(LIMIT, request).await.map_err(|_| TagsError::Silent { action: ACTION })?;
     answer.map(|_| ()).map_err(|error| TagsError::of(ACTION, error))
 }
+
+/// Ends instance `id` for good; in a dry run only asks whether that would be allowed.
+///
+/// # Errors
+///
+/// [`TagsError::Denied`] without the permission; anything else may pass.
+pub async fn terminate(region: Option<&str>, id: &str, dry_run: bool) -> Result<(), TagsError> {
+    const ACTION: &str = "ec2:TerminateInstances";
+    let client = Client::new(&aws::sdk_config(region, None, None).await);
+    let request = client.terminate_instances().instance_ids(id).dry_run(dry_run).send();
+    match timeout(LIMIT, request).await.map_err(|_| TagsError::Silent { action: ACTION })? {
+        Ok(_) => Ok(()),
+        // EC2's way to say that it would have done it.
+        Err(error) if dry_run && error.code() == Some("DryRunOperation") => Ok(()),
+        Err(error) => Err(TagsError::of(ACTION, error)),
+    }
+}

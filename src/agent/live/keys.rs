@@ -17,15 +17,16 @@ use futures::FutureExt;
 use futures::future::{BoxFuture, Shared, join_all};
 use tokio::time::Instant;
 
-use crate::agent::state::{CredentialsSeen, Seen};
+use crate::agent::state::{CredentialsSeen, Failure, Seen};
 use crate::config::{self, Config, Mount, Source};
 use crate::credentials::{Holder, Prover, Proving};
-use crate::error::{Advise, Chain};
+use crate::error::{Advise, Chain, Exit};
 use crate::fs::store::StoreError;
 use crate::mount::prove;
 
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// A secret that is corrected is in use within ten seconds.
+const LONGEST_PAUSE: Duration = Duration::from_secs(6);
 
 /// All holders of a host.
 pub(super) struct Keys {
@@ -85,6 +86,23 @@ impl Keys {
             Some(Ring::Held(holder)) => Some(holder.clone()),
             _ => None,
         }
+    }
+
+    /// Fetches anew what is held. Until that has succeeded, what is held stays.
+    pub(super) async fn refresh(&self) -> Result<(), Failure> {
+        let held = |(profile, ring): (&Option<String>, &Ring)| {
+            matches!(ring, Ring::Held(_)).then(|| profile.clone())
+        };
+        let profiles: Vec<_> = self.rings.borrow().iter().filter_map(held).collect();
+        for profile in profiles {
+            match self.fetch(profile.clone()).await {
+                Ok(holder) => drop(self.rings.borrow_mut().insert(profile, Ring::Held(holder))),
+                Err(Refusal { reason, hint }) => {
+                    return Err(Failure { error: reason, hint, exit: Exit::CredentialsRefused.code() });
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Looks whether all are held, and fetches what is not. May be dropped: the fetching goes on.
@@ -213,6 +231,7 @@ mod tests {
             bootstrap: Default::default(),
             ecs: None,
             health: None,
+            escalate: crate::config::Escalate::default(),
         }
     }
 

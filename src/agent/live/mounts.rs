@@ -27,7 +27,8 @@ use crate::error::{Chain, Exit};
 use crate::fs::StoreHealth;
 use crate::fs::session::FS_TYPE;
 use crate::mount::{
-    AttachError, How, MissingDirectory, MountTable, Mounted, attach, attach_kernel, detach, is_kernel, shows,
+    AttachError, How, MissingDirectory, MountTable, Mounted, attach, attach_kernel, detach, is_kernel,
+    requests_waiting, shows,
 };
 
 /// The mounts of a host, by name.
@@ -98,13 +99,17 @@ impl Mounts {
             Ok(table) => table,
             Err(error) => return Seen::Unknown(format!("cannot read the list of mounts: {error}")),
         };
-        let entry = table.top(&slot.path.borrow()).map(|entry| MountEntry {
+        let path = slot.path.borrow();
+        let ours = |entry: &&crate::mount::Entry| entry.path == *path && entry.fs_type == FS_TYPE;
+        let covers = table.0.iter().any(|entry| ours(&entry));
+        let entry = table.top(&path).map(|entry| MountEntry {
             device: device(entry.device),
             fs_type: entry.fs_type.clone(),
             source: entry.source.clone(),
-            origin: match entry.fs_type == FS_TYPE || shows(&slot.spec.source, entry) {
-                true => Origin::Mapkeeper,
-                false => Origin::Foreign,
+            origin: match (entry.fs_type == FS_TYPE || shows(&slot.spec.source, entry), covers) {
+                (true, _) => Origin::Mapkeeper,
+                (false, true) => Origin::OverMapkeeper,
+                (false, false) => Origin::Foreign,
             },
         });
         slot.shown.set(entry.as_ref().map(|entry| entry.device));
@@ -220,6 +225,22 @@ impl Mounts {
             if let Ok(Err(error)) = detached {
                 tracing::error!(mount = %spec.name, error = %Chain(&error), "cannot unmount");
             }
+        }
+    }
+
+    /// Lets new workers answer on the session of `mount` that exists. This version has none to put in their place:
+    /// `live::settings` says so, and the plan goes on to the next rung.
+    pub(super) async fn restart_workers(&self, mount: &str) -> Result<(), Failure> {
+        Err(super::plain_failure(format!("the workers of {mount} live and die with its session")))
+    }
+
+    /// Requests that wait for the session of `mount`.
+    pub(super) fn waiting(&self, mount: &str) -> Seen<u64> {
+        let served = self.slots.get(mount).and_then(|slot| slot.served.borrow().clone());
+        match served.map(|served| requests_waiting(served.device())) {
+            None => Seen::Known(0),
+            Some(Ok(waiting)) => Seen::Known(waiting),
+            Some(Err(error)) => Seen::Unknown(format!("cannot read how many requests wait: {error}")),
         }
     }
 

@@ -16,9 +16,12 @@ use std::sync::{Arc, Mutex};
 
 use tokio::sync::Notify;
 
+use super::cluster::Cluster;
+use super::escalation::GivingBack;
 use super::keys::Keys;
 use super::mounts::Mounts;
-use super::{Live, named, settings};
+use super::stores::Stores;
+use super::{Live, escalation, named, settings};
 use crate::agent::Adoption;
 use crate::config::{self, Config, Owner};
 use crate::error::Chain;
@@ -113,6 +116,11 @@ impl Live {
         let wanted: BTreeMap<_, _> =
             named(new).into_iter().map(|(name, wanted)| (name, wanted.clone())).collect();
         self.containers.replace(Rc::new(wanted));
+        self.stores.replace(Rc::new(Stores::new(new)));
+        self.cluster.replace(Cluster::new(new).map(Rc::new));
+        let giving_back = GivingBack::new(&self.state_dir, new.region.as_deref(), escalation(new));
+        self.giving_back.replace(Rc::new(giving_back));
+        self.listed.borrow_mut().clear();
         self.facts.borrow_mut().clear();
         self.services.forget();
         self.follow_anew(new);

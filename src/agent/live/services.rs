@@ -5,6 +5,7 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::{LocalBoxFuture, Shared};
@@ -15,10 +16,14 @@ use crate::config::Probe;
 use crate::error::Chain;
 use crate::probe::{ServiceError, ServiceVerdict, ask_service, classify};
 
+/// Between the looks and the publishing, something always takes its time.
+const SLACK: Duration = Duration::from_secs(1);
+
 /// The services of a host, by the name of their container.
 #[derive(Default)]
 pub(super) struct Services {
     asked: RefCell<BTreeMap<String, Asked>>,
+    error_logs: RefCell<BTreeMap<String, String>>,
 }
 
 struct Asked {
@@ -33,7 +38,7 @@ type Question = Shared<LocalBoxFuture<'static, ServiceSeen>>;
 
 impl Services {
     /// How the service in `life` of `container` does. A good answer is believed for the interval of the
-    /// probe. May be dropped and asked again.
+    /// probe less its timeout. May be dropped and asked again.
     pub(super) async fn look(&self, container: &str, life: &str, probe: &Probe) -> ServiceSeen {
         let question = {
             let mut services = self.asked.borrow_mut();
@@ -42,17 +47,29 @@ impl Services {
             if asked.life != life {
                 *asked = fresh();
             }
-            if asked.good.is_some_and(|at| at.elapsed() < probe.interval) {
+            // Asked so early that silence is known when the interval is over.
+            let believed = probe.interval.saturating_sub(probe.timeout + SLACK);
+            if asked.good.is_some_and(|at| at.elapsed() < believed) {
                 return ServiceSeen::Healthy;
             }
             asked.pending.get_or_insert_with(|| ask(probe.clone()).boxed_local().shared()).clone()
         };
         let seen = question.await;
+        if let ServiceSeen::Faulty { trigger: Trigger::ErrorFile, detail } = &seen
+            && let Some(path) = error_log_in(detail)
+        {
+            self.error_logs.borrow_mut().insert(container.to_owned(), path);
+        }
         if let Some(asked) = self.asked.borrow_mut().get_mut(container).filter(|asked| asked.life == life) {
             asked.pending = None;
             asked.good = (seen == ServiceSeen::Healthy).then(Instant::now);
         }
         seen
+    }
+
+    /// The file that MapServer last missed in `container`, where it said which.
+    pub(super) fn error_log(&self, container: &str) -> Option<String> {
+        self.error_logs.borrow().get(container).cloned()
     }
 
     /// Forgets what was answered: something was done to the host.
@@ -71,12 +88,19 @@ async fn ask(probe: Probe) -> ServiceSeen {
 }
 
 /// The map that a probe asks for: MapServer names it in only some of its messages.
-fn map_asked_for(url: &str) -> Option<&str> {
+pub(super) fn map_asked_for(url: &str) -> Option<&str> {
     let (_, query) = url.split_once('?')?;
     query
         .split('&')
         .filter_map(|field| field.split_once('='))
         .find_map(|(name, value)| (name.eq_ignore_ascii_case("map") && !value.is_empty()).then_some(value))
+}
+
+/// The path in `... Failed to open MS_ERRORFILE /var/log/ms_error.log`.
+fn error_log_in(detail: &str) -> Option<String> {
+    let (_, after) = detail.rsplit_once("MS_ERRORFILE")?;
+    let path = after.split_whitespace().next()?.trim_matches(|c| c == '(' || c == ')' || c == '.');
+    path.starts_with('/').then(|| path.to_owned())
 }
 
 fn unanswered(error: &ServiceError) -> ServiceSeen {
@@ -114,8 +138,6 @@ fn understood(verdict: &ServiceVerdict, url: &str) -> ServiceSeen {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
     use tokio::time::timeout;
@@ -222,6 +244,16 @@ mod tests {
         drop(listener);
         let seen = services.look("web", "life", &short).await;
         assert!(matches!(seen, ServiceSeen::Faulty { trigger: Trigger::NoConnection, .. }), "{seen:?}");
+    }
+
+    #[test]
+    fn the_error_log_that_mapserver_misses_is_found_in_its_words() {
+        let text =
+            "msSetErrorFile(): General error message. Failed to open MS_ERRORFILE /var/log/ms_error.log";
+        assert_eq!(error_log_in(text).as_deref(), Some("/var/log/ms_error.log"));
+        for text in ["", "Failed to open MS_ERRORFILE", "Failed to open MS_ERRORFILE stderr"] {
+            assert_eq!(error_log_in(text), None, "{text}");
+        }
     }
 
     #[test]

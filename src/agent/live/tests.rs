@@ -58,6 +58,7 @@ fn config(mounts: Vec<Mount>, containers: Vec<config::Container>) -> Config {
         bootstrap: Default::default(),
         ecs: None,
         health: None,
+        escalate: config::Escalate::default(),
     }
 }
 

@@ -12,11 +12,11 @@
 
 use std::time::Duration;
 
-use super::judge::{Judgement, Verdict};
+use super::judge::{Fault, Judgement, Verdict};
 use super::restart_may_cure;
 use crate::agent::state::{
-    Action, Attempts, Budget, ContainerState, Failure, History, Life, Moment, Observation, Outcome, Phase,
-    Record, Rung, Seen, Settings, Target, Timing,
+    Action, Attempts, Budget, ContainerState, Failure, History, Life, Moment, Observation, Outcome, Owner,
+    Persistence, Phase, Record, Rung, Seen, Settings, Target, Timing, Trigger,
 };
 
 impl History {
@@ -36,9 +36,44 @@ impl History {
                 record.note_life(life, service, now);
             }
         }
+        for (name, mount) in &seen.mounts {
+            let record = self.targets.entry(Target::Mount(name.clone())).or_default();
+            match &mount.waiting {
+                Seen::Known(0) => record.waiting_since = None,
+                Seen::Known(_) => drop(record.waiting_since.get_or_insert(now)),
+                Seen::Unknown(_) => {}
+            }
+        }
+        self.note_credentials(judgement, now);
+        self.note_instance(judgement, now, settings);
         for record in self.targets.values_mut() {
             record.forgive(now, &settings.timing);
         }
+    }
+
+    /// Credentials that a bucket refuses are not well, however surely they are held.
+    fn note_credentials(&mut self, judgement: &Judgement, now: Moment) {
+        let refused = judgement.findings.iter().any(|finding| {
+            matches!(&finding.verdict, Verdict::Faulty(fault) if fault.trigger == Trigger::StoreRefuses)
+        });
+        if refused {
+            let record = self.targets.entry(Target::Credentials).or_default();
+            record.well_since = None;
+            record.amiss_since.get_or_insert(now);
+        }
+    }
+
+    /// The instance as a whole is at fault while anything on it is exhausted.
+    fn note_instance(&mut self, judgement: &Judgement, now: Moment, settings: &Settings) {
+        let exhausted = judgement.exhausted(self, settings);
+        let unknown = judgement.findings.iter().any(|finding| matches!(finding.verdict, Verdict::Unknown(_)));
+        let record = self.targets.entry(Target::Instance).or_default();
+        let verdict = match (exhausted, unknown) {
+            (true, _) => Verdict::Faulty(Fault::exhausted()),
+            (false, true) => Verdict::Unknown("something could not be looked at".to_owned()),
+            (false, false) => Verdict::Good("it can be repaired".to_owned()),
+        };
+        record.note(&verdict, now);
     }
 
     /// Takes note of an action that ended at `now`. `seed` is a random number that spreads the pause.
@@ -78,6 +113,7 @@ impl Record {
                 self.amiss_since = None;
                 self.faulty_since = None;
                 self.unknown_since = None;
+                self.fault = None;
                 self.ever_well = true;
             }
             Verdict::Reduced(_) => {
@@ -85,9 +121,11 @@ impl Record {
                 self.amiss_since.get_or_insert(now);
                 self.faulty_since = None;
                 self.unknown_since = None;
+                self.fault = None;
                 self.ever_well = true;
             }
-            Verdict::Faulty(_) => {
+            Verdict::Faulty(fault) => {
+                self.stand(fault.trigger, now);
                 self.well_since = None;
                 self.amiss_since.get_or_insert(now);
                 self.faulty_since.get_or_insert(now);
@@ -97,12 +135,21 @@ impl Record {
                 self.well_since = None;
                 self.amiss_since.get_or_insert(now);
                 self.faulty_since = None;
+                self.fault = None;
                 self.unknown_since = None;
             }
             Verdict::Unknown(_) => {
                 self.well_since = None;
                 self.unknown_since.get_or_insert(now);
             }
+        }
+    }
+
+    /// Counts looks at one and the same fault.
+    fn stand(&mut self, trigger: Trigger, now: Moment) {
+        match &mut self.fault {
+            Some(fault) if fault.trigger == trigger => fault.looks = fault.looks.saturating_add(1),
+            fault => *fault = Some(Persistence { trigger, since: now, looks: 1 }),
         }
     }
 
@@ -134,7 +181,8 @@ impl Record {
     fn forgive(&mut self, now: Moment, timing: &Timing) {
         let Some(well) = self.well_since.map(|since| now.since(since)) else { return };
         if well >= timing.forgive_after {
-            self.attempts.clear();
+            // An instance is given back once in its life.
+            self.attempts.retain(|rung, _| *rung == Rung::Terminate);
         } else if well >= timing.steady_after {
             for (rung, attempts) in &mut self.attempts {
                 let budget = timing.budget(*rung);
@@ -150,6 +198,42 @@ impl Record {
     pub fn count(&self, rung: Rung) -> u32 {
         self.attempts.get(&rung).map_or(0, |attempts| attempts.count)
     }
+}
+
+impl Judgement {
+    /// Whether anything is broken whose repairs are spent.
+    pub(super) fn exhausted(&self, history: &History, settings: &Settings) -> bool {
+        !self.all_exhausted(history, settings).is_empty()
+    }
+
+    /// Mounts and containers that are broken and whose repairs are spent.
+    pub(super) fn all_exhausted(&self, history: &History, settings: &Settings) -> Vec<Target> {
+        let stuck = |target: &Target, verdict: &Verdict| match (target, verdict) {
+            (Target::Mount(_) | Target::Container(_), Verdict::Faulty(_)) => spent(target, history, settings),
+            (Target::Service(_), Verdict::Faulty(fault)) => {
+                restart_may_cure(fault.trigger) && spent(target, history, settings)
+            }
+            _ => false,
+        };
+        let found = self.findings.iter().filter(|finding| stuck(&finding.target, &finding.verdict));
+        found.map(|finding| finding.target.clone()).collect()
+    }
+}
+
+/// Whether every rung that could repair `target` has used up its attempts.
+pub(super) fn spent(target: &Target, history: &History, settings: &Settings) -> bool {
+    let (repaired, top) = match target {
+        Target::Mount(_) => (target.clone(), Rung::Remount),
+        Target::Container(name) | Target::Service(name) => {
+            let owned = settings.containers.iter().find(|container| container.name == *name);
+            let ecs = owned.is_some_and(|container| container.owner == Owner::Ecs);
+            let top = if ecs { Rung::Restart } else { Rung::Recreate };
+            (Target::Container(name.clone()), top)
+        }
+        Target::Ecs => (Target::Ecs, Rung::Ecs),
+        Target::Credentials | Target::Store(_) | Target::Docker | Target::Instance => return false,
+    };
+    history.record(&repaired).count(top) >= settings.timing.budget(top).attempts
 }
 
 /// Whether a container whose service is judged so may have its attempts forgiven.

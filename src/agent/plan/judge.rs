@@ -1,7 +1,7 @@
 //! Judging: what an observation says about each link of the chain, without any memory.
 //!
-//! The order is the order of dependency: credentials, mounts, Docker, then each container and its
-//! service. A link whose dependency is not good is [`Verdict::Blocked`] and not judged itself: a
+//! The order is the order of dependency: credentials, each bucket and its mount, Docker, the ECS agent, then
+//! each container and its service. A link whose dependency is not good is [`Verdict::Blocked`] and not judged itself: a
 //! container on a mount that is not proven is neither well nor ill, it waits.
 //!
 //! A mount is *proven* when the kernel shows our session's device at the path, the session has not
@@ -10,9 +10,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::agent::state::{
-    ContainerFacts, ContainerSeen, ContainerSettings, ContainerState, CredentialsSeen, Device, DockerSeen,
-    MountAnswer, MountEntry, MountSeen, Observation, Origin, Owner, Phase, Proof, Seen, ServiceSeen, Session,
-    SessionState, Settings, Specification, Target, Trigger,
+    ContainerFacts, ContainerSeen, ContainerSettings, ContainerState, CredentialsSeen, DataSeen, Device,
+    DockerSeen, EcsAgent, EcsInstance, EcsSeen, EcsSettings, MountAnswer, MountEntry, MountSeen, Observation,
+    Origin, Owner, Phase, Proof, Seen, ServiceSeen, Session, SessionState, Settings, Specification,
+    StoreSeen, Target, Trigger,
 };
 
 /// What a person can do about a mount that does not serve although its session lives.
@@ -70,6 +71,17 @@ impl Fault {
         Fault { trigger, detail: detail.into(), hint: None }
     }
 
+    /// What the instance as a whole is at fault for.
+    pub(super) fn exhausted() -> Fault {
+        Fault::new(Trigger::Exhausted, "its repairs did not help")
+    }
+
+    pub(super) fn requests_stuck(waited: std::time::Duration) -> Fault {
+        let detail = format!("at each look of the last {} s some request was waiting", waited.as_secs());
+        let hint = "if nobody reads that much, find who waits: ps axo pid,stat,wchan:20,comm | grep ' D'";
+        Fault::new(Trigger::RequestsStuck, detail).hint(hint)
+    }
+
     fn hint(mut self, hint: impl Into<String>) -> Fault {
         self.hint = Some(hint.into());
         self
@@ -89,10 +101,11 @@ pub fn judge(seen: &Observation, settings: &Settings) -> Judgement {
         vec![Finding { target: Target::Credentials, verdict: judge_credentials(&seen.credentials) }];
     let mut proven = BTreeMap::new();
     for name in &settings.mounts {
-        let verdict = match seen.mounts.get(name) {
-            Some(mount) => judge_mount(mount),
-            None => Verdict::Unknown("it was not looked at".to_owned()),
+        let (store, verdict) = match seen.mounts.get(name) {
+            Some(mount) => (judge_store(&mount.store), judge_mount(mount)),
+            None => (not_looked_at(), not_looked_at()),
         };
+        findings.push(Finding { target: Target::Store(name.clone()), verdict: store });
         if let Some(proof) = seen.mounts.get(name).and_then(|mount| prove(mount, &verdict)) {
             proven.insert(name.clone(), proof);
         }
@@ -101,10 +114,15 @@ pub fn judge(seen: &Observation, settings: &Settings) -> Judgement {
     if !settings.containers.is_empty() {
         findings.push(Finding { target: Target::Docker, verdict: judge_docker(&seen.docker) });
     }
+    if let Some(ecs) = &settings.ecs {
+        let verdict = seen.ecs.as_ref().map_or_else(not_looked_at, |seen| judge_ecs(seen, ecs));
+        findings.push(Finding { target: Target::Ecs, verdict });
+    }
     let docker_answers = seen.docker == Seen::Known(DockerSeen::Answers);
     for container in &settings.containers {
         let looked_at = seen.containers.get(&container.name);
         let verdict = judge_container(container, looked_at, docker_answers, &proven);
+        let verdict = known_to_ecs(container, looked_at, seen, verdict);
         let service = container.probed.then(|| judge_service(&container.name, looked_at, &verdict));
         findings.push(Finding { target: Target::Container(container.name.clone()), verdict });
         if let Some(verdict) = service {
@@ -148,6 +166,69 @@ fn judge_credentials(seen: &Seen<CredentialsSeen>) -> Verdict {
     }
 }
 
+fn not_looked_at() -> Verdict {
+    Verdict::Unknown("it was not looked at".to_owned())
+}
+
+fn judge_store(seen: &Seen<StoreSeen>) -> Verdict {
+    let faulty = |trigger, reason: &String, hint: &Option<String>| {
+        Verdict::Faulty(Fault { trigger, detail: reason.clone(), hint: hint.clone() })
+    };
+    match seen {
+        Seen::Unknown(reason) => Verdict::Unknown(reason.clone()),
+        Seen::Known(StoreSeen::Answers) => Verdict::Good("answers".to_owned()),
+        Seen::Known(StoreSeen::Away { reason, hint }) => faulty(Trigger::StoreAway, reason, hint),
+        Seen::Known(StoreSeen::Refuses { reason, hint }) => faulty(Trigger::StoreRefuses, reason, hint),
+        Seen::Known(StoreSeen::Missing { reason, hint }) => faulty(Trigger::BucketMissing, reason, hint),
+    }
+}
+
+/// Judges the ECS agent, then what the cluster says of this instance. Introspection alone cannot tell whether
+/// the agent is heard: it answers happily while it is disconnected.
+fn judge_ecs(seen: &Seen<EcsSeen>, settings: &EcsSettings) -> Verdict {
+    let seen = match seen {
+        Seen::Unknown(reason) => return Verdict::Unknown(reason.clone()),
+        Seen::Known(seen) => seen,
+    };
+    let faulty =
+        |trigger, detail: String, hint: &str| Verdict::Faulty(Fault::new(trigger, detail).hint(hint));
+    match (&seen.agent, &seen.instance) {
+        (EcsAgent::Down { reason }, _) => faulty(
+            Trigger::EcsAgentDown,
+            format!("the ECS agent does not answer: {reason}"),
+            "systemctl status ecs; journalctl -u ecs",
+        ),
+        (EcsAgent::Unregistered, _) => faulty(
+            Trigger::EcsUnregistered,
+            "the ECS agent has no place in a cluster yet".to_owned(),
+            "check the instance role and /etc/ecs/ecs.config",
+        ),
+        (EcsAgent::Registered { cluster, .. }, _) if *cluster != settings.cluster => faulty(
+            Trigger::EcsWrongCluster,
+            format!("the ECS agent is in cluster {cluster}, the configuration says {}", settings.cluster),
+            "correct ECS_CLUSTER in /etc/ecs/ecs.config and register the instance anew",
+        ),
+        (_, Seen::Unknown(reason)) => Verdict::Unknown(reason.clone()),
+        (_, Seen::Known(EcsInstance::Absent)) => faulty(
+            Trigger::EcsInstanceAbsent,
+            format!("cluster {} does not know this instance", settings.cluster),
+            "look at the container instances of the cluster",
+        ),
+        (_, Seen::Known(EcsInstance::Present { connected: false, .. })) => faulty(
+            Trigger::EcsDisconnected,
+            "the cluster does not hear the ECS agent".to_owned(),
+            "check that this host reaches the endpoints of ECS",
+        ),
+        (_, Seen::Known(EcsInstance::Present { ready: Some(false), .. })) => {
+            Verdict::Good("connected, takes no tasks".to_owned())
+        }
+        (_, Seen::Known(EcsInstance::Present { .. })) => Verdict::Good("connected".to_owned()),
+        (_, Seen::Known(EcsInstance::Hidden)) => {
+            Verdict::Good("registered; the role may not ask the cluster".to_owned())
+        }
+    }
+}
+
 fn judge_docker(seen: &Seen<DockerSeen>) -> Verdict {
     match seen {
         Seen::Unknown(reason) => Verdict::Unknown(reason.clone()),
@@ -176,7 +257,7 @@ fn judge_mount(seen: &MountSeen) -> Verdict {
             Verdict::Faulty(Fault::new(Trigger::SessionEnded, format!("the session ended: {reason}")))
         }
         (None, Some(_)) => Verdict::Faulty(Fault::new(Trigger::NothingMounted, "the mount was taken away")),
-        (Some(_), Some(session)) => judge_answer(session, &seen.answer),
+        (Some(_), Some(session)) => judge_answer(session, seen),
     }
 }
 
@@ -198,6 +279,11 @@ fn judge_stranger(entry: &MountEntry, answer: &Seen<MountAnswer>) -> Verdict {
             Fault::new(Trigger::ForeignMount, format!("{what} is served by another mapkeeper process"))
                 .hint("end that process, or unmount it"),
         ),
+        // An agent that ends in order leaves nothing below it: this one was covered while it ran, or killed.
+        (Origin::OverMapkeeper, _) => Verdict::Faulty(Fault::new(
+            Trigger::Covered,
+            format!("{what} was mounted over the mount of a process that is gone"),
+        )),
         (Origin::Foreign, _) => Verdict::Faulty(
             Fault::new(Trigger::ForeignMount, format!("{what} is already mounted there"))
                 .hint("unmount it and take it out of fstab, or give the mount another path"),
@@ -205,8 +291,8 @@ fn judge_stranger(entry: &MountEntry, answer: &Seen<MountAnswer>) -> Verdict {
     }
 }
 
-fn judge_answer(session: &Session, answer: &Seen<MountAnswer>) -> Verdict {
-    match answer {
+fn judge_answer(session: &Session, seen: &MountSeen) -> Verdict {
+    match &seen.answer {
         Seen::Unknown(reason) => Verdict::Unknown(reason.clone()),
         Seen::Known(MountAnswer::Serves(device)) if *device == session.device => match &session.state {
             SessionState::Degraded(reason) => Verdict::Reduced(
@@ -217,7 +303,7 @@ fn judge_answer(session: &Session, answer: &Seen<MountAnswer>) -> Verdict {
                 Fault::new(Trigger::WriteKept, format!("another writer was faster: {kept}"))
                     .hint("compare the kept file with the object, put back what is missing, then remove it"),
             ),
-            _ => Verdict::Good(format!("proven, device {device}")),
+            _ => judge_data(*device, &seen.data),
         },
         Seen::Known(MountAnswer::Serves(device)) => Verdict::Faulty(
             Fault::new(
@@ -243,6 +329,17 @@ fn judge_answer(session: &Session, answer: &Seen<MountAnswer>) -> Verdict {
                 format!("file calls have not returned within {} s", limit.as_secs()),
             )
             .hint(ASK_S3),
+        ),
+    }
+}
+
+/// What a known key showed, on a mount that answers otherwise.
+fn judge_data(device: Device, data: &DataSeen) -> Verdict {
+    match data {
+        DataSeen::Same | DataSeen::NotCompared => Verdict::Good(format!("proven, device {device}")),
+        DataSeen::Differs(how) => Verdict::Reduced(
+            Fault::new(Trigger::DataDiffers, how.clone())
+                .hint("compare the file with the object; mapkeeper status shows whether it lasts"),
         ),
     }
 }
@@ -297,6 +394,28 @@ fn judge_container(
         (Seen::Known(ContainerState::Present(facts)), owner) => {
             judge_life(facts, owner, seen, mounts_bound(container, Some(seen)), proven)
         }
+    }
+}
+
+/// A container of ECS that runs well and that the ECS agent does not know is nobody's: ECS would neither stop
+/// nor replace it.
+fn known_to_ecs(
+    container: &ContainerSettings,
+    looked_at: Option<&ContainerSeen>,
+    seen: &Observation,
+    verdict: Verdict,
+) -> Verdict {
+    let Some(Seen::Known(EcsSeen { tasks: Seen::Known(tasks), .. })) = &seen.ecs else { return verdict };
+    match (container.owner, looked_at.map(|container| &container.state), &verdict) {
+        (Owner::Ecs, Some(Seen::Known(ContainerState::Present(facts))), Verdict::Good(_))
+            if !tasks.contains(&facts.id) =>
+        {
+            Verdict::Reduced(
+                Fault::new(Trigger::EcsTaskUnknown, "it runs, and is not among the tasks of the ECS agent")
+                    .hint("was it started by hand? ECS will not replace it"),
+            )
+        }
+        _ => verdict,
     }
 }
 
@@ -371,12 +490,17 @@ fn judge_views(
 
 fn judge_service(name: &str, seen: Option<&ContainerSeen>, container: &Verdict) -> Verdict {
     match (container, seen.and_then(|seen| seen.service.as_ref())) {
-        (Verdict::Good(_), Some(Seen::Known(ServiceSeen::Healthy))) => Verdict::Good("answers".to_owned()),
-        (Verdict::Good(_), Some(Seen::Known(ServiceSeen::Faulty { trigger, detail }))) => {
-            Verdict::Faulty(Fault { trigger: *trigger, detail: detail.clone(), hint: cure(*trigger) })
+        (Verdict::Good(_) | Verdict::Reduced(_), Some(Seen::Known(ServiceSeen::Healthy))) => {
+            Verdict::Good("answers".to_owned())
         }
-        (Verdict::Good(_), Some(Seen::Unknown(reason))) => Verdict::Unknown(reason.clone()),
-        (Verdict::Good(_), None) => Verdict::Unknown("it was not asked".to_owned()),
+        (
+            Verdict::Good(_) | Verdict::Reduced(_),
+            Some(Seen::Known(ServiceSeen::Faulty { trigger, detail })),
+        ) => Verdict::Faulty(Fault { trigger: *trigger, detail: detail.clone(), hint: cure(*trigger) }),
+        (Verdict::Good(_) | Verdict::Reduced(_), Some(Seen::Unknown(reason))) => {
+            Verdict::Unknown(reason.clone())
+        }
+        (Verdict::Good(_) | Verdict::Reduced(_), None) => Verdict::Unknown("it was not asked".to_owned()),
         _ => Verdict::Blocked(Target::Container(name.to_owned())),
     }
 }

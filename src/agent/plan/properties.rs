@@ -26,7 +26,7 @@ fn device() -> impl Strategy<Value = Device> {
 }
 
 fn mount() -> impl Strategy<Value = MountSeen> {
-    let origin = prop_oneof![Just(Origin::Mapkeeper), Just(Origin::Foreign)];
+    let origin = prop_oneof![Just(Origin::Mapkeeper), Just(Origin::Foreign), Just(Origin::OverMapkeeper)];
     let entry = (device(), origin).prop_map(|(device, origin)| MountEntry {
         device,
         fs_type: "fuse.mapkeeper".to_owned(),
@@ -47,16 +47,39 @@ fn mount() -> impl Strategy<Value = MountSeen> {
         1 => Just(MountAnswer::Silent(Duration::from_secs(5))),
     ];
     let anything = (
+        seen(store()),
         seen(proptest::option::weighted(0.8, entry)),
         seen(proptest::option::weighted(0.8, session)),
         seen(answer),
+        seen(0u64..3),
     )
-        .prop_map(|(entry, session, answer)| MountSeen { entry, session, answer });
+        .prop_map(|(store, entry, session, answer, waiting)| MountSeen {
+            store,
+            entry,
+            session,
+            answer,
+            data: DataSeen::Same,
+            waiting,
+        });
     prop_oneof![2 => device().prop_map(good_mount), 3 => anything]
+}
+
+fn store() -> impl Strategy<Value = StoreSeen> {
+    let why = || ("no".to_owned(), None);
+    let (away, refuses, missing) = (why(), why(), why());
+    prop_oneof![
+        6 => Just(StoreSeen::Answers),
+        1 => Just(StoreSeen::Away { reason: away.0, hint: away.1 }),
+        1 => Just(StoreSeen::Refuses { reason: refuses.0, hint: refuses.1 }),
+        1 => Just(StoreSeen::Missing { reason: missing.0, hint: missing.1 }),
+    ]
 }
 
 fn good_mount(device: Device) -> MountSeen {
     MountSeen {
+        store: Seen::Known(StoreSeen::Answers),
+        data: DataSeen::Same,
+        waiting: Seen::Known(0),
         entry: Seen::Known(Some(MountEntry {
             device,
             fs_type: "fuse.mapkeeper".to_owned(),
@@ -134,6 +157,8 @@ fn observation() -> impl Strategy<Value = Observation> {
     ];
     (seen(credentials), mount(), mount(), seen(docker), container(), container()).prop_map(
         |(credentials, first, second, docker, one, other)| Observation {
+            maintenance: Maintenance::Off,
+            ecs: None,
             credentials,
             mounts: [("maps".to_owned(), first), ("rasters".to_owned(), second)].into(),
             docker,
@@ -156,6 +181,9 @@ fn settings() -> impl Strategy<Value = Settings> {
                 probed: true,
             },
         ],
+        ecs: None,
+        workers: Workers::Fixed,
+        escalation: Escalation::Drain,
         timing: Timing::default(),
     })
 }
@@ -178,6 +206,13 @@ fn serves(seen: &Observation, mount: &str) -> Option<Device> {
 /// The precondition of each repair, from the table in the header of `plan.rs`, in words of its own.
 fn precondition(action: &Action, seen: &Observation, settings: &Settings) -> Result<(), String> {
     match &action.target {
+        Target::Credentials => {
+            let refuses = |mount: &MountSeen| matches!(mount.store, Seen::Known(StoreSeen::Refuses { .. }));
+            match seen.mounts.values().any(refuses) {
+                true => Ok(()),
+                false => Err("fetched credentials that no bucket refuses".to_owned()),
+            }
+        }
         Target::Mount(name) => mount_precondition(name, action.repair, seen),
         Target::Container(name) => {
             let container = settings.containers.iter().find(|one| one.name == *name).unwrap();
@@ -196,11 +231,26 @@ fn mount_precondition(name: &str, repair: Repair, seen: &Observation) -> Result<
         return Err("mounted on could-not-look".to_owned());
     };
     let ended = session.as_ref().is_some_and(|session| matches!(session.state, SessionState::Ended(_)));
+    if matches!(&mount.store, Seen::Known(store) if *store != StoreSeen::Answers) {
+        return Err(format!("mounted a bucket that does not answer: {:?}", mount.store));
+    }
+    let answers = mount.store == Seen::Known(StoreSeen::Answers);
+    let silent = match &mount.answer {
+        Seen::Known(MountAnswer::Silent(_)) => true,
+        Seen::Known(MountAnswer::Errno(errno)) => errno != "ENOTCONN",
+        _ => false,
+    };
     let enotconn = mount.answer == Seen::Known(MountAnswer::Errno("ENOTCONN".to_owned()));
     let ok = match (repair, entry, session) {
         (Repair::Mount, None, _) => !ended,
-        (Repair::Remount, Some(entry), Some(session)) => entry.device != session.device || ended || enotconn,
-        (Repair::Remount, Some(entry), None) => entry.origin == Origin::Mapkeeper && enotconn,
+        (Repair::Remount, Some(entry), Some(session)) => {
+            entry.device != session.device || ended || enotconn || (silent && answers)
+        }
+        (Repair::Remount, Some(entry), None) => match entry.origin {
+            Origin::Mapkeeper => enotconn,
+            Origin::OverMapkeeper => true,
+            Origin::Foreign => false,
+        },
         (Repair::Remount, None, Some(_)) => ended,
         _ => false,
     };
@@ -267,7 +317,11 @@ fn broken_while_running(shown: &ContainerSeen, seen: &Observation) -> bool {
             Seen::Known(Some(Session { state: SessionState::Degraded(_), .. }))
         )
     });
-    stale || (looked && silent && !from_cache)
+    let away = shown
+        .views
+        .keys()
+        .any(|mount| matches!(&seen.mounts[mount].store, Seen::Known(store) if *store != StoreSeen::Answers));
+    stale || (looked && silent && !from_cache && !away)
 }
 
 /// A step of a schedule: what the host looks like, how long, and how actions end.
@@ -327,7 +381,8 @@ fn failed() -> Outcome {
 /// time it may have been forgiven, and one slow retry per slow pause.
 fn most_actions(budget: &Budget, window: Duration, forgive_after: Duration) -> u64 {
     let forgiven = window.as_millis() / forgive_after.as_millis() + 2;
-    let slow = window.as_millis() / budget.slow.as_millis() + 1;
+    // What serves nobody is tried again within the cap.
+    let slow = window.as_millis() / budget.slow.min(Timing::default().idle_cap).as_millis() + 1;
     u64::try_from(u128::from(budget.attempts) * forgiven + slow).unwrap()
 }
 
@@ -434,6 +489,8 @@ fn repairable(fault: usize) -> Observation {
     };
     let gone = |state| ContainerSeen { state, views: BTreeMap::new(), service: None };
     let mut seen = Observation {
+        maintenance: Maintenance::Off,
+        ecs: None,
         credentials: Seen::Known(CredentialsSeen::Held),
         mounts: [("maps".to_owned(), good_mount(DEVICES[0])), ("rasters".to_owned(), good_mount(DEVICES[1]))]
             .into(),

@@ -1,6 +1,8 @@
 //! Stories about one decision or a few: a normal world, one thing wrong, one expectation.
 
 mod containers;
+mod ecs;
+mod escalation;
 mod mounts;
 mod patience;
 
@@ -72,6 +74,12 @@ impl World {
         self.seen.mounts.get_mut(MOUNT).unwrap()
     }
 
+    /// File calls fail, because the bucket does not answer.
+    fn mount_fails(&mut self) {
+        self.mount().answer = Seen::Known(MountAnswer::Errno("EIO".to_owned()));
+        self.mount().store = Seen::Known(StoreSeen::Away { reason: "no answer".to_owned(), hint: None });
+    }
+
     fn container(&mut self) -> &mut ContainerSeen {
         self.seen.containers.get_mut("mapserver").unwrap()
     }
@@ -118,6 +126,9 @@ fn settings(owner: Owner) -> Settings {
             mounts: vec![MOUNT.to_owned()],
             probed: true,
         }],
+        ecs: None,
+        workers: Workers::Fixed,
+        escalation: Escalation::Drain,
         timing: Timing::default(),
     }
 }
@@ -135,6 +146,9 @@ fn healthy() -> Observation {
         specification: Specification::Current,
     };
     let mount = MountSeen {
+        store: Seen::Known(StoreSeen::Answers),
+        data: DataSeen::Same,
+        waiting: Seen::Known(0),
         entry: Seen::Known(Some(entry(DEVICE, Origin::Mapkeeper))),
         session: Seen::Known(Some(Session { device: DEVICE, state: SessionState::Serving })),
         answer: Seen::Known(MountAnswer::Serves(DEVICE)),
@@ -145,6 +159,8 @@ fn healthy() -> Observation {
         service: Some(Seen::Known(ServiceSeen::Healthy)),
     };
     Observation {
+        maintenance: Maintenance::Off,
+        ecs: None,
         credentials: Seen::Known(CredentialsSeen::Held),
         mounts: [(MOUNT.to_owned(), mount)].into(),
         docker: Seen::Known(DockerSeen::Answers),

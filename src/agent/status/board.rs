@@ -19,13 +19,29 @@ use std::time::{Duration, SystemTime};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
+use super::render::word;
 use super::{
     Acting, Document, EVENTS, Event, FaultReport, Happening, LinkReport, VERSION, Writer, milliseconds,
 };
 use crate::agent::Adoption;
 use crate::agent::state::{
-    Action, Decision, Failure, Health, Link, LinkState, Moment, Outcome, Target, Trigger,
+    Action, Decision, Failure, Health, Link, LinkState, Maintenance, Moment, Outcome, Target, Trigger,
 };
+
+/// Names of the kinds of records in the journal, stable for ever: `journalctl MESSAGE_ID=...`. They are documented in
+/// `docs/operating.md`.
+pub mod id {
+    /// A link was seen amiss.
+    pub const DETECTED: &str = "6d2b5c4f1e0a4c7d9b3f8a1765c0e2d1";
+    /// A repair was made.
+    pub const REPAIRED: &str = "6d2b5c4f1e0a4c7d9b3f8a1765c0e2d2";
+    /// A repair went wrong.
+    pub const FAILED: &str = "6d2b5c4f1e0a4c7d9b3f8a1765c0e2d3";
+    /// A link is good again.
+    pub const RECOVERED: &str = "6d2b5c4f1e0a4c7d9b3f8a1765c0e2d4";
+    /// The health of the whole changed.
+    pub const HEALTH: &str = "6d2b5c4f1e0a4c7d9b3f8a1765c0e2d5";
+}
 
 /// What the loop says to the world.
 #[derive(Debug)]
@@ -34,6 +50,8 @@ pub struct Board {
     started_at: String,
     health: Health,
     reason: String,
+    ready: bool,
+    maintenance: Maintenance,
     links: Vec<LinkReport>,
     memory: BTreeMap<Target, Memory>,
     events: VecDeque<Event>,
@@ -72,6 +90,8 @@ impl Board {
             started_at: text(wall),
             health: Health::Degraded,
             reason: "the agent is starting".to_owned(),
+            ready: false,
+            maintenance: Maintenance::Off,
             links: Vec::new(),
             memory: BTreeMap::new(),
             events: VecDeque::new(),
@@ -102,6 +122,8 @@ impl Board {
         }
         self.health = decision.health;
         self.reason.clone_from(&decision.reason);
+        self.ready = decision.ready;
+        self.maintenance = decision.maintenance;
     }
 
     /// A repair begins.
@@ -129,11 +151,17 @@ impl Board {
         let (link, repair, trigger) = (&action.target, action.repair, action.trigger);
         match outcome {
             Outcome::Done => {
-                tracing::info!(%link, action = ?repair, ?trigger, attempt, elapsed_ms, "repair done");
+                tracing::info!(
+                    message_id = id::REPAIRED, %link, action = word(&repair), reason = word(&trigger), attempt,
+                    before = "broken", after = "repaired", elapsed_ms, "repair done"
+                );
             }
             Outcome::Failed(failure) => {
                 let (error, retry_s) = (&failure.error, retry.as_secs_f32());
-                tracing::warn!(%link, action = ?repair, ?trigger, attempt, elapsed_ms, retry_s, error, "repair failed");
+                tracing::warn!(
+                    message_id = id::FAILED, %link, action = word(&repair), reason = word(&trigger), attempt,
+                    before = "broken", after = "broken", elapsed_ms, retry_s, error, "repair failed"
+                );
                 self.last_failure = Some(failure.clone());
             }
         }
@@ -184,6 +212,8 @@ impl Board {
             fresh_for_ms: milliseconds(fresh_for),
             health: self.health,
             reason: self.reason.clone(),
+            ready: self.ready && self.ended.is_none(),
+            maintenance: self.maintenance,
             links: self.links.clone(),
             first_fault: first.map(|link| FaultReport {
                 target: link.target.clone(),
@@ -214,7 +244,10 @@ impl Board {
                 let came_up = !std::mem::replace(&mut memory.ever_good, true);
                 if let Some(down) = down_since.filter(|_| detected || self.amiss_since.is_some()) {
                     let elapsed_ms = milliseconds(clock.now.since(down));
-                    tracing::info!(link = %link.target, elapsed_ms, detail = link.detail, "link is good again");
+                    tracing::info!(
+                        message_id = id::RECOVERED, link = %link.target, before = "broken", after = "ok",
+                        elapsed_ms, detail = link.detail, "link is good again"
+                    );
                     happening = Some(Happening::Recovered { elapsed_ms });
                 } else if came_up {
                     tracing::info!(link = %link.target, detail = link.detail, "link is good");
@@ -265,20 +298,23 @@ impl Board {
 
 /// A link that was never good is being built up: no reason for a warning.
 fn log_detection(link: &Link, ever_good: bool) {
-    let (target, trigger, detail) = (&link.target, link.trigger, &link.detail);
+    let (target, detail, after) = (&link.target, &link.detail, word(&link.state));
+    let reason = link.trigger.as_ref().map_or_else(String::new, word);
+    let message_id = id::DETECTED;
     if ever_good {
-        tracing::warn!(link = %target, ?trigger, detail, "link is amiss");
+        tracing::warn!(message_id, link = %target, reason, before = "ok", after, detail, "link is amiss");
     } else {
-        tracing::info!(link = %target, ?trigger, detail, "link is not there yet");
+        tracing::info!(message_id, link = %target, reason, before = "none", after, detail, "link is not there yet");
     }
 }
 
 fn log_health(before: Health, decision: &Decision) {
-    let (health, reason) = (decision.health, &decision.reason);
-    if health == Health::Failed {
-        tracing::error!(?before, ?health, reason, "a person is needed");
+    let (before, after, reason) = (word(&before), word(&decision.health), &decision.reason);
+    let message_id = id::HEALTH;
+    if decision.health == Health::Failed {
+        tracing::error!(message_id, before, after, reason, "a person is needed");
     } else {
-        tracing::info!(?before, ?health, reason, "health changed");
+        tracing::info!(message_id, before, after, reason, "health changed");
     }
 }
 

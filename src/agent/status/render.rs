@@ -144,7 +144,7 @@ fn cause_word(trigger: &Trigger) -> String {
 }
 
 /// The word that a plain enum has in the document.
-fn word(value: &impl serde::Serialize) -> String {
+pub(super) fn word(value: &impl serde::Serialize) -> String {
     match serde_json::to_value(value) {
         Ok(serde_json::Value::String(word)) => word,
         _ => String::new(),

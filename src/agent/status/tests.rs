@@ -11,8 +11,10 @@ fn writer() -> Writer {
     Writer::this().unwrap()
 }
 
-fn document() -> Document {
+pub(crate) fn document() -> Document {
     Document {
+        ready: true,
+        maintenance: Maintenance::Off,
         version: VERSION,
         writer: writer(),
         started_at: "2024-05-06T07:00:00Z".to_owned(),
@@ -407,6 +409,8 @@ impl Story {
             hint: None,
         };
         let decision = Decision {
+            ready: true,
+            maintenance: Maintenance::Off,
             health: Health::Degraded,
             links: vec![
                 link(Target::Mount("m".to_owned()), mount),

@@ -42,7 +42,7 @@ prop_compose! {
         };
         Config {
             region: None, sources: Sources::default(), credentials: Credentials { secret: None, role: None, refresh: Duration::from_secs(60) },
-            mounts: vec![mount], containers: vec![container; usize::from(numbers.0 % 2 == 0)], bootstrap: Default::default(), ecs: None, health: None,
+            mounts: vec![mount], containers: vec![container; usize::from(numbers.0 % 2 == 0)], bootstrap: Default::default(), ecs: None, health: None, escalate: Escalate::default(),
         }
     }
 }

@@ -31,7 +31,7 @@ fn a_container_without_a_proven_mount_is_neither_created_nor_started_nor_restart
     for fault in faults {
         let mut world = World::healthy(Owner::Mapkeeper);
         fault(&mut world);
-        world.mount().answer = Seen::Known(MountAnswer::Errno("EIO".to_owned()));
+        world.mount_fails();
         assert_eq!(world.next_action(seconds(600)), None);
         assert_eq!(world.link(&Target::Container("mapserver".to_owned())).detail, "waits for mount mapfiles");
     }
@@ -42,7 +42,7 @@ fn a_mount_that_docker_shows_bound_counts_like_a_configured_one() {
     let mut world = World::healthy(Owner::Mapkeeper);
     world.settings.containers[0].mounts.clear();
     world.serves(no_connection());
-    world.mount().answer = Seen::Known(MountAnswer::Errno("EIO".to_owned()));
+    world.mount_fails();
     assert_eq!(world.next_action(seconds(600)), None);
 }
 
@@ -72,7 +72,7 @@ fn an_ecs_container_is_never_created_and_its_absence_calls_a_person_in_the_end()
 fn the_deadline_of_ecs_starts_when_the_mount_is_proven() {
     let mut world = World::healthy(Owner::Ecs);
     world.absent();
-    world.mount().answer = Seen::Known(MountAnswer::Errno("EIO".to_owned()));
+    world.mount_fails();
     assert_eq!(world.next_action(seconds(600)), None);
     world.mount().answer = Seen::Known(MountAnswer::Serves(DEVICE));
     assert_eq!(world.look().health, Health::Repairing);
@@ -221,11 +221,19 @@ fn a_container_that_just_started_is_given_time_to_answer() {
 }
 
 #[test]
+fn the_error_log_that_mapserver_misses_is_made_for_ours_and_reported_for_those_of_ecs() {
+    for (owner, expected) in [(Owner::Mapkeeper, Some(Repair::MakeErrorLog)), (Owner::Ecs, None)] {
+        let mut world = World::healthy(owner);
+        world.serves(ServiceSeen::Faulty { trigger: Trigger::ErrorFile, detail: "missing".to_owned() });
+        assert_eq!(world.repair(), expected);
+    }
+}
+
+#[test]
 fn a_broken_map_is_reported_and_repairs_nothing() {
     for trigger in [
         Trigger::MapBroken,
         Trigger::MapMissing,
-        Trigger::ErrorFile,
         Trigger::PatternRefused,
         Trigger::ConfigMissing,
         Trigger::RasterCredentials,

@@ -18,7 +18,14 @@ fn the_chain_is_shown_in_order_of_dependency() {
         World::healthy(Owner::Ecs).look().links.iter().map(|link| link.target.to_string()).collect();
     assert_eq!(
         shown,
-        ["credentials", "mount mapfiles", "docker", "container mapserver", "service mapserver"]
+        [
+            "credentials",
+            "bucket of mapfiles",
+            "mount mapfiles",
+            "docker",
+            "container mapserver",
+            "service mapserver"
+        ]
     );
 }
 
@@ -63,6 +70,16 @@ fn enotconn_proves_a_mount_dead_before_its_session_knows() {
 fn what_was_mounted_over_ours_is_taken_away() {
     let mut world = World::healthy(Owner::Mapkeeper);
     world.mount().entry = Seen::Known(Some(entry(DISK, Origin::Foreign)));
+    let action = world.look().action.unwrap();
+    assert_eq!((action.repair, action.trigger), (Repair::Remount, Trigger::Covered));
+}
+
+#[test]
+fn what_was_mounted_over_a_mount_left_behind_is_taken_away() {
+    let mut world = World::healthy(Owner::Mapkeeper);
+    world.mount().entry = Seen::Known(Some(entry(DISK, Origin::OverMapkeeper)));
+    world.mount().session = Seen::Known(None);
+    world.mount().answer = Seen::Known(MountAnswer::Serves(DISK));
     let action = world.look().action.unwrap();
     assert_eq!((action.repair, action.trigger), (Repair::Remount, Trigger::Covered));
 }
@@ -126,14 +143,109 @@ fn a_write_that_lost_a_race_is_shown_until_somebody_has_looked_and_restarts_noth
 }
 
 #[test]
-fn file_calls_that_fail_or_hang_are_reported_and_not_repaired() {
-    for answer in [MountAnswer::Errno("EIO".to_owned()), MountAnswer::Silent(seconds(5))] {
-        let mut world = World::healthy(Owner::Mapkeeper);
-        world.mount().answer = Seen::Known(answer.clone());
-        world.ended(Phase::Exited);
-        let decision = world.look();
-        assert_eq!((decision.action, decision.health), (None, Health::Degraded), "{answer:?}");
+fn file_calls_that_fail_or_hang_while_the_bucket_is_away_are_reported_and_not_repaired() {
+    let away = || "no answer".to_owned();
+    for store in [
+        Seen::Known(StoreSeen::Away { reason: away(), hint: None }),
+        Seen::Known(StoreSeen::Refuses { reason: away(), hint: None }),
+        Seen::Known(StoreSeen::Missing { reason: away(), hint: None }),
+        Seen::Unknown(away()),
+    ] {
+        for answer in [MountAnswer::Errno("EIO".to_owned()), MountAnswer::Silent(seconds(5))] {
+            let mut world = World::healthy(Owner::Mapkeeper);
+            world.mount().answer = Seen::Known(answer.clone());
+            world.mount().store = store.clone();
+            world.ended(Phase::Exited);
+            let action = world.next_action(seconds(600));
+            let target = action.map(|action| action.target);
+            assert!(target.is_none() || target == Some(Target::Credentials), "{answer:?} {target:?}");
+        }
     }
+}
+
+#[test]
+fn a_mount_that_stays_silent_while_its_bucket_answers_is_given_up_after_its_patience() {
+    let timing = Timing::default();
+    for (answer, patience) in [
+        (MountAnswer::Silent(seconds(4)), timing.silence_patience),
+        (MountAnswer::Errno("EIO".to_owned()), timing.errors_patience),
+    ] {
+        let mut world = World::healthy(Owner::Mapkeeper);
+        world.mount().answer = Seen::Known(answer);
+        let begun = world.now;
+        let action = world.next_action(seconds(60)).unwrap();
+        assert_eq!((action.target, action.repair), (mount_target(), Repair::Remount));
+        let waited = world.now.since(begun);
+        assert!(waited >= patience && waited <= patience + seconds(2), "{waited:?}");
+    }
+}
+
+#[test]
+fn workers_that_can_be_replaced_are_before_the_session_is() {
+    let mut world = World::healthy(Owner::Mapkeeper);
+    world.settings.workers = Workers::Restartable;
+    world.mount().answer = Seen::Known(MountAnswer::Silent(seconds(4)));
+    let mut repairs = Vec::new();
+    for _ in 0..3 {
+        let action = world.next_action(seconds(60)).unwrap();
+        repairs.push(action.repair);
+        world.tried(&action, Outcome::Done);
+    }
+    assert_eq!(repairs, [Repair::RestartWorkers, Repair::RestartWorkers, Repair::Remount]);
+}
+
+#[test]
+fn a_mount_is_not_tried_while_its_bucket_is_known_to_be_away_and_is_at_once_after_it() {
+    let mut world = World::healthy(Owner::Mapkeeper);
+    world.mount().entry = Seen::Known(None);
+    world.mount().session = Seen::Known(None);
+    for store in [
+        StoreSeen::Away { reason: "no answer".to_owned(), hint: None },
+        StoreSeen::Missing { reason: "no bucket".to_owned(), hint: None },
+    ] {
+        world.mount().store = Seen::Known(store);
+        assert_eq!(world.next_action(seconds(600)), None);
+    }
+    world.mount().store = Seen::Known(StoreSeen::Answers);
+    assert_eq!(world.repair(), Some(Repair::Mount));
+}
+
+#[test]
+fn credentials_that_a_bucket_refuses_are_fetched_anew_within_their_budget() {
+    let mut world = World::healthy(Owner::Mapkeeper);
+    let refuses = StoreSeen::Refuses { reason: "InvalidAccessKeyId".to_owned(), hint: None };
+    world.mount().store = Seen::Known(refuses);
+    let end = world.now.after(seconds(600));
+    let mut count = 0;
+    while world.now < end {
+        if let Some(action) = world.next_action(seconds(100)) {
+            assert_eq!((&action.target, action.repair), (&Target::Credentials, Repair::Refresh));
+            world.tried(&action, Outcome::Done);
+            count += 1;
+        }
+    }
+    assert!((60..=90).contains(&count), "{count} in 10 min");
+}
+
+#[test]
+fn what_the_bucket_does_not_hold_is_reported_and_not_repaired() {
+    let mut world = World::healthy(Owner::Mapkeeper);
+    world.mount().data = DataSeen::Differs("health.map shows other bytes".to_owned());
+    assert_eq!(world.next_action(seconds(600)), None);
+    assert_eq!(world.look().health, Health::Degraded);
+    assert!(world.link(&mount_target()).detail.contains("other bytes"));
+}
+
+#[test]
+fn requests_that_wait_at_every_look_are_reported_and_not_repaired() {
+    let mut world = World::healthy(Owner::Mapkeeper);
+    world.mount().waiting = Seen::Known(1);
+    assert_eq!(world.next_action(seconds(110)), None);
+    assert_eq!(world.look().health, Health::Healthy);
+    world.wait(seconds(10));
+    assert_eq!((world.look().action, world.look().health), (None, Health::Degraded));
+    world.mount().waiting = Seen::Known(0);
+    assert_eq!(world.look().health, Health::Healthy);
 }
 
 #[test]

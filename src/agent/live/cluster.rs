@@ -1,0 +1,100 @@
+//! The cluster of a live host: what the ECS agent and ECS say, and what they are asked to do.
+//!
+//! The agent is asked at each look, ECS every few seconds: its API has a rate limit for the whole account.
+
+use std::cell::RefCell;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::failure;
+use crate::agent::state::{EcsAgent, EcsInstance, EcsSeen, Failure, Repair, Seen};
+use crate::config::Config;
+use crate::ecs::{self, Agent, Ecs, EcsError, Instance};
+use crate::error::Chain;
+
+/// What ECS said is believed this long.
+const BELIEVED: Duration = Duration::from_secs(10);
+/// That the role may not ask is believed this long.
+const HIDDEN: Duration = Duration::from_secs(300);
+
+/// The place of a host in a cluster.
+pub(super) struct Cluster {
+    ecs: Ecs,
+    instance: RefCell<Option<(Instant, Seen<EcsInstance>)>>,
+}
+
+impl Cluster {
+    /// The cluster that `config` names, if it names one.
+    pub(super) fn new(config: &Config) -> Option<Cluster> {
+        let named = config.ecs.as_ref()?;
+        let data = std::path::Path::new(ecs::DATA);
+        let ecs = Ecs::new(&named.cluster, config.region.as_deref(), ecs::INTROSPECTION, data);
+        Some(Cluster { ecs, instance: RefCell::default() })
+    }
+
+    pub(super) async fn look(&self) -> Seen<EcsSeen> {
+        let agent = match self.ecs.agent().await {
+            Ok(agent) => agent,
+            Err(error) => return Seen::Unknown(Chain(&error).to_string()),
+        };
+        let Agent::Registered { cluster, instance } = agent else {
+            let agent = match agent {
+                Agent::Down { reason } => EcsAgent::Down { reason },
+                _ => EcsAgent::Unregistered,
+            };
+            let none = || "the ECS agent has no place in a cluster".to_owned();
+            let (instance, tasks) = (Seen::Unknown(none()), Seen::Unknown(none()));
+            return Seen::Known(EcsSeen { agent, instance, tasks });
+        };
+        let (seen, tasks) = futures::join!(self.instance(&instance), self.ecs.tasks());
+        let tasks = match tasks {
+            Ok(tasks) => Seen::Known(tasks),
+            Err(error) => Seen::Unknown(Chain(&error).to_string()),
+        };
+        let agent = EcsAgent::Registered { cluster, instance };
+        Seen::Known(EcsSeen { agent, instance: seen, tasks })
+    }
+
+    async fn instance(&self, instance: &str) -> Seen<EcsInstance> {
+        if let Some((at, seen)) = &*self.instance.borrow() {
+            let believed = if *seen == Seen::Known(EcsInstance::Hidden) { HIDDEN } else { BELIEVED };
+            if at.elapsed() < believed {
+                return seen.clone();
+            }
+        }
+        let seen = match self.ecs.instance(instance).await {
+            Ok(Instance::Absent) => Seen::Known(EcsInstance::Absent),
+            Ok(Instance::Present { connected, ready }) => {
+                Seen::Known(EcsInstance::Present { connected, ready })
+            }
+            Err(error @ EcsError::Denied { .. }) => {
+                tracing::warn!(error = %Chain(&error), "the cluster cannot be asked");
+                Seen::Known(EcsInstance::Hidden)
+            }
+            Err(error) => Seen::Unknown(Chain(&error).to_string()),
+        };
+        *self.instance.borrow_mut() = Some((Instant::now(), seen.clone()));
+        seen
+    }
+
+    /// Carries out a repair of the ECS agent or of the instance's standing in the cluster.
+    pub(super) async fn apply(&self, repair: Repair) -> Result<(), Failure> {
+        let done = match repair {
+            Repair::RestartEcsAgent => self.ecs.restart_agent().await,
+            Repair::Reregister => self.ecs.reregister().await,
+            Repair::MarkReady | Repair::MarkUnready => self.mark(repair == Repair::MarkReady).await,
+            other => return Err(super::plain_failure(format!("{other:?} is no repair of a cluster"))),
+        };
+        self.instance.take();
+        done.map_err(|error| failure(&error))
+    }
+
+    async fn mark(&self, ready: bool) -> Result<(), EcsError> {
+        match self.ecs.agent().await? {
+            Agent::Registered { instance, .. } => self.ecs.mark(&instance, ready).await,
+            // Gone since the look: whatever it registers as next has its attributes from its own configuration.
+            _ => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,242 @@
+//! `owner = "ecs"` beside a stand-in for ECS that behaves as the real one: it knows nothing of mounts, replaces what
+//! ended, and stops again what somebody else started.
+//!
+//! Introspection answers at its real address, the cluster's API at one of the test's own, and `systemctl` is a script
+//! that tells the stand-in.
+
+use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use mapkeeper::mount;
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio::time::sleep;
+
+use crate::stand_in::{answer, request};
+use crate::world::{Kit, World, device, output};
+
+const INSTANCE: &str = "arn:aws:ecs:us-east-1:1:container-instance/maps/0123";
+
+#[derive(Default)]
+struct State {
+    registered: bool,
+    connected: bool,
+    ready: Option<String>,
+    drained: bool,
+    /// Docker ids of all containers that were ever started, the newest last.
+    started: Vec<String>,
+    told: Vec<String>,
+}
+
+struct Cluster {
+    state: Arc<Mutex<State>>,
+    api: String,
+    label: String,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        self.tasks.iter().for_each(JoinHandle::abort);
+        let script = format!("docker ps -aq --filter label={} | xargs -r docker rm --force", self.label);
+        let _ = Command::new("sh").args(["-c", &script]).output();
+    }
+}
+
+async fn docker(arguments: &[&str]) -> String {
+    let done = output(Command::new("docker").args(arguments)).await;
+    assert!(done.status.success(), "docker {arguments:?}: {}", String::from_utf8_lossy(&done.stderr));
+    String::from_utf8_lossy(&done.stdout).trim().to_owned()
+}
+
+impl Cluster {
+    async fn start(label: String) -> Cluster {
+        let state = Arc::new(Mutex::new(State {
+            registered: true,
+            connected: true,
+            ready: Some("true".to_owned()),
+            ..State::default()
+        }));
+        let introspection = TcpListener::bind("127.0.0.1:51678").await.expect("no ECS agent runs here");
+        let api = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let endpoint = format!("http://{}", api.local_addr().expect("bound"));
+        let tasks = vec![
+            tokio::spawn(serve(introspection, state.clone(), introspect)),
+            tokio::spawn(serve(api, state.clone(), asked)),
+        ];
+        Cluster { state, api: endpoint, label, tasks }
+    }
+
+    /// Replaces what ended, whatever is mounted.
+    fn replaces(&mut self, point: String, port: u16) {
+        let (state, label) = (self.state.clone(), self.label.clone());
+        self.tasks.push(tokio::spawn(async move {
+            loop {
+                sleep(Duration::from_millis(500)).await;
+                let (registered, last) = {
+                    let state = state.lock().expect("no panic");
+                    (state.registered, state.started.last().cloned())
+                };
+                let format = "{{.State.Running}}";
+                let runs = match &last {
+                    Some(id) => docker(&["inspect", "--format", format, id]).await == "true",
+                    None => false,
+                };
+                if !registered || runs {
+                    continue;
+                }
+                let (publish, bind) = (format!("127.0.0.1:{port}:80"), format!("{point}:/mapfiles:ro"));
+                let mut run = vec!["run", "--detach", "--label", &label];
+                run.extend(["--label", "com.amazonaws.ecs.cluster=maps", "--publish", &publish]);
+                run.extend(["--volume", &bind, "mapserver:8"]);
+                let id = docker(&run).await;
+                state.lock().expect("no panic").started.push(id);
+            }
+        }));
+    }
+
+    fn with<T>(&self, of: impl FnOnce(&mut State) -> T) -> T {
+        of(&mut self.state.lock().expect("no panic"))
+    }
+}
+
+async fn serve(listener: TcpListener, state: Arc<Mutex<State>>, of: fn(&mut State, &str) -> Value) {
+    loop {
+        let Ok((mut stream, _)) = listener.accept().await else { continue };
+        let state = state.clone();
+        tokio::spawn(async move {
+            let Some(text) = request(&mut stream).await else { return };
+            let body = of(&mut state.lock().expect("no panic"), &text);
+            answer(&mut stream, 200, &body.to_string()).await;
+        });
+    }
+}
+
+fn introspect(state: &mut State, request: &str) -> Value {
+    if request.starts_with("GET /v1/tasks") {
+        let newest = state.started.last().cloned().unwrap_or_default();
+        return json!({"Tasks": [{"Arn": "t", "Containers": [{"DockerId": newest, "Name": "mapserver"}]}]});
+    }
+    // Green, also while it is disconnected or deregistered: the agent does not know better.
+    json!({"Cluster": "maps", "ContainerInstanceArn": INSTANCE, "Version": "1.105.0"})
+}
+
+fn asked(state: &mut State, request: &str) -> Value {
+    let body = request.split_once("\r\n\r\n").map_or("", |(_, body)| body);
+    let body: Value = serde_json::from_str(body).unwrap_or_default();
+    let is = |operation: &str| request.to_lowercase().contains(&operation.to_lowercase());
+    if is("DescribeContainerInstances") {
+        if !state.registered {
+            return json!({"containerInstances": [], "failures": [{"arn": INSTANCE, "reason": "MISSING"}]});
+        }
+        let attributes: Vec<Value> =
+            state.ready.iter().map(|ready| json!({"name": "mapkeeper.ready", "value": ready})).collect();
+        return json!({"containerInstances": [{
+            "containerInstanceArn": INSTANCE,
+            "status": if state.drained { "DRAINING" } else { "ACTIVE" },
+            "agentConnected": state.connected,
+            "attributes": attributes,
+        }], "failures": []});
+    }
+    if is("PutAttributes") {
+        state.ready = body["attributes"][0]["value"].as_str().map(str::to_owned);
+    }
+    if is("UpdateContainerInstancesState") {
+        state.drained = body["status"] == "DRAINING";
+    }
+    json!({})
+}
+
+/// A `systemctl` that writes down what it is told.
+fn systemctl(world: &std::path::Path) -> String {
+    let bin = world.join("bin");
+    std::fs::create_dir_all(&bin).expect("made");
+    let script = bin.join("systemctl");
+    let told = world.join("systemctl.told");
+    std::fs::write(&script, format!("#!/bin/sh\necho \"$*\" >> {}\n", told.display())).expect("written");
+    std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).expect("made executable");
+    format!("{}:{}", bin.display(), std::env::var("PATH").unwrap_or_default())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn containers_of_ecs_are_stopped_for_ecs_to_replace_and_its_agent_is_helped() {
+    let label = format!("mapkeeper-test-ecs={}", std::process::id());
+    let mut cluster = Cluster::start(label.clone()).await;
+    let scratch = tempfile::tempdir().expect("a directory");
+    let kit = Kit {
+        owner: "ecs",
+        select: Some(format!("match = {{ label = \"{label}\" }}")),
+        end: "[ecs]\ncluster = \"maps\"\nattributes = { \"mapkeeper.ready\" = \"true\" }".to_owned(),
+        environment: vec![
+            ("AWS_ENDPOINT_URL_ECS".to_owned(), cluster.api.clone()),
+            ("PATH".to_owned(), systemctl(scratch.path())),
+        ],
+        ..Kit::default()
+    };
+    let mut world = World::prepared("ecs", kit);
+    let point = world.point();
+    std::fs::create_dir_all(&point).expect("made");
+    cluster.replaces(point.display().to_string(), world.port);
+    world_waits(&cluster, 1).await;
+    println!("ECS has started a container before anything is mounted");
+    world.start();
+    let (status, took) = world.until("health", |status| status["health"] == "healthy").await;
+    assert!(cluster.with(|state| state.started.len()) >= 2, "{status:#}");
+    assert!(world.serves().await);
+    println!(
+        "the container on no mount was stopped, ECS has replaced it: healthy after {:.1} s",
+        took.as_secs_f64()
+    );
+
+    let before = cluster.with(|state| state.started.len());
+    mount::abort(device(&point)).expect("aborted");
+    world.until("the fault", |status| status["health"] != "healthy").await;
+    let (_, took) = world.until("health", |status| status["health"] == "healthy").await;
+    assert_eq!(cluster.with(|state| state.started.len()), before + 1);
+    assert!(world.serves().await);
+    println!(
+        "mount aborted: mounted again, container stopped and replaced by ECS after {:.1} s",
+        took.as_secs_f64()
+    );
+
+    cluster.with(|state| state.connected = false);
+    let told = scratch.path().join("systemctl.told");
+    let (_, took) = world.until("a restart of the agent", |_| told.exists()).await;
+    cluster.with(|state| state.connected = true);
+    world.until("health", |status| status["health"] == "healthy").await;
+    println!("ECS agent not heard: systemctl {} after {:.1} s", said(&told), took.as_secs_f64());
+
+    std::fs::remove_file(&told).expect("removed");
+    cluster.with(|state| state.registered = false);
+    let (_, took) = world.until("a new registration", |_| said(&told).contains("start")).await;
+    cluster.with(|state| state.registered = true);
+    world.until("health", |status| status["health"] == "healthy").await;
+    println!("instance unknown to the cluster: systemctl {} after {:.1} s", said(&told), took.as_secs_f64());
+
+    let log = std::fs::read_to_string(world.log()).expect("readable");
+    for never in ["action=\"restart\"", "action=\"start\"", "action=\"create\"", "action=\"recreate\""] {
+        assert!(!log.contains(never), "{never}: {log}");
+    }
+    for line in log.lines().filter(|line| line.contains("repair done")) {
+        println!("  {line}");
+    }
+    let container = cluster.with(|state| state.started.last().cloned()).expect("one runs");
+    assert_eq!(docker(&["inspect", "--format", "{{.RestartCount}}", &container]).await, "0");
+}
+
+async fn world_waits(cluster: &Cluster, count: usize) {
+    for _ in 0..600 {
+        if cluster.with(|state| state.started.len()) >= count {
+            return;
+        }
+        sleep(Duration::from_millis(100)).await;
+    }
+    panic!("ECS started nothing: {:?}", cluster.with(|state| state.told.clone()));
+}
+
+fn said(told: &std::path::Path) -> String {
+    std::fs::read_to_string(told).unwrap_or_default().trim().replace('\n', "; ")
+}

@@ -1,0 +1,134 @@
+//! The agent on a real host: each fault is made, and is repaired without a person.
+//!
+//! Everything is real: FUSE through the kernel, Docker Engine, MapServer, an S3 server, `mapkeeper run` as a process of
+//! its own, asked by `status --json`. Needs root, `/dev/fuse`, Docker and the image `mapserver:8`.
+//!
+//! `table.rs` makes every fault of the table in `docs/operating.md`, measures it, and compares what became of the
+//! container; `FAULTS_WRITE=1` writes the table anew.
+
+mod ecs;
+mod engine;
+mod stand_in;
+mod table;
+mod world;
+
+use std::process::Command;
+use std::time::Duration;
+
+use mapkeeper::mount;
+use mapkeeper::mountinfo::MountTable;
+use mapkeeper::s3_server::Server;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+use std::path::Path;
+use tokio::time::{Instant, sleep};
+
+use world::{HEALTH_MAP, World, device, is_mounted, output};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_container_that_is_killed_or_removed_comes_back() {
+    let world = World::healthy("container").await;
+    let first = world.container_id().await;
+    world
+        .repaired("container killed", async || {
+            let pid = world.docker(&["inspect", "--format", "{{.State.Pid}}"]).await;
+            kill(Pid::from_raw(pid.parse().expect("a number")), Signal::SIGKILL).expect("it runs");
+        })
+        .await;
+    assert_eq!(world.container_id().await, first, "a dead container is started, not made anew");
+    let device_before = device(&world.point());
+    world.repaired("container removed", async || drop(world.docker(&["rm", "--force"]).await)).await;
+    assert_ne!(world.container_id().await, first);
+    assert_eq!(device(&world.point()), device_before, "the mount had nothing to do with it");
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mount_that_is_unmounted_or_aborted_comes_back_and_the_container_sees_it() {
+    let world = World::healthy("mount").await;
+    for fault in ["umount -l", "connection aborted"] {
+        let old = device(&world.point());
+        let status = world
+            .repaired(fault, async || match fault {
+                "umount -l" => {
+                    let (lazily, point) = ("-l", world.point());
+                    assert!(output(Command::new("umount").arg(lazily).arg(point)).await.status.success());
+                }
+                _ => mount::abort(old).expect("aborted"),
+            })
+            .await;
+        assert!(is_mounted(&world.point()));
+        let pid = world.docker(&["inspect", "--format", "{{.State.Pid}}"]).await.parse().expect("a number");
+        let seen = MountTable::of(Some(pid)).expect("readable");
+        let seen = seen.top(Path::new("/mapfiles")).expect("bound").device;
+        assert_eq!(seen, device(&world.point()), "{fault}: the container is on the old mount: {status:#}");
+    }
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broken_mapfile_is_reported_and_nothing_is_repaired() {
+    let world = World::healthy("mapfile").await;
+    let first = world.docker(&["inspect", "--format", "{{.State.StartedAt}}"]).await;
+    world.server().store().put("maps", "health.map", "MAP\n  NONSENSE\nEND\n", &[]).expect("stored");
+    let (status, _) = world.until("the report", |status| status["health"] != "healthy").await;
+    let cause = status["first_fault"]["cause"].to_string();
+    assert!(cause.contains("health.map"), "{cause}");
+    // Long enough for several looks at the default pace of this configuration.
+    let looks = Instant::now();
+    while looks.elapsed() < Duration::from_secs(5) {
+        let status = world.status().await;
+        assert_eq!(status["acting"], Value::Null, "{status:#}");
+        sleep(Duration::from_millis(200)).await;
+    }
+    assert_eq!(world.docker(&["inspect", "--format", "{{.State.StartedAt}}"]).await, first);
+    world.server().store().put("maps", "health.map", HEALTH_MAP, &[]).expect("stored");
+    world.until("health", |status| status["health"] == "healthy").await;
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_agent_takes_over_from_one_that_was_killed() {
+    let mut world = World::healthy("agent").await;
+    let container = world.container_id().await;
+    let mut killed = world.agent.take().expect("it runs");
+    killed.kill().expect("it runs");
+    tokio::task::spawn_blocking(move || killed.wait()).await.expect("waited").expect("ended");
+    let dead = output(world.mapkeeper().arg("status")).await;
+    assert_eq!(dead.status.code(), Some(2), "{}", String::from_utf8_lossy(&dead.stdout));
+    world.start();
+    world.until("health", |status| status["health"] == "healthy").await;
+    assert!(world.serves().await);
+    assert_eq!(
+        world.container_id().await,
+        container,
+        "the container is kept, and restarted on the new mount"
+    );
+    let second = output(world.mapkeeper().arg("run").arg("--config").arg(world.config())).await;
+    assert_eq!(second.status.code(), Some(20), "{}", String::from_utf8_lossy(&second.stderr));
+    let wait = output(world.mapkeeper().args(["wait", "--timeout", "5s"])).await;
+    assert_eq!(wait.status.code(), Some(0));
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_outage_of_s3_repairs_nothing_and_serves_what_is_known() {
+    let mut world = World::healthy("outage").await;
+    let started = world.docker(&["inspect", "--format", "{{.State.StartedAt}}"]).await;
+    let mounted = device(&world.point());
+    let stopped = world.server.take().expect("it runs").stop().await;
+    world.until("the report", |status| status["health"] == "degraded").await;
+    let outage = Instant::now();
+    while outage.elapsed() < Duration::from_secs(12) {
+        let status = world.status().await;
+        assert_eq!(status["acting"], Value::Null, "{status:#}");
+        assert!(world.serves().await, "a map that is known is served: {status:#}");
+        sleep(Duration::from_millis(500)).await;
+    }
+    world.server = Some(Server::start(stopped).expect("started again"));
+    world.until("health", |status| status["health"] == "healthy").await;
+    assert_eq!(world.docker(&["inspect", "--format", "{{.State.StartedAt}}"]).await, started);
+    assert_eq!(device(&world.point()), mounted);
+    world.end().await;
+}

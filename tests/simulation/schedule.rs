@@ -1,0 +1,166 @@
+//! What happens to a host, made from a seed: its configuration, and its faults with their times.
+
+use std::time::Duration;
+
+use fastrand::Rng;
+use mapkeeper::agent::state::{ContainerSettings, EcsSettings, Escalation, Owner, Settings, Timing, Workers};
+
+/// Faults begin before this.
+const STORM: u64 = 240_000;
+
+/// One schedule.
+#[derive(Debug, Clone)]
+pub struct Schedule {
+    pub owner: Owner,
+    pub in_cluster: bool,
+    pub workers: Workers,
+    pub escalation: Escalation,
+    pub faults: Vec<Fault>,
+}
+
+/// One fault: it begins, and what lasts ends by itself.
+#[derive(Debug, Clone)]
+pub struct Fault {
+    pub at: Duration,
+    pub lasts: Duration,
+    pub kind: Kind,
+}
+
+/// What can happen. Those that last are conditions, the others strike once and stay until repaired.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// The container's process dies, of memory or otherwise.
+    ContainerKilled,
+    ContainerRemoved,
+    ContainerPaused,
+    /// It runs and answers nobody.
+    ServiceWedged,
+    /// It was made from another configuration.
+    Outdated,
+    /// Docker restarts it behind our back, whatever is mounted.
+    RestartedByHand,
+    /// Each container ends at once.
+    BadEntrypoint,
+    /// No container can be started.
+    PortTaken,
+    ImageGone,
+    DockerDown,
+    SessionAborted,
+    /// The path is taken away, the session lives.
+    Unmounted,
+    Covered,
+    WorkersStuck,
+    /// File calls fail although the bucket answers.
+    MountErrors,
+    S3Away,
+    S3Refuses,
+    BucketGone,
+    S3Slow,
+    CredentialsGone,
+    MapBroken,
+    EcsAgentDown,
+    EcsDisconnected,
+    EcsDeregistered,
+    /// Looks fail, part by part.
+    Blind,
+    /// Looks hang, part by part.
+    Deaf,
+    /// Repairs fail, some of them half done.
+    Clumsy,
+    /// Repairs take long, or for ever.
+    Slow,
+    /// Wall time jumps.
+    ClockJump,
+    /// The agent is killed and started again.
+    AgentKilled,
+    /// A person asks for a pause.
+    Maintenance,
+}
+
+const KINDS: [Kind; 31] = [
+    Kind::ContainerKilled,
+    Kind::ContainerRemoved,
+    Kind::ContainerPaused,
+    Kind::ServiceWedged,
+    Kind::Outdated,
+    Kind::RestartedByHand,
+    Kind::BadEntrypoint,
+    Kind::PortTaken,
+    Kind::ImageGone,
+    Kind::DockerDown,
+    Kind::SessionAborted,
+    Kind::Unmounted,
+    Kind::Covered,
+    Kind::WorkersStuck,
+    Kind::MountErrors,
+    Kind::S3Away,
+    Kind::S3Refuses,
+    Kind::BucketGone,
+    Kind::S3Slow,
+    Kind::CredentialsGone,
+    Kind::MapBroken,
+    Kind::EcsAgentDown,
+    Kind::EcsDisconnected,
+    Kind::EcsDeregistered,
+    Kind::Blind,
+    Kind::Deaf,
+    Kind::Clumsy,
+    Kind::Slow,
+    Kind::ClockJump,
+    Kind::AgentKilled,
+    Kind::Maintenance,
+];
+
+impl Schedule {
+    pub fn from_seed(seed: u64) -> Schedule {
+        let mut rng = Rng::with_seed(seed);
+        let owner = if rng.bool() { Owner::Mapkeeper } else { Owner::Ecs };
+        let mut faults = Vec::new();
+        for _ in 0..rng.u32(1..=4) {
+            fault(&mut rng, &mut faults);
+        }
+        faults.sort_by_key(|fault| fault.at);
+        Schedule {
+            owner,
+            in_cluster: owner == Owner::Ecs && rng.u32(0..4) > 0,
+            workers: if rng.bool() { Workers::Fixed } else { Workers::Restartable },
+            escalation: [Escalation::Drain, Escalation::DryRun, Escalation::Terminate][rng.usize(0..3)],
+            faults,
+        }
+    }
+
+    pub fn settings(&self) -> Settings {
+        Settings {
+            mounts: vec!["mapfiles".to_owned()],
+            containers: vec![ContainerSettings {
+                name: "mapserver".to_owned(),
+                owner: self.owner,
+                mounts: vec!["mapfiles".to_owned()],
+                probed: true,
+            }],
+            ecs: self.in_cluster.then(|| EcsSettings { cluster: "maps".to_owned() }),
+            workers: self.workers,
+            escalation: self.escalation,
+            timing: Timing::default(),
+        }
+    }
+
+    /// When the last fault is over.
+    pub fn over(&self) -> Duration {
+        self.faults.iter().map(|fault| fault.at + fault.lasts).max().unwrap_or_default()
+    }
+}
+
+/// One fault, or a flapping one: the same several times in a row.
+fn fault(rng: &mut Rng, faults: &mut Vec<Fault>) {
+    let kind = KINDS[rng.usize(0..KINDS.len())];
+    let mut at = Duration::from_millis(rng.u64(0..STORM));
+    let times = if rng.u32(0..6) == 0 { rng.u32(2..12) } else { 1 };
+    for _ in 0..times {
+        // Now and then long enough to spend every budget.
+        let longest = if rng.u32(0..12) == 0 { 900_000 } else { 60_000 };
+        let lasts = Duration::from_millis(rng.u64(50..longest / u64::from(times)));
+        faults.push(Fault { at, lasts, kind });
+        at += lasts + Duration::from_millis(rng.u64(10..20_000));
+    }
+}
