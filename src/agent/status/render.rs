@@ -6,7 +6,7 @@
 use std::io::IsTerminal;
 
 use super::{Document, Event, Happening, LinkReport, Report, Standing};
-use crate::agent::state::{Health, LinkState, Outcome, Target, Trigger};
+use crate::agent::state::{Health, LinkState, Maintenance, Outcome, Target, Trigger};
 
 /// Longest line, with its line feed.
 const COLUMNS: usize = 80;
@@ -77,7 +77,16 @@ fn headline(standing: Standing, document: &Document) -> String {
                 acting.target,
                 acting.attempt
             ),
-            None => format!("mapkeeper: {health} (pid {})", document.writer.pid),
+            None => match document.maintenance {
+                Maintenance::Off => format!("mapkeeper: {health} (pid {})", document.writer.pid),
+                Maintenance::On { left: None } => {
+                    format!("mapkeeper: {health}, paused: nothing is repaired until mapkeeper resume")
+                }
+                Maintenance::On { left: Some(left) } => {
+                    let minutes = left.as_secs().div_ceil(60);
+                    format!("mapkeeper: {health}, paused: nothing is repaired for {minutes} min more")
+                }
+            },
         },
         (Standing::Stale { age_ms }, _) => {
             format!("mapkeeper: stale, silent for {} s; last known: {health}", age_ms / 1000)

@@ -499,3 +499,17 @@ fn only_the_newest_events_are_kept() {
     assert_eq!(events.len(), EVENTS);
     assert!(matches!(events.last().unwrap().what, Happening::Acted { attempt: 30, .. }));
 }
+
+#[test]
+fn a_pause_is_told_in_the_first_line() {
+    let first = |maintenance| {
+        let report =
+            Report { standing: Standing::Fresh, document: Some(Document { maintenance, ..document() }) };
+        render(&report, Style::Plain).lines().next().unwrap_or_default().to_owned()
+    };
+    assert!(first(Maintenance::Off).starts_with("mapkeeper: healthy (pid"));
+    let open = first(Maintenance::On { left: None });
+    assert_eq!(open, "mapkeeper: healthy, paused: nothing is repaired until mapkeeper resume");
+    let hour = first(Maintenance::On { left: Some(Duration::from_secs(3_599)) });
+    assert_eq!(hour, "mapkeeper: healthy, paused: nothing is repaired for 60 min more");
+}
