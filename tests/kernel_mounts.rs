@@ -14,7 +14,7 @@ use serde_json::Value;
 
 fn detail(status: &Value) -> String {
     let links = status["links"].as_array().map(Vec::as_slice).unwrap_or_default();
-    let link = links.iter().find(|link| link.to_string().contains("\"maps\""));
+    let link = links.iter().find(|link| link["kind"] == "mount" && link["name"] == "maps");
     link.map_or(String::new(), |link| {
         let word = |name: &str| link[name].as_str().unwrap_or_default();
         format!("{} {}", word("state"), word("detail"))

@@ -139,8 +139,8 @@ async fn fifty_rotations_under_load_fail_no_read_and_a_wrong_secret_never_replac
             world.put("AKIANOBODYKNOWS", "hunter2").await;
             wrong += 1;
             sleep(Duration::from_millis(1500)).await;
-            let status = world.agent.status().await;
-            assert_eq!(status["health"], "healthy", "{status:#}");
+            // A look at the bucket may just be waiting for the key after the one that was revoked.
+            world.agent.healthy().await;
         }
         let (old, new) = (format!("AKIAROTATION{}", number - 1), format!("AKIAROTATION{number}"));
         control.accept_key(&new, &format!("secret-{number}"));
