@@ -72,6 +72,7 @@ async fn told_by(model: &Rc<Model>, schedule: &Schedule) -> Result<Outcome, Stri
     let watcher = Watcher::new(model.clone(), schedule, documents);
     // The watcher ends the schedule; the others go on for ever.
     let recovered = tokio::select! {
+        biased;
         _ = life => unreachable!("the agent is started again for ever"),
         _ = faults => unreachable!("it waits when all is over"),
         _ = ecs => unreachable!("ECS never ends"),
@@ -95,6 +96,7 @@ async fn lives(
         let host = Simulated(model.clone());
         // Cancel-safe: whichever ends, the other is dropped for good, as a process that is killed.
         tokio::select! {
+            biased;
             () = agent::run(&host, &settings, writer, publisher, order) => {}
             () = model.killed() => {}
         }

@@ -59,6 +59,8 @@ pub struct Container {
     pub life: u32,
     pub view: Option<Device>,
     pub wedged: bool,
+    /// Wedged for good: only another container helps.
+    pub rotten: bool,
     pub outdated: bool,
     pub answers_from: Duration,
     /// Runs into its broken entrypoint then.
@@ -87,12 +89,24 @@ pub struct Model {
     conditions: RefCell<Vec<Kind>>,
     owner: Owner,
     in_cluster: bool,
+    bare: bool,
+    workers: Workers,
     /// Looks in a row at which the mount was silent or failed, and the service was silent.
     amiss: Cell<u32>,
     misses: Cell<u32>,
     /// The life of the container in which its service answered last.
     served: Cell<u32>,
     first_seen: Cell<(u32, Duration)>,
+    /// Since when ECS was seen amiss without a break.
+    ecs_amiss: Cell<Option<Duration>>,
+    /// Whether the agent that runs now has seen everything well, and which was its first action.
+    pub seen_well: Cell<bool>,
+    pub mount_seen_well: Cell<bool>,
+    /// When a look last showed a cause that other hosts have as well.
+    pub shared: Cell<Option<Duration>>,
+    first_action: Cell<usize>,
+    /// Whether an action is under way.
+    pub acting: Cell<bool>,
     killed: Cell<bool>,
     /// How often a fault came or went.
     pub turns: Cell<u32>,
@@ -100,6 +114,8 @@ pub struct Model {
     nudge: Notify,
     kill: Notify,
     wall_jump: Cell<Duration>,
+    /// Each action as it began, and whether it disturbed nobody.
+    pub begun: RefCell<Vec<(Duration, Target, Rung, bool)>>,
     pub actions: RefCell<Vec<(Duration, Action, bool)>>,
     pub broken: RefCell<Option<String>>,
     looks: Cell<u64>,
@@ -143,16 +159,25 @@ impl Model {
             conditions: RefCell::default(),
             owner: schedule.owner,
             in_cluster: schedule.in_cluster,
+            bare: schedule.bare,
+            workers: schedule.workers,
             amiss: Cell::default(),
             misses: Cell::default(),
             served: Cell::default(),
             first_seen: Cell::default(),
+            ecs_amiss: Cell::default(),
+            seen_well: Cell::default(),
+            mount_seen_well: Cell::default(),
+            shared: Cell::default(),
+            first_action: Cell::default(),
+            acting: Cell::default(),
             killed: Cell::default(),
             turns: Cell::default(),
             rng: RefCell::new(fastrand::Rng::with_seed(seed ^ 0x5eed)),
             nudge: Notify::new(),
             kill: Notify::new(),
             wall_jump: Cell::default(),
+            begun: RefCell::default(),
             actions: RefCell::default(),
             broken: RefCell::default(),
             looks: Cell::default(),
@@ -208,6 +233,26 @@ impl Model {
         self.in_cluster
     }
 
+    pub fn is_bare(&self) -> bool {
+        self.bare
+    }
+
+    pub fn workers(&self) -> Workers {
+        self.workers
+    }
+
+    /// How long ECS has been seen amiss without a break.
+    pub fn ecs_amiss_for(&self) -> Duration {
+        self.ecs_amiss.get().map_or(Duration::ZERO, |since| self.now() - since)
+    }
+
+    /// When the agent that runs now has tried this: the ends of all its attempts.
+    pub fn attempts(&self, counts: impl Fn(&Action) -> bool) -> Vec<Duration> {
+        let actions = self.actions.borrow();
+        let of_this_agent = actions.iter().skip(self.first_action.get());
+        of_this_agent.filter(|(_, action, _)| counts(action)).map(|(at, ..)| *at).collect()
+    }
+
     /// Looks in a row at which the mount did not answer as it should.
     pub fn amiss_looks(&self) -> u32 {
         self.amiss.get()
@@ -225,17 +270,12 @@ impl Model {
 
     /// Everything about the host that is broken in a way that a look shows.
     pub fn visible_faults(&self) -> Vec<String> {
-        let shown = [
-            Kind::S3Away,
-            Kind::S3Slow,
-            Kind::S3Refuses,
-            Kind::BucketGone,
-            Kind::CredentialsGone,
-            Kind::MapBroken,
-            Kind::DockerDown,
-        ];
+        let shown = [Kind::S3Away, Kind::S3Slow, Kind::S3Refuses, Kind::BucketGone, Kind::CredentialsGone];
+        let of_containers = [Kind::MapBroken, Kind::DockerDown];
         let in_cluster = [Kind::EcsAgentDown, Kind::EcsDisconnected];
-        let conditions = shown.iter().chain(in_cluster.iter().filter(|_| self.in_cluster));
+        let of_containers = of_containers.iter().filter(|_| !self.bare);
+        let in_cluster = in_cluster.iter().filter(|_| self.in_cluster);
+        let conditions = shown.iter().chain(of_containers).chain(in_cluster);
         let mut faults: Vec<String> =
             conditions.filter(|kind| self.is(**kind)).map(|kind| format!("{kind:?}")).collect();
         let truth = self.truth.borrow();
@@ -253,6 +293,9 @@ impl Model {
 
     /// Whether the container runs on the mount that serves.
     pub fn serves_maps(&self) -> bool {
+        if self.bare {
+            return self.serving();
+        }
         let truth = self.truth.borrow();
         let runs = truth.container.as_ref().is_some_and(|container| {
             container.phase == Phase::Running
@@ -262,6 +305,35 @@ impl Model {
         });
         drop(truth);
         runs && self.serving()
+    }
+
+    /// Whether the container has come up on the mount and stays up.
+    pub fn answers_maps(&self) -> bool {
+        let came_up =
+            |container: &Container| container.ends_at.is_none() && self.now() >= container.answers_from;
+        self.serves_maps() && (self.bare || self.truth.borrow().container.as_ref().is_some_and(came_up))
+    }
+
+    /// Whether the ECS agent runs and the cluster knows this instance.
+    pub fn has_its_place(&self) -> bool {
+        let truth = self.truth.borrow();
+        truth.registered && truth.agent_restarting.is_none()
+    }
+
+    /// What serves nobody at all, and is ours to bring back.
+    pub fn serves_nobody(&self) -> Option<Target> {
+        let truth = self.truth.borrow();
+        let dead = truth.layers.last().is_none_or(|top| *top != FOREIGN)
+            && truth.layers.last() != truth.session.as_ref();
+        if dead || truth.session_ended {
+            return Some(Target::Mount("mapfiles".to_owned()));
+        }
+        let runs = truth.container.as_ref().is_some_and(|container| {
+            container.phase == Phase::Running && container.ends_at.is_none_or(|end| self.now() < end)
+        });
+        drop(truth);
+        let ours = self.owner == Owner::Mapkeeper && !self.bare;
+        (ours && self.serving() && !runs).then(|| Target::Container("mapserver".to_owned()))
     }
 
     /// The agent's process is gone, and its session with it.
@@ -276,6 +348,11 @@ impl Model {
         self.first_seen.set((0, Duration::ZERO));
         self.amiss.set(0);
         self.misses.set(0);
+        self.ecs_amiss.set(None);
+        self.seen_well.set(false);
+        self.mount_seen_well.set(false);
+        self.first_action.set(self.actions.borrow().len());
+        self.acting.set(false);
     }
 
     /// Whether the session of this agent answers at the path.
@@ -288,18 +365,19 @@ impl Model {
             && !truth.errors
     }
 
-    /// Whether a map can be had from this host.
+    /// Whether a map can be had from this host. What the cluster was told of it is another question.
     pub fn well(&self) -> bool {
         let (truth, now) = (self.truth.borrow(), self.now());
         let on = truth.session;
-        let runs = truth.container.as_ref().is_some_and(|container| {
-            container.phase == Phase::Running
-                && container.view == on
-                && !container.wedged
-                && !container.outdated
-                && container.ends_at.is_none()
-                && now >= container.answers_from
-        });
+        let runs = self.bare
+            || truth.container.as_ref().is_some_and(|container| {
+                container.phase == Phase::Running
+                    && container.view == on
+                    && !container.wedged
+                    && !container.outdated
+                    && container.ends_at.is_none()
+                    && now >= container.answers_from
+            });
         let ecs = truth.registered && truth.agent_restarting.is_none();
         drop(truth);
         self.serving() && runs && ecs && self.conditions.borrow().is_empty()

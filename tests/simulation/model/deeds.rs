@@ -61,6 +61,9 @@ impl Model {
             truth.died = Some(self.now());
         }
         sleep(Duration::from_millis(took)).await;
+        if self.is(Kind::Unmountable) {
+            return self.fail("there is no /dev/fuse");
+        }
         if clumsy || self.store_now() != StoreSeen::Answers || self.is(Kind::CredentialsGone) {
             return self.fail("the bucket does not answer");
         }

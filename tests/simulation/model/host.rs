@@ -22,6 +22,36 @@ impl std::ops::Deref for Simulated {
     }
 }
 
+/// An action under way. One that the loop gives up was an attempt as well.
+struct Attempt<'a> {
+    model: &'a Model,
+    action: &'a Action,
+    done: bool,
+}
+
+impl<'a> Attempt<'a> {
+    fn begin(model: &'a Model, action: &'a Action) -> Attempt<'a> {
+        model.acting.set(true);
+        Attempt { model, action, done: false }
+    }
+}
+
+impl Drop for Attempt<'_> {
+    fn drop(&mut self) {
+        self.model.acting.set(false);
+        let ended = (self.model.now(), self.action.clone(), self.done);
+        self.model.actions.borrow_mut().push(ended);
+    }
+}
+
+impl Model {
+    /// Notes that all is well and was seen so.
+    fn saw_well(&self) {
+        let seeing = !self.any(&[Kind::Blind, Kind::Deaf]);
+        self.seen_well.set(self.seen_well.get() || seeing && self.serves_maps());
+    }
+}
+
 impl Host for Simulated {
     fn clock(&self) -> (Duration, SystemTime) {
         (
@@ -46,11 +76,19 @@ impl Host for Simulated {
         self.looks.set(self.looks.get() + 1);
         let missing = CredentialsSeen::Missing { reason: "none".to_owned(), hint: None };
         let found = || if self.is(Kind::CredentialsGone) { missing } else { CredentialsSeen::Held };
-        self.tell(|told, seen| told.credentials = seen, found).await
+        let seen = self.tell(|told, seen| told.credentials = seen, found).await;
+        if let Seen::Known(CredentialsSeen::Missing { .. }) = &seen {
+            self.shared.set(Some(self.now()));
+        }
+        seen
     }
 
     async fn store(&self, _: &str) -> Seen<StoreSeen> {
-        self.tell(|told, seen| told.store = seen, || self.store_now()).await
+        let seen = self.tell(|told, seen| told.store = seen, || self.store_now()).await;
+        if matches!(&seen, Seen::Known(store) if *store != StoreSeen::Answers) {
+            self.shared.set(Some(self.now()));
+        }
+        seen
     }
 
     async fn mount_entry(&self, _: &str) -> Seen<Option<MountEntry>> {
@@ -67,7 +105,13 @@ impl Host for Simulated {
         }
         let seen = self.tell(|told, seen| told.answer = seen, || self.answer_now()).await;
         match &seen {
-            Seen::Known(MountAnswer::Serves(_)) => self.amiss.set(0),
+            Seen::Known(MountAnswer::Serves(_)) => {
+                self.amiss.set(0);
+                self.mount_seen_well.set(self.mount_seen_well.get() || self.serving());
+                if self.bare {
+                    self.saw_well();
+                }
+            }
             Seen::Known(MountAnswer::Errno(errno)) if errno == "ENOTCONN" => self.amiss.set(0),
             Seen::Known(_) => self.amiss.set(self.amiss.get() + 1),
             Seen::Unknown(_) => {}
@@ -122,6 +166,7 @@ impl Host for Simulated {
             Seen::Known(_) => {
                 self.misses.set(0);
                 self.served.set(life);
+                self.saw_well();
             }
             Seen::Unknown(_) => {}
         }
@@ -129,18 +174,25 @@ impl Host for Simulated {
     }
 
     async fn ecs(&self) -> Seen<EcsSeen> {
-        self.tell(|told, seen| told.ecs = seen, || self.ecs_now()).await
+        let seen = self.tell(|told, seen| told.ecs = seen, || self.ecs_now()).await;
+        if let Seen::Known(EcsSeen { agent, instance, .. }) = &seen {
+            let connected = matches!(instance, Seen::Known(EcsInstance::Present { connected: true, .. }));
+            let well = connected && matches!(agent, EcsAgent::Registered { .. });
+            self.ecs_amiss.set(if well { None } else { self.ecs_amiss.get().or(Some(self.now())) });
+        }
+        seen
     }
 
     async fn apply(&self, action: &Action) -> Result<(), Failure> {
         check::action_begins(self, action);
         self.log(format!("{:?} {} for {:?}", action.repair, action.target, action.trigger));
+        let mut attempt = Attempt::begin(self, action);
         let done = self.carry_out(action).await;
+        attempt.done = done.is_ok();
         self.log(format!(
             "      -> {}",
             done.as_ref().map_or_else(|failure| failure.error.as_str(), |()| "done")
         ));
-        self.actions.borrow_mut().push((self.now(), action.clone(), done.is_ok()));
         done
     }
 

@@ -80,6 +80,7 @@ impl Model {
             Kind::ContainerKilled => container.phase = Phase::Exited,
             Kind::ContainerPaused if container.phase == Phase::Running => container.phase = Phase::Paused,
             Kind::ServiceWedged => container.wedged = true,
+            Kind::Rotten => (container.wedged, container.rotten) = (true, true),
             Kind::Outdated if self.owner == Owner::Mapkeeper => container.outdated = true,
             _ => {}
         }
@@ -95,12 +96,14 @@ impl Model {
             _ => format!("container{}", truth.lives),
         };
         let ends_at = self.is(Kind::BadEntrypoint).then(|| now + Duration::from_millis(200));
+        let rotten = !fresh && truth.container.as_ref().is_some_and(|container| container.rotten);
         truth.container = Some(Container {
             id,
             phase: Phase::Running,
             life: truth.lives,
             view: shown,
-            wedged: false,
+            wedged: rotten || self.is(Kind::BornWedged),
+            rotten,
             outdated: truth.container.as_ref().is_some_and(|container| container.outdated && !fresh),
             answers_from: now + Duration::from_millis(800),
             ends_at,
@@ -124,11 +127,13 @@ impl Model {
 
     /// ECS: replaces what ended, knowing nothing of mounts.
     pub async fn replaces(self: Rc<Self>) {
+        if self.owner != Owner::Ecs || self.bare {
+            return std::future::pending().await;
+        }
         loop {
             sleep(Duration::from_millis(500)).await;
             self.passes();
-            let can = self.owner == Owner::Ecs
-                && !self.any(&[Kind::DockerDown, Kind::EcsAgentDown, Kind::EcsDisconnected])
+            let can = !self.any(&[Kind::DockerDown, Kind::EcsAgentDown, Kind::EcsDisconnected])
                 && !self.any(&[Kind::PortTaken, Kind::ImageGone]);
             let wanted = {
                 let truth = self.truth.borrow();
