@@ -84,8 +84,7 @@ impl Stores {
             return Seen::Unknown(format!("no mount is called {mount:?}"));
         };
         if !matches!(asked.spec.source, Source::S3 { .. }) {
-            // No bucket: whether its server is there is told by the mount itself.
-            return Seen::Known(StoreSeen::Answers);
+            return Seen::Known(StoreSeen::NoStore);
         }
         let Some(credentials) = credentials else {
             return Seen::Unknown("there are no credentials to ask it with".to_owned());
