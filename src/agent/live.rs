@@ -49,10 +49,10 @@ use crate::container::{self, Engine, Facts, Found, fingerprint, follow_events, t
 use crate::credentials::Holder;
 use crate::error::{Advise, Chain, Exit};
 use crate::mount::{MountTable, is_kernel};
-use crate::probe::{MountFinding, MountProbe, MountProbeError};
+use crate::probe::{Limits, MountFinding, MountProbe, MountProbeError};
 
-/// A mount has this long to answer a child. Less than the loop waits for one part of a look.
-const MOUNT_LIMIT: Duration = Duration::from_secs(4);
+/// A mount has this long to answer a child. Listing it waits for S3: no less than a bucket itself has.
+const MOUNT_LIMITS: Limits = Limits { ask: Duration::from_secs(3), read: Duration::from_secs(4) };
 /// Docker's events are asked for again this long after they broke off.
 const EVENTS_PAUSE: Duration = Duration::from_secs(2);
 /// Time between two listings of a mount's root.
@@ -237,7 +237,7 @@ impl Live {
             recorded: RefCell::new(Recorded::read(options.runtime_dir.as_deref())),
             runtime_dir: options.runtime_dir,
             state_dir: options.state_dir,
-            probe: MountProbe::new(options.program, MOUNT_LIMIT),
+            probe: MountProbe::new(options.program, MOUNT_LIMITS),
             table: table::Watch::new().map_err(|source| LiveError::Watch { source })?,
             containers: RefCell::new(Rc::new(
                 named(config).into_iter().map(|(name, wanted)| (name, wanted.clone())).collect(),
@@ -390,7 +390,11 @@ impl Host for Live {
         let expected = expected.map(|device| (device.major, device.minor));
         // Listing costs a request to S3: twice a minute, and always while something is amiss.
         let list = self.listed.borrow().get(mount).is_none_or(|at| at.elapsed() >= LISTED);
-        let found = self.probe.ask(&path, expected, list).await;
+        let mut found = self.probe.ask(&path, expected, false).await;
+        // What gives no sign of life would not list anything either: that is known sooner.
+        if let (Ok(MountFinding::Answered { .. }), true) = (&found, list) {
+            found = self.probe.ask(&path, expected, true).await;
+        }
         let well = matches!(found, Ok(MountFinding::Listed { .. } | MountFinding::Answered { .. }));
         self.stores().mount_answered(mount, well);
         match (&found, well) {

@@ -101,7 +101,7 @@ impl Host for Simulated {
 
     async fn mount_answer(&self, _: &str) -> Seen<MountAnswer> {
         if self.truth.borrow().stuck {
-            sleep(Duration::from_secs(4)).await;
+            sleep(Duration::from_secs(3)).await;
         }
         let seen = self.tell(|told, seen| told.answer = seen, || self.answer_now()).await;
         match &seen {

@@ -74,7 +74,7 @@ impl Model {
             Some(device) if Some(*device) != truth.session || truth.session_ended => {
                 MountAnswer::Errno("ENOTCONN".to_owned())
             }
-            Some(_) if truth.stuck => MountAnswer::Silent(Duration::from_secs(4)),
+            Some(_) if truth.stuck => MountAnswer::Silent(Duration::from_secs(3)),
             Some(_) if truth.errors => MountAnswer::Errno("EIO".to_owned()),
             Some(device) => MountAnswer::Serves(*device),
         }
