@@ -188,7 +188,7 @@ fn fault(rng: &mut Rng, faults: &mut Vec<Fault>) {
 }
 
 /// Something that no repair cures for longer than an instance is kept, and now and then, meanwhile, a cause that
-/// every other instance would meet as well.
+/// every other instance would meet as well, or nobody who could see whether there is one.
 fn doom(rng: &mut Rng, faults: &mut Vec<Fault>) {
     let (lasting, trigger) = match rng.u32(0..4) {
         0 => (Kind::BadEntrypoint, Kind::ContainerKilled),
@@ -203,8 +203,11 @@ fn doom(rng: &mut Rng, faults: &mut Vec<Fault>) {
     faults.push(Fault { at: at + moment, lasts: moment, kind: trigger });
     if rng.bool() {
         let shared = [Kind::S3Away, Kind::S3Slow, Kind::S3Refuses, Kind::BucketGone, Kind::CredentialsGone];
+        let unseen = [Kind::Blind, Kind::Deaf];
         let at = at + Duration::from_millis(rng.u64(100_000..700_000));
         let lasts = Duration::from_millis(rng.u64(60_000..900_000));
-        faults.push(Fault { at, lasts, kind: shared[rng.usize(0..shared.len())] });
+        let kind =
+            if rng.u32(0..3) == 0 { unseen[rng.usize(0..2)] } else { shared[rng.usize(0..shared.len())] };
+        faults.push(Fault { at, lasts, kind });
     }
 }
