@@ -9,6 +9,7 @@
 mod cluster;
 mod escalation;
 mod keys;
+mod meaning;
 mod mounts;
 mod recorded;
 pub mod reload;
@@ -32,6 +33,8 @@ use tokio::time::Instant;
 use self::cluster::Cluster;
 use self::escalation::GivingBack;
 use self::keys::Keys;
+pub use self::meaning::settings;
+use self::meaning::{escalation, named, seen_at};
 use self::mounts::{Mounts, device};
 use self::recorded::Recorded;
 use self::reload::Inbox;
@@ -39,13 +42,13 @@ use self::services::Services;
 use self::stores::Stores;
 use super::state::{
     Action, ContainerFacts, ContainerSettings, ContainerState, CredentialsSeen, DataSeen, Device, DockerSeen,
-    EcsSeen, EcsSettings, Escalation, Failure, Maintenance, MountAnswer, MountEntry, Owner, Phase, Repair,
-    Seen, ServiceSeen, Session, Settings, Specification, StoreSeen, Target, Timing, Workers,
+    EcsSeen, Failure, Maintenance, MountAnswer, MountEntry, Owner, Phase, Repair, Seen, ServiceSeen, Session,
+    Specification, StoreSeen, Target,
 };
 use super::status::uptime;
 use super::{Adoption, Host};
 use crate::config::{self, Config, Selector};
-use crate::container::{self, Engine, Facts, Found, fingerprint, follow_events, title};
+use crate::container::{self, Engine, Facts, Found, fingerprint, follow_events};
 use crate::credentials::Holder;
 use crate::error::{Advise, Chain, Exit};
 use crate::mount::{MountTable, is_kernel};
@@ -151,63 +154,6 @@ impl Drop for Live {
             follower.abort();
         }
     }
-}
-
-/// What the plan needs to know of a configuration.
-pub fn settings(config: &Config) -> Settings {
-    let container = |(name, wanted): (String, &config::Container)| ContainerSettings {
-        name,
-        owner: match wanted.owner {
-            config::Owner::Ecs => Owner::Ecs,
-            config::Owner::Mapkeeper => Owner::Mapkeeper,
-        },
-        mounts: config.mounts.iter().filter(|mount| binds(wanted, mount)).map(|m| m.name.clone()).collect(),
-        probed: wanted.probe.is_some(),
-    };
-    Settings {
-        mounts: config.mounts.iter().map(|mount| mount.name.clone()).collect(),
-        containers: named(config).into_iter().map(container).collect(),
-        ecs: config.ecs.as_ref().map(|ecs| EcsSettings { cluster: ecs.cluster.clone() }),
-        workers: Workers::Fixed,
-        escalation: escalation(config),
-        timing: Timing::default(),
-    }
-}
-
-/// How far an instance that cannot be repaired goes.
-fn escalation(config: &Config) -> Escalation {
-    match config.escalate {
-        config::Escalate::Drain => Escalation::Drain,
-        config::Escalate::DryRun => Escalation::DryRun,
-        config::Escalate::Terminate => Escalation::Terminate,
-    }
-}
-
-/// Each container with a name of its own: two selectors may read the same.
-fn named(config: &Config) -> Vec<(String, &config::Container)> {
-    let mut named: Vec<(String, &config::Container)> = Vec::new();
-    for wanted in &config.containers {
-        let plain = title(wanted);
-        let same = named.iter().filter(|(_, other)| title(other) == plain).count();
-        let name = if same == 0 { plain } else { format!("{plain} #{}", same + 1) };
-        named.push((name, wanted));
-    }
-    named
-}
-
-fn binds(wanted: &config::Container, mount: &config::Mount) -> bool {
-    wanted.binds.iter().any(|bind| seen_at(&bind.source, &bind.target, &mount.path).is_some())
-}
-
-/// Where a container that binds `source` at `target` sees the mount at `path`; `None` if it does not.
-///
-/// A bind of the mount or of a directory in it shows the mount at the bind's target, a bind of a
-/// directory above it shows it below the target.
-fn seen_at(source: &Path, target: &str, path: &Path) -> Option<PathBuf> {
-    if source.starts_with(path) {
-        return Some(PathBuf::from(target));
-    }
-    path.strip_prefix(source).ok().map(|below| Path::new(target).join(below))
 }
 
 impl Live {

@@ -22,9 +22,10 @@ use futures::StreamExt;
 use futures::future::{LocalBoxFuture, Shared};
 use tokio::time::{Instant, sleep, timeout};
 
-use super::{seen_at, title};
+use super::seen_at;
 use crate::agent::state::{DataSeen, Seen, StoreSeen};
 use crate::config::{Config, Mount, Source};
+use crate::container::title;
 use crate::credentials::Holder;
 use crate::fs::store::s3::S3;
 use crate::fs::store::{Condition, Depth, Fetch, Fetched, From, List, ObjectStore, StoreError};
