@@ -95,6 +95,8 @@ fn refusal(status: u16, text: &str) -> Option<Refusal> {
         text.split_once("<Code>").and_then(|(_, rest)| rest.split_once("</Code>")).map(|(code, _)| code);
     match code {
         Some(code) if KEY_CODES.contains(&code) => Some(Refusal::Key),
+        // A clock that is wrong refuses any key.
+        Some("RequestTimeTooSkewed") => None,
         // An answer to HEAD has no text.
         _ if status != 400 => Some(Refusal::Doubtful),
         _ => None,
@@ -119,6 +121,7 @@ mod tests {
         assert_eq!(refusal(403, &error("AccessDenied")), Some(Refusal::Doubtful));
         assert_eq!(refusal(403, ""), Some(Refusal::Doubtful));
         assert_eq!(refusal(400, &error("InvalidRange")), None);
+        assert_eq!(refusal(403, &error("RequestTimeTooSkewed")), None);
     }
 
     #[test]

@@ -8,6 +8,7 @@
 
 mod ecs;
 mod engine;
+mod machine;
 mod stand_in;
 mod table;
 mod world;

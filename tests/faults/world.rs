@@ -38,6 +38,8 @@ pub struct Kit {
     pub image: String,
     /// Lines of `[container.probe]` beside the URL; none: the defaults.
     pub probe: &'static str,
+    /// Lines of the mount beside its name, source and path.
+    pub mount: String,
     /// Lines at the top of the configuration.
     pub top: String,
     /// Lines at the end of the configuration.
@@ -57,6 +59,7 @@ impl Default for Kit {
         Kit {
             image: "mapserver:8".to_owned(),
             probe: "interval = \"1s\"\ntimeout = \"900ms\"",
+            mount: String::new(),
             top: String::new(),
             end: String::new(),
             environment: Vec::new(),
@@ -144,6 +147,7 @@ source = "s3://maps"
 path = "{point}"
 freshness = "{freshness}"
 endpoint_url = "{endpoint}"
+{mount}
 [container]
 owner = "{owner}"
 {select}
@@ -156,6 +160,7 @@ url = "http://127.0.0.1:{port}/?map=/mapfiles/health.map&SERVICE=WMS&REQUEST=Get
 {end}
 "#,
             freshness = if self.kit.probe.is_empty() { "1s" } else { "0s" },
+            mount = self.kit.mount,
             top = self.kit.top,
             owner = self.kit.owner,
             image = self.kit.image,
