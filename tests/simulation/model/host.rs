@@ -45,6 +45,16 @@ impl Drop for Attempt<'_> {
 }
 
 impl Model {
+    /// The life of the container, noted as soon as it is seen.
+    fn note_life(&self) -> u32 {
+        let life = self.truth.borrow().container.as_ref().map_or(0, |container| container.life);
+        if self.first_seen.get().0 != life {
+            self.first_seen.set((life, self.now()));
+            self.misses.set(0);
+        }
+        life
+    }
+
     /// Notes that all is well and was seen so.
     fn saw_well(&self) {
         let seeing = !self.any(&[Kind::Blind, Kind::Deaf]);
@@ -139,7 +149,11 @@ impl Host for Simulated {
             self.answered.borrow_mut().container = seen.clone();
             return seen;
         }
-        self.tell(|told, seen| told.container = seen, || self.container_now()).await
+        let seen = self.tell(|told, seen| told.container = seen, || self.container_now()).await;
+        if let Seen::Known(ContainerState::Present(ContainerFacts { phase: Phase::Running, .. })) = &seen {
+            self.note_life();
+        }
+        seen
     }
 
     fn mounts_bound(&self, _: &ContainerSettings) -> Vec<String> {
@@ -153,11 +167,7 @@ impl Host for Simulated {
 
     async fn service(&self, _: &ContainerSettings) -> Seen<ServiceSeen> {
         let seen = self.tell(|told, seen| told.service = seen, || self.service_now()).await;
-        let life = self.truth.borrow().container.as_ref().map_or(0, |container| container.life);
-        if self.first_seen.get().0 != life {
-            self.first_seen.set((life, self.now()));
-            self.misses.set(0);
-        }
+        let life = self.note_life();
         match &seen {
             Seen::Known(ServiceSeen::Faulty {
                 trigger: Trigger::NoConnection | Trigger::NoAnswer | Trigger::ServerError,
