@@ -7,10 +7,12 @@ export PATH := $(PATH):$(HOME)/.cargo/bin
 # The directory that the demo serves, and further flags for `mapkeeper demo`.
 DIR ?= $(MAPKEEPER_CACHE)/demo-data
 DEMO_FLAGS ?=
+# Schedules that `make simulation` plays.
+COUNT ?= 1000000
 # Flags for `make bench`, as `cargo bench --bench peers -- --help` lists them.
 BENCH_FLAGS ?=
 
-.PHONY: help demo test bench image install fmt lint clean-cache
+.PHONY: help demo test bench simulation mutants image install fmt lint clean-cache
 
 help: ## show this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/make \1|\2/p' $(MAKEFILE_LIST) | awk -F '|' '{ printf "%-18s %s\n", $$1, $$2 }'
@@ -26,6 +28,12 @@ test: install ## every test, nothing skipped, and the demo from end to end
 bench: ## compare with s3fs and rclone, half an hour (Debian, root); BENCH_FLAGS=
 	@scripts/install --bench
 	@cargo bench --locked --bench peers -- $(BENCH_FLAGS)
+
+simulation: ## a million schedules of faults, an hour or more; COUNT=
+	@scripts/simulation $(COUNT)
+
+mutants: ## break the planner on purpose and count which bugs the simulation finds, a quarter of an hour
+	@scripts/mutants
 
 image: install ## build the MapServer image mapserver:8, unless it is there already
 	@scripts/docker run image/build
