@@ -40,7 +40,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         &["aws", "config", "container", "credentials", "ecs", "error", "fs", "instance", "mount", "probe"],
     ),
     ("ecs", &["aws", "error", "probe"]),
-    ("mount", &["aws", "config", "credentials", "error", "fs", "mountinfo"]),
+    ("mount", &["aws", "config", "credentials", "error", "fs", "mountinfo", "systemd"]),
     ("container", &["config", "error", "mountinfo"]),
     ("probe", &["config", "error"]),
     ("credentials", &["aws", "error"]),
