@@ -56,7 +56,7 @@ use health::Pulse;
 use read::Source;
 use store::{ObjectStore, StoreError};
 use tree::{Rules, Tree};
-use write::Writing;
+use write::{Owner, Writing};
 
 /// Longest wait for what is still open to be stored when a mount ends.
 const FINISH_LIMIT: Duration = Duration::from_secs(60);
@@ -165,7 +165,8 @@ pub async fn mount(
     proof
         .map_err(|source| MountError::Task { source })?
         .map_err(|source| MountError::Store { bucket: options.source.clone(), source })?;
-    let writing = writing(&tree, (options.read_only, &options.write), &options.source, memory.writing)?;
+    let owner = Owner { source: options.source.clone(), mount_point: path.to_path_buf() };
+    let writing = writing(&tree, (options.read_only, &options.write), owner, memory.writing)?;
     let adapter = fuse::Adapter::new(tree.clone(), writing.clone());
     // Where a number gets new content while it is used, nothing is put into the kernel's memory unasked.
     let push = if writing.is_some() { Arc::default() } else { push };
@@ -199,13 +200,13 @@ impl Memory {
 fn writing(
     tree: &Arc<Tree>,
     (read_only, options): (bool, &WriteOptions),
-    source: &str,
+    owner: Owner,
     memory: u64,
 ) -> Result<Option<Arc<Writing>>, MountError> {
     if read_only {
         return Ok(None);
     }
-    let writing = Writing::new(tree.clone(), options, source, memory);
+    let writing = Writing::new(tree.clone(), options, owner, memory);
     let path = options.staging.clone();
     writing.map(Some).map_err(|source| MountError::Staging { path, source })
 }

@@ -18,7 +18,6 @@ use super::Writing;
 use super::commit::side_by_side;
 use super::draft::{Draft, version_of};
 use super::headers::{self, Content};
-use super::record::Event;
 use crate::fs::attr::{Attributes, Timestamp};
 use crate::fs::error::FsError;
 use crate::fs::listing::is_name;
@@ -119,11 +118,11 @@ impl Writing {
         if let Some(draft) = &draft {
             let mut state = draft.state();
             state.path = to.clone();
-            draft.file.note(&Event::Renamed(key.clone()))?;
             let version = version_of(&written.etag, written.version_id.clone());
             state.base = Some(self.base(ino, &key, version, size));
             state.headers = headers;
             state.attributes.ctime = attributes.ctime;
+            draft.note_all(&state)?;
         }
         self.note_stored(ino, to, written, size, attributes, xattrs);
         if let Some(draft) = &draft {
@@ -293,12 +292,14 @@ impl Writing {
             let mut state = draft.state();
             let path: Arc<str> = Arc::from(format!("{to}{}", &state.path[from.len()..]));
             let key = self.tree.key(&path);
-            let _ = draft.file.note(&Event::Renamed(key.clone()));
             let etag = moved.iter().find(|(rest, _)| format!("{prefix}{rest}") == key).map(|(_, etag)| etag);
             if let (Some(etag), Some(base)) = (etag, state.base.clone()) {
                 state.base = Some(self.base(draft.ino, &key, version_of(etag, None), base.size));
             }
             state.path = path;
+            if let Err(error) = draft.note_all(&state) {
+                tracing::warn!(key, error = %error, "a successor would look for a file under its old name");
+            }
         }
         let mut table = self.tree.table();
         table.rename(from, to, now);
