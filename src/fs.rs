@@ -167,6 +167,9 @@ pub async fn mount(
         .map_err(|source| MountError::Store { bucket: options.source.clone(), source })?;
     let owner = Owner { source: options.source.clone(), mount_point: path.to_path_buf() };
     let writing = writing(&tree, (options.read_only, &options.write), owner, memory.writing)?;
+    if let Some(writing) = &writing {
+        writing.cleared().await;
+    }
     let adapter = fuse::Adapter::new(tree.clone(), writing.clone());
     // Where a number gets new content while it is used, nothing is put into the kernel's memory unasked.
     let push = if writing.is_some() { Arc::default() } else { push };

@@ -3,7 +3,7 @@
 //! ```text
 //!   fuse.rs --> files.rs: open, write, cut, flush, close --> draft.rs: one file, on disk --> commit.rs --> store
 //!           '-> names.rs: make, unlink, rmdir  moves.rs: rename  change.rs: mode, owner, times, attributes
-//!                stage.rs, record.rs, resume.rs: the disk   extents.rs, ranges.rs, grid.rs: which bytes are where
+//!                stage.rs, record.rs, resume.rs, unfinished.rs: the disk   extents.rs, ranges.rs, grid.rs: which bytes are where
 //! ```
 //!
 //! What must hold: what a call has acknowledged is in the store, but for bytes written and not yet flushed; whoever
@@ -15,7 +15,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{RwLock, Semaphore, SemaphorePermit};
+use tokio::sync::{RwLock, Semaphore, SemaphorePermit, watch};
 use tokio::time::Instant;
 
 use super::attr::Timestamp;
@@ -38,6 +38,7 @@ mod ranges;
 mod record;
 mod resume;
 mod stage;
+mod unfinished;
 
 use grid::Grid;
 use handles::Handles;
@@ -57,6 +58,8 @@ const PART_BYTES: u64 = 8 * 1024 * 1024;
 const KEPT_SHOWN: usize = 100;
 /// After which nobody goes on any more with what another mount of the same source has left behind.
 const OTHERS_WAIT: Duration = Duration::from_secs(60);
+/// How long a mount waits for what was left behind to be dealt with.
+const CLEAR_PATIENCE: Duration = Duration::from_secs(5);
 /// A unit of memory that writing asks for.
 const PERMIT_BYTES: u64 = 1024;
 
@@ -100,6 +103,10 @@ pub struct Writing {
     /// Held exclusively by whoever moves a directory: nothing below it may be stored meanwhile.
     names: RwLock<()>,
     kept: Mutex<Vec<PathBuf>>,
+    /// Moves that were finished for the process before, from where to where.
+    finished: Mutex<Vec<(String, String)>>,
+    /// Whether what processes of this mount had left behind has been dealt with.
+    is_cleared: watch::Sender<bool>,
 }
 
 impl Writing {
@@ -146,6 +153,8 @@ impl Writing {
             handles: Mutex::new(handles),
             names: RwLock::default(),
             kept: Mutex::new(kept),
+            finished: Mutex::default(),
+            is_cleared: watch::Sender::new(false),
         })
     }
 
@@ -164,8 +173,16 @@ impl Writing {
                     false => this.staging.left_behind(is_of_source),
                 };
                 this.clear(left).await;
+                this.is_cleared.send_replace(true);
             }
         });
+    }
+
+    /// Waits until what processes of this mount have left behind has been dealt with, but no longer than that may take:
+    /// a small move is finished before anybody looks.
+    pub async fn cleared(&self) {
+        let mut is_cleared = self.is_cleared.subscribe();
+        let _ = tokio::time::timeout(CLEAR_PATIENCE, is_cleared.wait_for(|is_cleared| *is_cleared)).await;
     }
 
     /// What was written and could not be stored, because somebody else was faster: where it is kept. What a person has
@@ -197,6 +214,16 @@ impl Writing {
         for left in left {
             let Some(records) = left.records() else { continue };
             let mut is_clear = true;
+            for (unfinished, noted) in left.moves() {
+                let _names = self.names.write().await;
+                match self.finish_move(&unfinished).await {
+                    Ok(_) => noted.end(),
+                    Err(error) => {
+                        is_clear = false;
+                        tracing::warn!(error = %error, "a move stays unfinished until the next start");
+                    }
+                }
+            }
             for record::Upload { key, id, .. } in records.into_iter().filter_map(|record| record.upload) {
                 let aborted = self.store().abort_upload(Upload { key: &key, id: &id }).await;
                 is_clear &= aborted.is_ok();
@@ -214,6 +241,10 @@ impl Writing {
 
     fn drafts(&self) -> MutexGuard<'_, HashMap<u64, Arc<Draft>>> {
         self.drafts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn finished(&self) -> MutexGuard<'_, Vec<(String, String)>> {
+        self.finished.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn handles(&self) -> MutexGuard<'_, Handles> {

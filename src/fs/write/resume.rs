@@ -63,6 +63,7 @@ impl Writing {
             writing.take_over(record, file)?;
         }
         writing.staging.stay();
+        writing.finish_own_moves().await;
         writing.end_unused();
         writing.clear_later();
         Ok(writing)

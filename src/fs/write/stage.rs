@@ -5,6 +5,7 @@
 //!                           handles       who has what open (`handles.rs`)
 //!                           3.data        the bytes, sparse; its time is the file's
 //!                           3.record      what they are (`record.rs`)
+//!                           4.move        a move that is under way (`unfinished.rs`)
 //!            kept/          TIME-NAME     what was written and could not be stored, with TIME-NAME.json beside it
 //! ```
 //!
@@ -22,6 +23,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 
 use super::record::{self, Kept, Record};
+use super::unfinished::Move;
 
 mod file;
 mod left;
@@ -38,6 +40,7 @@ const KEPT: &str = "kept";
 const HANDLES: &str = "handles";
 const DATA: &str = "data";
 const RECORD: &str = "record";
+const MOVE: &str = "move";
 
 /// Whose a session is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -57,6 +60,18 @@ pub struct Staging {
     next: AtomicU64,
     /// Everything stays where it is when this process lets go of it: another one goes on with it.
     is_left: Arc<AtomicBool>,
+}
+
+/// A move that is under way, and written down to be.
+pub struct NotedMove(PathBuf);
+
+impl NotedMove {
+    /// It is over: well, or with everybody told.
+    pub fn end(self) {
+        if let Err(error) = std::fs::remove_file(&self.0) {
+            tracing::debug!(error = %error, "a move will be looked at again");
+        }
+    }
 }
 
 /// How much of the disk is left.
@@ -163,6 +178,25 @@ impl Staging {
         StagedFile::create(self.session.join(number.to_string()), record, self.is_left.clone())
     }
 
+    /// Writes down that a move begins.
+    ///
+    /// # Errors
+    ///
+    /// That of making files.
+    pub fn note_move(&self, begun: &Move) -> io::Result<NotedMove> {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let path = self.session.join(number.to_string()).with_extension(MOVE);
+        let mut file = create(&path.with_extension("new"))?;
+        file.write_all(begun.text().as_bytes())?;
+        std::fs::rename(path.with_extension("new"), &path)?;
+        Ok(NotedMove(path))
+    }
+
+    /// Moves that the process before had under way.
+    pub fn moves(&self) -> Vec<(Move, NotedMove)> {
+        left::moves(&self.session)
+    }
+
     /// Whether `length` bytes more leave the disk its reserve.
     pub fn room_for(&self, length: u64) -> Room {
         let Ok(disk) = nix::sys::statvfs::statvfs(&self.session) else {
@@ -235,7 +269,8 @@ impl Staging {
 
 impl Drop for Staging {
     fn drop(&mut self) {
-        if !self.is_left.load(Ordering::Acquire) {
+        // What a move has not come to the end of is the next one's to finish.
+        if !self.is_left.load(Ordering::Acquire) && self.moves().is_empty() {
             // Nothing in it is anybody's any more: what was acknowledged is in the store.
             let _ = std::fs::remove_dir_all(&self.session);
         }

@@ -16,6 +16,7 @@ use crate::fs::read::Source;
 use crate::fs::store::memory::{Asked, Memory};
 use crate::fs::store::{Condition, Fetch, Fetched, ObjectStore};
 use crate::fs::tree::{Looked, Rules};
+use crate::fs::write::unfinished::Move;
 use crate::fs::write::{Caller, Change, New, OnConflict, SetXattr};
 
 const MIB: u64 = 1024 * 1024;
@@ -278,4 +279,56 @@ async fn what_is_left_on_purpose_stays_and_a_stranger_is_refused() {
     let after = world.resume(&session).await.expect("it goes on");
     after.flush(made.ino).await.expect("stored");
     assert_eq!(world.stored("p/new").await.expect("there"), "hello");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_move_that_was_begun_is_finished_and_may_be_asked_for_once_more() {
+    let world = world();
+    let before = world.begin();
+    for key in ["p/d/", "p/d/copied", "p/d/open", "p/d/untouched", "p/d/changed"] {
+        world.store.put(key, key, &[]);
+    }
+    let etag = async |key: &str| world.store.head(key).await.expect("there").version.etag;
+    let mut objects = Vec::new();
+    for rest in ["", "copied", "open", "untouched", "changed"] {
+        objects.push((rest.to_string(), etag(&format!("p/d/{rest}")).await));
+    }
+    let directory = world.ino("d").await;
+    let open = match world.tree.lookup(directory, "open").await {
+        Ok(Looked::Found(entry)) => entry.ino,
+        other => panic!("{other:?}"),
+    };
+    let opened = before.open_to_write(open).await.expect("opened");
+    let begun = Move::new(("d", "e"), ("p/d/", "p/e/"), objects.into_iter());
+    let noted = before.staging.note_move(&begun).expect("noted");
+    world.store.put("p/e/copied", "p/d/copied", &[]);
+    world.store.put("p/d/changed", "theirs", &[]);
+
+    let after = world.killed(before).await;
+    drop(noted);
+    assert_eq!(world.stored("p/e/copied").await.expect("there"), "p/d/copied");
+    assert_eq!(world.stored("p/e/untouched").await.expect("there"), "p/d/untouched");
+    assert_eq!((world.stored("p/d/copied").await, world.stored("p/d/untouched").await), (None, None));
+    assert_eq!(world.stored("p/d/changed").await.expect("there"), "theirs");
+    assert!(world.on_disk(&after).iter().all(|path| path.extension().is_some_and(|found| found != "move")));
+    after.release(opened.handle).await;
+
+    // Nothing was changed meanwhile: all of it has the new name, and whoever asks again hears that it is done.
+    world.store.put("p/f", "file", &[]);
+    let file = world.ino("f").await;
+    let opened = after.open_to_write(file).await.expect("opened");
+    let object = std::iter::once((String::new(), etag("p/f").await));
+    after.staging.note_move(&Move::new(("f", "g"), ("p/f", "p/g"), object)).expect("noted");
+    let last = world.killed(after).await;
+    last.rename(ROOT, "f", ROOT, "g", crate::fs::write::Target::Replace).await.expect("it was done");
+    last.write(file, 0, b"F").await.expect("written");
+    last.flush(file).await.expect("stored");
+    last.release(opened.handle).await;
+    assert_eq!(world.stored("p/g").await.expect("there"), "File");
+    assert_eq!(world.stored("p/f").await, None);
+    // The same again, and anew.
+    world.store.put("p/f", "new", &[]);
+    world.ino("f").await;
+    last.rename(ROOT, "f", ROOT, "g", crate::fs::write::Target::Replace).await.expect("moved");
+    assert_eq!(world.stored("p/g").await.expect("there"), "new");
 }

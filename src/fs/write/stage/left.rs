@@ -8,7 +8,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::super::record::{self, Record};
-use super::{LOCK, Owner, RECORD, try_lock};
+use super::super::unfinished::Move;
+use super::{LOCK, MOVE, NotedMove, Owner, RECORD, try_lock};
 
 /// What a session that has died left on disk.
 pub struct LeftBehind {
@@ -19,6 +20,16 @@ pub struct LeftBehind {
 /// Whose the session is. `None` for one that was about to be made, or is of another version.
 pub fn owner(session: &Path) -> Option<Owner> {
     serde_json::from_str(&std::fs::read_to_string(session.join(LOCK)).ok()?).ok()
+}
+
+/// The moves that are noted in a session's directory; those that cannot be understood are left out.
+pub fn moves(session: &Path) -> Vec<(Move, NotedMove)> {
+    let Ok(entries) = std::fs::read_dir(session) else { return Vec::new() };
+    let paths = entries.filter_map(|entry| Some(entry.ok()?.path()));
+    paths
+        .filter(|path| path.extension().is_some_and(|found| found == MOVE))
+        .filter_map(|path| Some((Move::read(&std::fs::read_to_string(&path).ok()?)?, NotedMove(path))))
+        .collect()
 }
 
 impl LeftBehind {
@@ -61,6 +72,11 @@ impl LeftBehind {
             }
         }
         Some(records)
+    }
+
+    /// Moves that were under way.
+    pub fn moves(&self) -> Vec<(Move, NotedMove)> {
+        moves(&self.path)
     }
 
     /// Removes all of it.
