@@ -125,6 +125,49 @@ async fn names_are_made_moved_and_taken_away() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_somebody_else_has_just_made_is_not_taken_away_unseen() {
+    let world = Mounted::with(Bucket::memory(), |options| {
+        options.read_only = false;
+        options.freshness = Duration::from_secs(3600);
+    })
+    .await;
+    let store = memory(&world.bucket);
+    for key in ["a", "b", "d/"] {
+        world.bucket.put(key, key.as_bytes(), &[]);
+    }
+    world.sh("ls -l a b d").await;
+    // What was seen is not there any more: the kernel looks again, and takes away what it finds then.
+    store.put("a", "theirs", &[]);
+    store.take_asked();
+    world.sh("rm a").await;
+    let asked = store.take_asked();
+    let [Asked::Delete(_), .., Asked::Delete(_)] = &asked[..] else { panic!("{asked:?}") };
+    assert!(asked.contains(&Asked::Fetch("a".into())), "{asked:?}");
+    assert!(stored(&world.bucket, "a").await.is_none());
+    // By now it is a directory.
+    store.delete("b");
+    store.put("b/file", "theirs", &[]);
+    store.put("b", "theirs", &[]);
+    assert!(world.fails("rm b").await.contains("s a directory"));
+    assert_eq!(text(&world.bucket, "b").await, "theirs");
+    // A file that comes between the look into a directory and its end is there all the same.
+    store.set_latency(Duration::from_secs(1));
+    store.take_asked();
+    let others = async {
+        let began = tokio::time::Instant::now();
+        while !store.take_asked().contains(&Asked::Delete("d/".into())) {
+            assert!(began.elapsed() < common::LIMIT, "it is not taken away");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        store.put("d/new", "theirs", &[]);
+    };
+    tokio::join!(world.sh("rmdir d"), others);
+    store.set_latency(Duration::ZERO);
+    assert_eq!(text(&world.bucket, "d/new").await, "theirs");
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_directory_of_keys_alone_outlives_its_last_file() {
     let world = world().await;
     world.bucket.put("d/a", b"1", &[]);
@@ -416,7 +459,11 @@ except OSError as error:
     print(error.errno)
 \"";
     let others = async {
-        tokio::time::sleep(Duration::from_millis(300)).await;
+        let began = tokio::time::Instant::now();
+        while store.uploads().is_empty() {
+            assert!(began.elapsed() < common::LIMIT, "nothing leaves");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
         store.put("big", "theirs", &[]);
     };
     let (said, ()) = tokio::join!(world.sh(script), others);
