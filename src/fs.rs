@@ -58,7 +58,7 @@ use ledger::{Found, Held, Ledger, LedgerError};
 use read::Source;
 use store::{ObjectStore, StoreError};
 use tree::{Rules, Tree};
-use write::Writing;
+use write::{Owner, Writing};
 
 /// Longest wait for what was taken to be answered when a mount is left to a successor, which answers the rest.
 const LEAVE_LIMIT: Duration = Duration::from_secs(2);
@@ -176,17 +176,20 @@ pub async fn mount(
     proof
         .map_err(|source| MountError::Task { source })?
         .map_err(|source| MountError::Store { bucket: options.source.clone(), source })?;
-    let ledger = Ledger::create().map_err(|source| SessionError::Ledger { source })?;
-    let ledger = Arc::new(ledger);
+    let ledger = Arc::new(Ledger::create().map_err(|source| SessionError::Ledger { source })?);
     tree.keep_in(ledger.clone(), &Held::default());
-    let writing = writing(&tree, (options.read_only, &options.write), &options.source, memory.writing)?;
+    let writing = writing(&tree, (options.read_only, &options.write), owner(&options, path), memory.writing)?;
+    if let Some(writing) = &writing {
+        writing.cleared().await;
+    }
+    let staging = writing.as_ref().map(|writing| writing.session().to_string());
     let adapter = adapter(&tree, &writing, &ledger, Held::default(), options.resend);
     // Where a number gets new content while it is used, nothing is put into the kernel's memory unasked.
     let push = if writing.is_some() { Arc::default() } else { push };
     let (target, settings, flags) = (path.to_path_buf(), settings(&options), flags(&options));
     let open = move || {
         let (path, source) = (target.as_path(), options.source.as_str());
-        let mounting = session::Mounting { path, source, flags, settings, staging: None };
+        let mounting = session::Mounting { path, source, flags, settings, staging };
         session::Connection::open(session::Serving { adapter, ledger, push: &push }, mounting)
     };
     let opened = runtime.spawn_blocking(open).await;
@@ -214,10 +217,23 @@ pub async fn resume(
     let (tree, push, memory) = prepared(store, &options, &runtime);
     let ledger = Arc::new(ledger);
     tree.keep_in(ledger.clone(), &held);
-    let writing = writing(&tree, (options.read_only, &options.write), &options.source, memory.writing)?;
+    let path = head.path.clone();
+    let writing = match &head.staging {
+        None => None,
+        Some(session) => {
+            let (tree, session, owner) = (tree.clone(), session.clone(), owner(&options, &path));
+            let write = options.write.clone();
+            // On the file system's runtime, as everything that may ask the store.
+            let resumed = runtime.spawn(async move {
+                Writing::resume(tree, &write, owner, memory.writing, &session).await
+            });
+            let resumed = resumed.await.map_err(|source| MountError::Task { source })?;
+            let path = options.write.staging.clone();
+            Some(resumed.map_err(|source| MountError::Staging { path, source })?)
+        }
+    };
     let adapter = adapter(&tree, &writing, &ledger, held, options.resend);
     let push = if writing.is_some() { Arc::default() } else { push };
-    let path = head.path.clone();
     let resume = move || {
         let serving = session::Serving { adapter, ledger, push: &push };
         session::Connection::resume(serving, handover.device, &head, left)
@@ -225,6 +241,10 @@ pub async fn resume(
     let resumed = runtime.spawn_blocking(resume).await.map_err(|source| MountError::Task { source })?;
     let connection = resumed.map_err(MountError::Session)?;
     Ok(Session { path, tree, writing, connection: Arc::new(connection) })
+}
+
+fn owner(options: &Options, path: &Path) -> Owner {
+    Owner { source: options.source.clone(), mount_point: path.to_path_buf() }
 }
 
 /// A tree over `store`, and the way into the kernel's memory.
@@ -296,13 +316,13 @@ impl Memory {
 fn writing(
     tree: &Arc<Tree>,
     (read_only, options): (bool, &WriteOptions),
-    source: &str,
+    owner: Owner,
     memory: u64,
 ) -> Result<Option<Arc<Writing>>, MountError> {
     if read_only {
         return Ok(None);
     }
-    let writing = Writing::new(tree.clone(), options, source, memory);
+    let writing = Writing::new(tree.clone(), options, owner, memory);
     let path = options.staging.clone();
     writing.map(Some).map_err(|source| MountError::Staging { path, source })
 }
@@ -344,6 +364,11 @@ impl Session {
     pub async fn leave(&self) {
         let connection = self.connection.clone();
         let left = self.tree.runtime().spawn_blocking(move || connection.leave(LEAVE_LIMIT)).await;
+        if let Some(writing) = self.writing.clone() {
+            let leave = self.tree.runtime().spawn(async move { writing.leave().await });
+            // What is on its way to the store is asked for again by the successor.
+            let _ = tokio::time::timeout(LEAVE_LIMIT, leave).await;
+        }
         tracing::info!(path = ?self.path, unanswered = left.unwrap_or_default(), "left to a successor");
     }
 

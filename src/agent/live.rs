@@ -77,6 +77,10 @@ pub struct Options {
     pub at_stop: AtStop,
     /// Where new configurations come from.
     pub inbox: Option<Inbox>,
+    /// Sessions that a process before has left.
+    pub left: Sessions,
+    /// What signals have ordered; without them nobody takes the place of this process.
+    pub orders: Option<Orders>,
     /// Where `pause` leaves its wish, and where it is kept what each container was made from. `None`: nobody
     /// can pause, and nothing is kept.
     pub runtime_dir: Option<PathBuf>,
@@ -91,6 +95,8 @@ impl Default for Options {
             program: vec!["/proc/self/exe".into()],
             at_stop: AtStop::Stop,
             inbox: None,
+            left: Sessions::default(),
+            orders: None,
             runtime_dir: None,
             state_dir: escalation::STATE.into(),
         }

@@ -87,7 +87,7 @@ pub(super) async fn run(arguments: &RunArguments, runtime_dir: &Path) -> Result<
     }
     let runtime_dir = RuntimeDir::claim(runtime_dir)?;
     let writer = Writer::this().map_err(|source| RunError::Process { source })?;
-    let stop = agent::stop_on_signals().map_err(|source| RunError::Signals { source })?;
+    let orders = agent::stop_on_signals().map_err(|source| RunError::Signals { source })?;
     let (outbox, inbox) = live::reload::mailbox();
     let options = live::Options {
         inbox: Some(inbox),
