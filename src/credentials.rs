@@ -332,6 +332,11 @@ impl Holder {
         format!("{age} s old{version}, from {}", self.source)
     }
 
+    /// Whether requests that were refused wait for other credentials.
+    pub fn renewing(&self) -> bool {
+        self.desk.renewing()
+    }
+
     /// A request that the key `id` has signed was refused: whether there are other credentials by now. Has the
     /// source looked at, but not at every refusal.
     async fn refused(&self, id: &str, refusal: Refusal) -> bool {
