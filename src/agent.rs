@@ -172,7 +172,7 @@ pub async fn run<H: Host>(
 }
 
 /// What signals have ordered.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Orders {
     /// Becomes true at the first SIGTERM, SIGINT or SIGUSR1.
     pub stop: watch::Receiver<bool>,

@@ -243,6 +243,13 @@ pub async fn resume(
     Ok(Session { path, tree, writing, connection: Arc::new(connection) })
 }
 
+/// Where the session behind `handover` is mounted, if it still is.
+pub fn path_of(handover: Handover) -> Option<PathBuf> {
+    let Found { head, .. } = Ledger::open(handover.ledger).ok()?;
+    let entry = MountTable::of(None).ok()?.top(&head.path)?.device;
+    (entry == Device { major: head.device.0, minor: head.device.1 }).then_some(head.path)
+}
+
 fn owner(options: &Options, path: &Path) -> Owner {
     Owner { source: options.source.clone(), mount_point: path.to_path_buf() }
 }

@@ -11,6 +11,8 @@
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};
 
+use super::detach;
+use crate::error::Chain;
 use crate::fs::{self, Handover};
 use crate::systemd;
 
@@ -70,11 +72,15 @@ impl Sessions {
         self.0.remove(&plain(name))
     }
 
-    /// Lets go of all that nobody has taken.
-    pub fn let_go(self) {
-        for name in self.0.keys() {
+    /// Ends all that nobody has taken, and takes their mounts away.
+    pub fn end(self) {
+        for (name, handover) in self.0 {
             tracing::info!(mount = name, "a session of a process before is not wanted any more");
-            let_go(name);
+            let_go(&name);
+            let Some(path) = fs::path_of(handover) else { continue };
+            if let Err(error) = detach(&path) {
+                tracing::error!(mount = name, error = %Chain(&error), "cannot take its mount away");
+            }
         }
     }
 }
