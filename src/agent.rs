@@ -36,6 +36,7 @@ use std::cell::RefCell;
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use futures::future::join_all;
@@ -170,26 +171,45 @@ pub async fn run<H: Host>(
     agent.publish(Duration::ZERO);
 }
 
-/// Becomes true at the first SIGTERM or SIGINT.
+/// What signals have ordered.
+#[derive(Clone, Debug)]
+pub struct Orders {
+    /// Becomes true at the first SIGTERM, SIGINT or SIGUSR1.
+    pub stop: watch::Receiver<bool>,
+    replace: Arc<AtomicBool>,
+}
+
+impl Orders {
+    /// Whether another process takes the place of this one: SIGUSR1 says so.
+    pub fn replace(&self) -> bool {
+        self.replace.load(Ordering::SeqCst)
+    }
+}
+
+/// Follows the signals that end a process.
 ///
 /// # Errors
 ///
 /// When the handlers cannot be installed.
-pub fn stop_on_signals() -> std::io::Result<watch::Receiver<bool>> {
+pub fn stop_on_signals() -> std::io::Result<Orders> {
     use tokio::signal::unix::{SignalKind, signal};
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    let (sender, receiver) = watch::channel(false);
+    let mut replaced = signal(SignalKind::user_defined1())?;
+    let (sender, stop) = watch::channel(false);
+    let replace = Arc::new(AtomicBool::new(false));
+    let orders = Orders { stop, replace: replace.clone() };
     tokio::spawn(async move {
-        // Cancel-safe: both arms only wait for a signal, and nothing else drops them.
+        // Cancel-safe: all arms only wait for a signal, and nothing else drops them.
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
+            _ = replaced.recv() => replace.store(true, Ordering::SeqCst),
         }
         sender.send_replace(true);
         // The sender is kept: its end would be a stop order of its own.
         sender.closed().await;
     });
-    Ok(receiver)
+    Ok(orders)
 }
 
 struct Agent<'a, H> {

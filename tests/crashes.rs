@@ -27,6 +27,8 @@ const REQUESTS_MAX: u64 = 200;
 /// What is done on the mount, a step a line; each says `ok NUMBER` when it was acknowledged.
 struct Story {
     name: &'static str,
+    /// A step that was begun is finished by the next process, or has not happened at all.
+    is_finished_later: bool,
     steps: &'static [Step],
 }
 
@@ -52,6 +54,7 @@ const FILLED: [(&str, &str); 5] = [
 const STORIES: &[Story] = &[
     Story {
         name: "files are made, overwritten and appended to",
+        is_finished_later: false,
         steps: &[
             step("printf one > new", "grep -qx one new"),
             step("printf two > a.map", "grep -qx two a.map"),
@@ -61,6 +64,7 @@ const STORIES: &[Story] = &[
     },
     Story {
         name: "files are moved and taken away",
+        is_finished_later: true,
         steps: &[
             step("mv a.map a.new", "grep -qx 'MAP A' a.new && test ! -e a.map"),
             step("mv a.new b.map", "grep -qx 'MAP A' b.map && test ! -e a.new"),
@@ -69,6 +73,7 @@ const STORIES: &[Story] = &[
     },
     Story {
         name: "a directory is moved",
+        is_finished_later: true,
         steps: &[step(
             "mv dir moved",
             "grep -qx 'MAP C' moved/c.map && grep -qx 'MAP D' moved/sub/d.map && test ! -e dir",
@@ -76,6 +81,7 @@ const STORIES: &[Story] = &[
     },
     Story {
         name: "directories, links and attributes",
+        is_finished_later: false,
         steps: &[
             step("mkdir made", "test -d made"),
             step("ln -s ../a.map made/link", "test $(readlink made/link) = ../a.map"),
@@ -86,6 +92,7 @@ const STORIES: &[Story] = &[
     },
     Story {
         name: "a large file is written, and changed in the middle",
+        is_finished_later: false,
         steps: &[
             step(
                 "head -c 30000000 /dev/zero | tr '\\0' z > large",
@@ -203,6 +210,9 @@ async fn look(host: &mut Host, story: &Story, number: u64) {
     let acknowledged = std::fs::read_to_string(host.scratch.path().join("acknowledged")).unwrap_or_default();
     let done = acknowledged.lines().count();
     host.mount().await;
+    if let Some(step) = story.steps.get(done).filter(|_| story.is_finished_later) {
+        finished_or_not_begun(host, step, &place).await;
+    }
     let listed = host.run("cd m && ls -lR . && find . -type f -exec cat {} + > /dev/null").await;
     let said = String::from_utf8_lossy(&listed.stderr).into_owned();
     assert!(listed.status.success(), "{place}: not all of it can be read: {said}");
@@ -228,19 +238,39 @@ async fn look(host: &mut Host, story: &Story, number: u64) {
     }
 }
 
+/// Waits until what a step moves has one name only, whichever.
+async fn finished_or_not_begun(host: &Host, step: &Step, place: &str) {
+    let [verb, from, to] = step.command.split(' ').collect::<Vec<_>>()[..] else { return };
+    if verb != "mv" {
+        return;
+    }
+    let began = Instant::now();
+    let keys = |name: &str| {
+        let keys = host.server.store().keys(BUCKET).expect("a bucket");
+        keys.into_iter().filter(|key| key == name || key.starts_with(&format!("{name}/"))).count()
+    };
+    let is_moved = || keys(from) == 0;
+    // The target of the second move is there from the start.
+    let is_untouched =
+        || keys(to) == 0 || (to == "b.map" && body(host, to).is_some_and(|body| body == "MAP B"));
+    while !is_moved() && !is_untouched() {
+        assert!(began.elapsed() < LIMIT, "{place}: {:?} is left half done", step.command);
+        sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// How the object at `key` begins.
+fn body(host: &Host, key: &str) -> Option<String> {
+    let object = host.server.store().get(BUCKET, key).ok()?;
+    let size = object.content.size().min(100);
+    Some(String::from_utf8_lossy(&object.content.bytes(0..size).ok()?).into_owned())
+}
+
 /// No story takes away the content of a map that it does not say it takes away.
 fn every_map_is_somewhere(host: &Host, place: &str) {
     let store = host.server.store();
-    let bodies: Vec<String> = store
-        .keys(BUCKET)
-        .expect("a bucket")
-        .iter()
-        .filter_map(|key| {
-            let object = store.get(BUCKET, key).ok()?;
-            let size = object.content.size().min(100);
-            Some(String::from_utf8_lossy(&object.content.bytes(0..size).ok()?).into_owned())
-        })
-        .collect();
+    let keys = store.keys(BUCKET).expect("a bucket");
+    let bodies: Vec<String> = keys.iter().filter_map(|key| body(host, key)).collect();
     for map in ["MAP C", "MAP D"] {
         assert!(bodies.iter().any(|body| body == map), "{place}: {map} is gone");
     }

@@ -125,6 +125,49 @@ async fn names_are_made_moved_and_taken_away() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_somebody_else_has_just_made_is_not_taken_away_unseen() {
+    let world = Mounted::with(Bucket::memory(), |options| {
+        options.read_only = false;
+        options.freshness = Duration::from_secs(3600);
+    })
+    .await;
+    let store = memory(&world.bucket);
+    for key in ["a", "b", "d/"] {
+        world.bucket.put(key, key.as_bytes(), &[]);
+    }
+    world.sh("ls -l a b d").await;
+    // What was seen is not there any more: the kernel looks again, and takes away what it finds then.
+    store.put("a", "theirs", &[]);
+    store.take_asked();
+    world.sh("rm a").await;
+    let asked = store.take_asked();
+    let [Asked::Delete(_), .., Asked::Delete(_)] = &asked[..] else { panic!("{asked:?}") };
+    assert!(asked.contains(&Asked::Fetch("a".into())), "{asked:?}");
+    assert!(stored(&world.bucket, "a").await.is_none());
+    // By now it is a directory.
+    store.delete("b");
+    store.put("b/file", "theirs", &[]);
+    store.put("b", "theirs", &[]);
+    assert!(world.fails("rm b").await.contains("s a directory"));
+    assert_eq!(text(&world.bucket, "b").await, "theirs");
+    // A file that comes between the look into a directory and its end is there all the same.
+    store.set_latency(Duration::from_secs(1));
+    store.take_asked();
+    let others = async {
+        let began = tokio::time::Instant::now();
+        while !store.take_asked().contains(&Asked::Delete("d/".into())) {
+            assert!(began.elapsed() < common::LIMIT, "it is not taken away");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        store.put("d/new", "theirs", &[]);
+    };
+    tokio::join!(world.sh("rmdir d"), others);
+    store.set_latency(Duration::ZERO);
+    assert_eq!(text(&world.bucket, "d/new").await, "theirs");
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_directory_of_keys_alone_outlives_its_last_file() {
     let world = world().await;
     world.bucket.put("d/a", b"1", &[]);
@@ -319,11 +362,11 @@ async fn a_name_or_metadata_that_the_store_cannot_take_is_an_error() {
     world.end().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_full_disk_is_no_space_and_what_was_stored_stays() {
+/// A mount that stages on a disk of `megabytes`, of which 64 are left alone.
+async fn staged_on(megabytes: u64) -> (Mounted, tempfile::TempDir) {
     let disk = tempfile::tempdir().expect("a directory");
     let mounted = std::process::Command::new("mount")
-        .args(["-t", "tmpfs", "-o", "size=80m", "tmpfs"])
+        .args(["-t", "tmpfs", "-o", &format!("size={megabytes}m"), "tmpfs"])
         .arg(disk.path())
         .status()
         .expect("mount(8)");
@@ -334,10 +377,108 @@ async fn a_full_disk_is_no_space_and_what_was_stored_stays() {
         options.write.staging = staging;
     })
     .await;
-    world.sh("echo fits > a").await;
-    let refused = world.fails("head -c 40000000 /dev/zero > b").await;
-    assert!(refused.contains("No space left"), "{refused}");
-    assert_eq!(world.sh("cat a; rm -f b; echo again > a; cat a").await, "fits\nagain");
+    (world, disk)
+}
+
+async fn end(world: Mounted, disk: tempfile::TempDir) {
     world.end().await;
     nix::mount::umount2(disk.path(), nix::mount::MntFlags::MNT_DETACH).expect("unmounted");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_is_no_space_and_what_was_stored_stays() {
+    let (world, disk) = staged_on(80).await;
+    world.sh("echo fits > a").await;
+    // Backwards, so that no part is complete before the disk is full.
+    let script = "python3 -c \"
+f = open('b', 'wb', 0)
+for at in range(40, 0, -1):
+    f.seek(at << 20)
+    f.write(b'x' * (1 << 20))
+\"";
+    let refused = world.fails(script).await;
+    assert!(refused.contains("No space left"), "{refused}");
+    assert_eq!(world.sh("cat a; rm -f b; echo again > a; cat a").await, "fits\nagain");
+    end(world, disk).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_larger_than_the_disk_leaves_while_it_is_written() {
+    let (world, disk) = staged_on(112).await;
+    world.sh("yes abcdefghijklmnopqrstuvwxyz0123456789 | head -c 268435456 > big").await;
+    let (object, body) = stored(&world.bucket, "big").await.expect("there");
+    assert_eq!(object.size, 268_435_456);
+    let line = b"abcdefghijklmnopqrstuvwxyz0123456789\n";
+    assert!(body.iter().zip(line.iter().cycle()).all(|(found, expected)| found == expected));
+    end(world, disk).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bytes_that_have_left_the_disk_are_read_changed_and_cut_all_the_same() {
+    let (world, disk) = staged_on(112).await;
+    let script = "python3 -c \"
+import os
+f = os.open('big', os.O_RDWR | os.O_CREAT)
+for at in range(100):
+    os.write(f, bytes([at]) * (1 << 20))
+os.posix_fadvise(f, 0, 0, os.POSIX_FADV_DONTNEED)
+print(os.pread(f, 2, (1 << 20) - 1).hex(), os.pread(f, 1, 30 << 20).hex())
+for at in range(100, 160):
+    os.pwrite(f, bytes([at]) * (1 << 20), at << 20)
+os.pwrite(f, b'head', 0)
+for at in range(160, 220):
+    os.pwrite(f, bytes([at]) * (1 << 20), at << 20)
+os.ftruncate(f, (210 << 20) + 5)
+os.close(f)
+\"";
+    assert_eq!(world.sh(script).await, "0001 1e");
+    let (object, body) = stored(&world.bucket, "big").await.expect("there");
+    let mut expected: Vec<u8> = (0..220u8).flat_map(|at| vec![at; 1 << 20]).collect();
+    expected[..4].copy_from_slice(b"head");
+    expected.truncate((210 << 20) + 5);
+    let differs = body.iter().zip(&expected).position(|(found, expected)| found != expected);
+    assert_eq!((object.size as usize, differs), (expected.len(), None));
+    assert_eq!(world.sh("ls").await, "big");
+    end(world, disk).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_race_for_bytes_that_have_left_names_the_upload_that_has_them() {
+    let (world, disk) = staged_on(112).await;
+    world.bucket.put("big", b"before", &[]);
+    let store = memory(&world.bucket);
+    let script = "python3 -c \"
+import os, time
+f = os.open('big', os.O_RDWR)
+for at in range(100):
+    os.write(f, bytes([at]) * (1 << 20))
+time.sleep(1)
+try:
+    os.close(f)
+except OSError as error:
+    print(error.errno)
+\"";
+    let others = async {
+        let began = tokio::time::Instant::now();
+        while store.uploads().is_empty() {
+            assert!(began.elapsed() < common::LIMIT, "nothing leaves");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        store.put("big", "theirs", &[]);
+    };
+    let (said, ()) = tokio::join!(world.sh(script), others);
+    assert_eq!(said, libc::ESTALE.to_string());
+    let kept = world.session.health().kept;
+    let about = std::fs::read_to_string(kept[0].with_added_extension("json")).expect("described");
+    let about: serde_json::Value = serde_json::from_str(&about).expect("as documented");
+    let missing: u64 = about["missing"]
+        .as_array()
+        .expect("ranges")
+        .iter()
+        .map(|range| range[1].as_u64().expect("an end") - range[0].as_u64().expect("a beginning"))
+        .sum();
+    let parts = about["upload"]["parts"].as_array().expect("parts").len() as u64;
+    assert!(missing > 0 && missing <= parts * (8 << 20), "{about}");
+    assert_eq!(store.uploads(), ["big"]);
+    end(world, disk).await;
 }

@@ -15,6 +15,7 @@ mod recorded;
 pub mod reload;
 mod services;
 mod stores;
+mod succession;
 mod table;
 
 use std::cell::RefCell;
@@ -46,11 +47,12 @@ use super::state::{
     Specification, StoreSeen, Target,
 };
 use super::status::uptime;
-use super::{Adoption, Host};
+use super::{Adoption, Host, Orders};
 use crate::config::{self, Config, Selector};
 use crate::container::{self, Engine, Facts, Found, fingerprint, follow_events};
 use crate::credentials::Holder;
 use crate::error::{Advise, Chain, Exit};
+use crate::mount::handover::Sessions;
 use crate::mount::{MountTable, is_kernel};
 use crate::probe::{Limits, MountFinding, MountProbe, MountProbeError};
 
@@ -80,6 +82,10 @@ pub struct Options {
     pub at_stop: AtStop,
     /// Where new configurations come from.
     pub inbox: Option<Inbox>,
+    /// Sessions that a process before has left.
+    pub left: Sessions,
+    /// What signals have ordered; without them nobody takes the place of this process.
+    pub orders: Option<Orders>,
     /// Where `pause` leaves its wish, and where it is kept what each container was made from. `None`: nobody
     /// can pause, and nothing is kept.
     pub runtime_dir: Option<PathBuf>,
@@ -94,6 +100,8 @@ impl Default for Options {
             program: vec!["/proc/self/exe".into()],
             at_stop: AtStop::Stop,
             inbox: None,
+            left: Sessions::default(),
+            orders: None,
             runtime_dir: None,
             state_dir: escalation::STATE.into(),
         }
@@ -125,6 +133,9 @@ impl Advise for LiveError {
 pub struct Live {
     config: RefCell<Config>,
     inbox: Option<Inbox>,
+    /// Taken at the first round.
+    left: RefCell<Option<Sessions>>,
+    orders: Option<Orders>,
     mounts: RefCell<Rc<Mounts>>,
     keys: RefCell<Rc<Keys>>,
     stores: RefCell<Rc<Stores>>,
@@ -170,6 +181,8 @@ impl Live {
         Ok(Live {
             config: RefCell::new(config.clone()),
             inbox: options.inbox,
+            left: RefCell::new(Some(options.left)),
+            orders: options.orders,
             mounts: RefCell::new(Rc::new(Mounts::new(config))),
             keys: RefCell::new(Rc::new(Keys::new(config, options.credentials))),
             stores: RefCell::new(Rc::new(Stores::new(config))),
@@ -463,7 +476,14 @@ impl Host for Live {
                 self.stores().reconnect();
                 Ok(())
             }
-            (Target::Mount(name), Repair::RestartWorkers) => self.mounts().restart_workers(name).await,
+            (Target::Mount(name), Repair::RestartWorkers) => {
+                let mounts = self.mounts();
+                let holder = mounts.spec(name).and_then(|spec| self.keys.borrow().for_mount(spec));
+                match holder {
+                    Some(holder) => mounts.restart_workers(name, holder).await,
+                    None => Err(no_credentials()),
+                }
+            }
             (Target::Instance, Repair::Terminate) => {
                 let giving_back = self.giving_back.borrow().clone();
                 giving_back.give_back().await
@@ -483,7 +503,7 @@ impl Host for Live {
                 let holder = mounts.spec(name).and_then(|spec| self.keys.borrow().for_mount(spec));
                 match holder {
                     Some(holder) => mounts.mount(name, action.repair, holder).await,
-                    None => Err(plain_failure("there are no credentials for it".to_owned())),
+                    None => Err(no_credentials()),
                 }
             }
             (Target::Container(name), _) => self.act_on_container(name, action).await,
@@ -492,6 +512,7 @@ impl Host for Live {
     }
 
     async fn adopt(&self) -> Option<Adoption> {
+        self.resume_left().await;
         self.take_over().await
     }
 
@@ -512,6 +533,9 @@ impl Host for Live {
     }
 
     async fn shut_down(&self) {
+        if self.is_replaced().await {
+            return self.mounts().leave_all().await;
+        }
         self.put_containers_away().await;
         self.mounts().unmount_all().await;
     }
@@ -561,6 +585,10 @@ fn state_of(facts: &Facts, wanted: &config::Container) -> ContainerFacts {
 /// An error in the words and with the exit code that a person would get.
 fn failure<E: Advise + 'static>(error: &E) -> Failure {
     Failure { error: Chain(error).to_string(), hint: error.hint(), exit: error.exit().code() }
+}
+
+fn no_credentials() -> Failure {
+    plain_failure("there are no credentials for it".to_owned())
 }
 
 fn plain_failure(error: String) -> Failure {

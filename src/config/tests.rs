@@ -37,6 +37,7 @@ memory = "128MiB"
 disk_cache = "0"
 staging = "/var/lib/mapkeeper/staging"
 on_conflict = "fail"
+resend = true
 max_stale = "1h"
 endpoint_url = "http://127.0.0.1:9000"
 path_style = true
@@ -121,6 +122,7 @@ fn the_full_example_means_what_is_documented() {
             max_stale: Duration::from_secs(3_600),
             staging: "/var/lib/mapkeeper/staging".into(),
             on_conflict: OnConflict::Fail,
+            resend: true,
             endpoint_url: Some("http://127.0.0.1:9000".into()),
             path_style: true,
             region: None,

@@ -11,6 +11,8 @@
 
 use std::time::{Duration, SystemTime};
 
+use serde::{Deserialize, Serialize};
+
 use super::percent::percent_decoded;
 use super::store::Object;
 
@@ -28,7 +30,8 @@ pub const DIRECTORY_SIZE: u64 = 4096;
 pub const SYMLINK_MAX: u64 = libc::PATH_MAX as u64 - 1;
 
 /// What kind of file an object is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Kind {
     Directory,
     File,
@@ -41,7 +44,7 @@ pub enum Kind {
 }
 
 /// A point in time, seconds since the epoch and nanoseconds below 1,000,000,000.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Timestamp {
     pub seconds: i64,
     pub nanoseconds: u32,
@@ -77,7 +80,7 @@ impl From<SystemTime> for Timestamp {
 }
 
 /// What `stat` shows, apart from the inode's number.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attributes {
     pub kind: Kind,
     /// Permission bits, at most 0o7777.

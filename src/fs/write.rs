@@ -3,7 +3,7 @@
 //! ```text
 //!   fuse.rs --> files.rs: open, write, cut, flush, close --> draft.rs: one file, on disk --> commit.rs --> store
 //!           '-> names.rs: make, unlink, rmdir  moves.rs: rename  change.rs: mode, owner, times, attributes
-//!                stage.rs, record.rs: the disk   extents.rs, ranges.rs, grid.rs: which bytes are where
+//!                stage.rs, record.rs, resume.rs, unfinished.rs: the disk   extents.rs, ranges.rs, grid.rs: which bytes are where
 //! ```
 //!
 //! What must hold: what a call has acknowledged is in the store, but for bytes written and not yet flushed; whoever
@@ -13,8 +13,9 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use tokio::sync::{RwLock, Semaphore, SemaphorePermit};
+use tokio::sync::{RwLock, Semaphore, SemaphorePermit, watch};
 use tokio::time::Instant;
 
 use super::attr::Timestamp;
@@ -35,23 +36,30 @@ mod moves;
 mod names;
 mod ranges;
 mod record;
+mod resume;
 mod stage;
+mod unfinished;
 
 use grid::Grid;
 use handles::Handles;
-use stage::Staging;
+use stage::{LeftBehind, Staging};
 
 pub use change::{Change, SetXattr};
 pub use draft::Draft;
-pub use files::Opened;
+pub use files::{Opened, Wrote};
 pub use handles::{Access, Handle};
 pub use moves::Target;
 pub use names::{Caller, New};
+pub use stage::Owner;
 
 /// Bytes of the smallest parts of an upload, where memory allows.
 const PART_BYTES: u64 = 8 * 1024 * 1024;
 /// Kept files that are named; there may be more.
 const KEPT_SHOWN: usize = 100;
+/// After which nobody goes on any more with what another mount of the same source has left behind.
+const OTHERS_WAIT: Duration = Duration::from_secs(60);
+/// How long a mount waits for what was left behind to be dealt with.
+const CLEAR_PATIENCE: Duration = Duration::from_secs(5);
 /// A unit of memory that writing asks for.
 const PERMIT_BYTES: u64 = 1024;
 
@@ -75,7 +83,6 @@ pub struct WriteOptions {
 
 /// The rules of one mount.
 struct Rules {
-    source: String,
     on_conflict: OnConflict,
     /// Files up to this size are sent in one piece.
     single_bytes: u64,
@@ -85,6 +92,7 @@ struct Rules {
 /// The writing half of a mount.
 pub struct Writing {
     tree: Arc<Tree>,
+    owner: Owner,
     staging: Staging,
     rules: Rules,
     grid: Grid,
@@ -95,6 +103,10 @@ pub struct Writing {
     /// Held exclusively by whoever moves a directory: nothing below it may be stored meanwhile.
     names: RwLock<()>,
     kept: Mutex<Vec<PathBuf>>,
+    /// Moves that were finished for the process before, from where to where.
+    finished: Mutex<Vec<(String, String)>>,
+    /// Whether what processes of this mount had left behind has been dealt with.
+    is_cleared: watch::Sender<bool>,
 }
 
 impl Writing {
@@ -106,32 +118,71 @@ impl Writing {
     pub fn new(
         tree: Arc<Tree>,
         options: &WriteOptions,
-        source: &str,
+        owner: Owner,
         memory_bytes: u64,
     ) -> std::io::Result<Arc<Writing>> {
-        let staging = Staging::open(&options.staging)?;
+        let staging = Staging::open(&options.staging, &owner)?;
+        let handles = Handles::begin(&staging.handles())?;
+        let writing = Writing::with(tree, options, owner, memory_bytes, (staging, handles));
+        writing.clear_later();
+        Ok(writing)
+    }
+
+    fn with(
+        tree: Arc<Tree>,
+        options: &WriteOptions,
+        owner: Owner,
+        memory_bytes: u64,
+        (staging, handles): (Staging, Handles),
+    ) -> Arc<Writing> {
         let grid = Grid::new(PART_BYTES.min(memory_bytes));
         let rules = Rules {
-            source: source.to_string(),
             on_conflict: options.on_conflict,
             single_bytes: (2 * grid.part_bytes()).min(memory_bytes.max(grid.part_bytes())),
             memory_bytes: memory_bytes.max(grid.part_bytes()),
         };
         let kept = staging.kept(KEPT_SHOWN);
-        let writing = Arc::new(Writing {
+        Arc::new(Writing {
             tree,
+            owner,
             staging,
             memory: Semaphore::new((rules.memory_bytes / PERMIT_BYTES) as usize),
             rules,
             grid,
             drafts: Mutex::default(),
-            handles: Mutex::default(),
+            handles: Mutex::new(handles),
             names: RwLock::default(),
             kept: Mutex::new(kept),
+            finished: Mutex::default(),
+            is_cleared: watch::Sender::new(false),
+        })
+    }
+
+    /// Has cleared what processes left behind that have died: of this mount at once; of others of the same source only
+    /// once whoever goes on with them has had the time to say so.
+    fn clear_later(self: &Arc<Self>) {
+        let this = Arc::downgrade(self);
+        self.tree.runtime().spawn(async move {
+            for wait in [Duration::ZERO, OTHERS_WAIT] {
+                tokio::time::sleep(wait).await;
+                let Some(this) = this.upgrade() else { return };
+                let is_ours = |owner: &Owner| *owner == this.owner;
+                let is_of_source = |owner: &Owner| owner.source == this.owner.source;
+                let left = match wait.is_zero() {
+                    true => this.staging.left_behind(is_ours),
+                    false => this.staging.left_behind(is_of_source),
+                };
+                this.clear(left).await;
+                this.is_cleared.send_replace(true);
+            }
         });
-        let this = writing.clone();
-        writing.tree.runtime().spawn(async move { this.clear_left_behind().await });
-        Ok(writing)
+    }
+
+    /// Waits until what processes of this mount have left behind has been dealt with, but no longer than that may take:
+    /// a small move is finished before anybody looks.
+    pub async fn cleared(&self) {
+        let mut is_cleared = self.is_cleared.subscribe();
+        let _ = tokio::time::timeout(CLEAR_PATIENCE, is_cleared.wait_for(|is_cleared| *is_cleared)).await;
     }
 
     /// What was written and could not be stored, because somebody else was faster: where it is kept. What a person has
@@ -159,19 +210,25 @@ impl Writing {
     }
 
     /// Aborts the uploads of processes that have died, and takes their files away.
-    async fn clear_left_behind(&self) {
-        for left in self.staging.left_behind() {
+    async fn clear(&self, left: Vec<LeftBehind>) {
+        for left in left {
+            let Some(records) = left.records() else { continue };
             let mut is_clear = true;
-            for record in left.records() {
-                let is_ours = record.source == self.rules.source;
-                is_clear &= is_ours;
-                if let Some((key, id)) = record.upload.filter(|_| is_ours) {
-                    let aborted = self.store().abort_upload(Upload { key: &key, id: &id }).await;
-                    is_clear &= aborted.is_ok();
-                    tracing::info!(key, ok = aborted.is_ok(), "aborted an upload that was left behind");
+            for (unfinished, noted) in left.moves() {
+                let _names = self.names.write().await;
+                match self.finish_move(&unfinished).await {
+                    Ok(_) => noted.end(),
+                    Err(error) => {
+                        is_clear = false;
+                        tracing::warn!(error = %error, "a move stays unfinished until the next start");
+                    }
                 }
             }
-            // Records of another bucket wait for a mount of that one.
+            for record::Upload { key, id, .. } in records.into_iter().filter_map(|record| record.upload) {
+                let aborted = self.store().abort_upload(Upload { key: &key, id: &id }).await;
+                is_clear &= aborted.is_ok();
+                tracing::info!(key, ok = aborted.is_ok(), "aborted an upload that was left behind");
+            }
             if is_clear && let Err(error) = left.clear() {
                 tracing::warn!(error = %error, "cannot clear what was left behind");
             }
@@ -184,6 +241,10 @@ impl Writing {
 
     fn drafts(&self) -> MutexGuard<'_, HashMap<u64, Arc<Draft>>> {
         self.drafts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn finished(&self) -> MutexGuard<'_, Vec<(String, String)>> {
+        self.finished.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn handles(&self) -> MutexGuard<'_, Handles> {

@@ -19,7 +19,7 @@ use super::reply::{believed, errno, file_attr, reply_attributes, reply_bytes};
 use crate::fs::attr::Kind;
 use crate::fs::error::FsError;
 use crate::fs::tree::Entry;
-use crate::fs::write::{Caller, Change, Draft, New, SetXattr, Target, Writing};
+use crate::fs::write::{Caller, Change, Draft, New, SetXattr, Target, Writing, Wrote};
 
 /// Capabilities asked for where the kernel has them.
 pub(super) const WANTED: [InitFlags; 2] = [InitFlags::FUSE_DONT_MASK, InitFlags::FUSE_POSIX_ACL];
@@ -71,7 +71,9 @@ pub(super) fn read(
     (offset, size): (u64, usize),
     reply: ReplyData,
 ) {
-    let door = adapter.door.clone();
+    let (door, Some(writing)) = (adapter.door.clone(), adapter.writing.clone()) else {
+        return reply.error(Errno::EROFS);
+    };
     let answer = move |read: Result<bytes::Bytes, FsError>, reply: ReplyData| match read {
         Ok(bytes) => reply_bytes(door.as_deref(), unique, reply, &bytes),
         Err(error) => reply.error(errno(&error)),
@@ -79,7 +81,7 @@ pub(super) fn read(
     if let Some(read) = draft.read_now(offset, size) {
         return answer(read, reply);
     }
-    adapter.spawn(async move { answer(draft.read(offset, size).await, reply) });
+    adapter.spawn(async move { answer(writing.read(&draft, offset, size).await, reply) });
 }
 
 /// What a `setattr` asks for.
@@ -213,9 +215,19 @@ pub(super) fn rename(
 
 pub(super) fn write(adapter: &Adapter, ino: u64, offset: u64, data: &[u8], reply: ReplyWrite) {
     let Some(writing) = &adapter.writing else { return reply.error(Errno::EROFS) };
-    match writing.write(ino, offset, data) {
-        // The kernel never sends more than it can count.
-        Ok(()) => reply.written(u32::try_from(data.len()).unwrap_or(u32::MAX)),
+    // The kernel never sends more than it can count.
+    let length = u32::try_from(data.len()).unwrap_or(u32::MAX);
+    match writing.write_now(ino, offset, data) {
+        Ok(Wrote::Now) => reply.written(length),
+        Ok(Wrote::Later(_)) => {
+            let (writing, data) = (writing.clone(), data.to_vec());
+            adapter.spawn(async move {
+                match writing.write(ino, offset, &data).await {
+                    Ok(()) => reply.written(length),
+                    Err(error) => reply.error(errno(&error)),
+                }
+            });
+        }
         Err(error) => reply.error(errno(&error)),
     }
 }
@@ -239,7 +251,7 @@ pub(super) fn release(adapter: &Adapter, handle: u64, reply: ReplyEmpty) {
 }
 
 pub(super) fn allocate(adapter: &Adapter, ino: u64, offset: u64, length: u64, mode: i32, reply: ReplyEmpty) {
-    adapter.answer(reply, move |writing| async move { writing.allocate(ino, offset, length, mode) });
+    adapter.answer(reply, move |writing| async move { writing.allocate(ino, offset, length, mode).await });
 }
 
 pub(super) fn set_xattr(

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
+use serde::{Deserialize, Serialize};
 
 use super::{ETag, StoreError};
 
@@ -24,7 +25,7 @@ pub const METADATA_MAX: usize = 2048;
 pub const KEY_MAX: usize = 1024;
 
 /// Everything that an object carries beside its bytes.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Headers {
     pub content_type: Option<String>,
     /// User metadata: names in lower case without the `x-amz-meta-` prefix.
@@ -33,7 +34,7 @@ pub struct Headers {
 }
 
 /// Headers that a file system has no use for, and that a change must not lose.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Kept {
     pub cache_control: Option<String>,
     pub content_disposition: Option<String>,
@@ -50,7 +51,7 @@ pub struct Kept {
 }
 
 /// How the store encrypts an object.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Encryption {
     pub algorithm: String,
     pub key: Option<String>,

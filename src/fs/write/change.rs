@@ -63,7 +63,7 @@ impl Writing {
                 self.cut(ino, size).await?;
             } else {
                 let draft = self.draft_of(ino).await?;
-                draft.cut(&self.tree, size, &self.grid)?;
+                self.cut_draft(&draft, size).await?;
             }
         }
         if rest != Change::default() {
@@ -135,6 +135,8 @@ impl Writing {
                 attributes.ctime = Timestamp::now();
                 (state.attributes, state.xattrs) = (attributes, xattrs);
                 state.headers_changed = true;
+                draft.file.set_modified(state.attributes.mtime.into());
+                draft.note_all(&state)?;
                 self.tree.show(ino, &state);
                 state.is_content_dirty()
             };

@@ -25,7 +25,8 @@ use super::draft::{Base, Begun, Draft, Life, Ripe, State, Stream, version_of};
 use super::extents::Snapshot;
 use super::grid::{How, Step};
 use super::headers::{self, Content as Bytes_};
-use super::record::{Event, Kept as KeptRecord};
+use super::record::{Attempt, Event, Kept as KeptRecord};
+use super::stage::Room;
 use super::{OnConflict, Writing};
 use crate::fs::attr::{Attributes, Timestamp};
 use crate::fs::error::FsError;
@@ -33,11 +34,13 @@ use crate::fs::read::Content;
 use crate::fs::store::write::{
     Copy, Headers, METADATA_MAX, PartOf, Put, Tags, Upload, WriteIf, Written, metadata_bytes,
 };
-use crate::fs::store::{ETag, StoreError};
+use crate::fs::store::{ETag, Object, StoreError, Version};
 use crate::fs::xattr::Xattrs;
 
 /// Parts under way at once for one file.
 const PARTS_AT_ONCE: usize = 8;
+/// Attempts whose answers got lost that are remembered.
+const ATTEMPTS_KEPT: usize = 4;
 /// Objects above this are copied in several requests.
 const COPY_ONE: u64 = 512 * 1024 * 1024;
 
@@ -79,28 +82,97 @@ impl Writing {
         if !draft.state().is_dirty() {
             return Ok(());
         }
+        match self.attempt(draft).await? {
+            Attempted::Stored => Ok(()),
+            Attempted::Again => match self.attempt(draft).await? {
+                Attempted::Stored => Ok(()),
+                // Its own doing was in the way, and cannot have been twice.
+                Attempted::Again => Err(FsError::Stale),
+            },
+        }
+    }
+
+    /// Asks the store once to take what has changed.
+    async fn attempt(&self, draft: &Draft) -> Result<Attempted, FsError> {
         draft.state().stream.is_closed = true;
         self.wait_for_parts(draft).await;
-        let job = self.job(&mut draft.state());
-        let outcome = self.store_job(draft, &job).await;
-        let outcome = match outcome {
-            Err(error) if is_conflict(&error) => self.conflict(draft, &job, error).await,
-            outcome => outcome,
+        let job = {
+            let mut state = draft.state();
+            let job = self.job(&mut state);
+            state.sending = Some(job.snapshot.clone());
+            job
         };
-        match outcome {
-            Ok(written) => {
-                self.committed(draft, job, written);
-                Ok(())
+        let earlier = self.note_attempt(draft, &job);
+        let outcome = self.store_job(draft, &job).await;
+        let error = match outcome {
+            Ok(written) => return Ok(self.committed(draft, job, written)),
+            Err(error) => error,
+        };
+        let is_over = matches!(error, FsError::Store(StoreError::NoUpload { .. }));
+        if !is_conflict(&error) && !is_over {
+            self.not_stored(draft, job.snapshot);
+            return Err(error);
+        }
+        // Somebody else has written the object, or it is our own write that the store speaks of.
+        let found = self.store().head(&job.key).await.ok();
+        let now = Some(job.attempt()).filter(|now| !earlier.contains(now));
+        if let Some(written) = found.as_ref().zip(now).and_then(|(found, now)| ours(found, &now)) {
+            return Ok(self.committed(draft, job, written));
+        }
+        // Of an upload all attempts look alike, whatever was written between them: only the last one is sure to be it.
+        let earlier = found.filter(|found| earlier.iter().any(|attempt| ours(found, attempt).is_some()));
+        if let Some(found) = earlier {
+            self.not_stored(draft, job.snapshot);
+            self.rebase(draft, &job.key, found);
+            return Ok(Attempted::Again);
+        }
+        if is_over && draft.state().extents.all_released().is_empty() {
+            self.not_stored(draft, job.snapshot);
+            draft.state().stream = Stream::default();
+            return Ok(Attempted::Again);
+        }
+        self.lose(draft, &job, error).await;
+        Err(FsError::Lost)
+    }
+
+    /// Writes down what the store is about to be asked for; answers for what it was asked before.
+    fn note_attempt(&self, draft: &Draft, job: &Job) -> Vec<Attempt> {
+        let mut state = draft.state();
+        let mut earlier = state.attempts.clone();
+        if let Some(begun) = &job.upload {
+            // It may have been completed without our knowing.
+            let metadata = begun.headers.metadata.clone();
+            earlier.extend(
+                state.attempts.iter().map(|attempt| Attempt { metadata: metadata.clone(), ..*attempt }),
+            );
+        }
+        let attempt = job.attempt();
+        if !state.attempts.contains(&attempt) {
+            if let Err(error) = draft.note(&state, &Event::Attempt(attempt.clone())) {
+                tracing::debug!(error = %error, "a successor would not know what was about to be stored");
             }
-            Err(error) => {
-                let mut state = draft.state();
-                state.extents.not_stored(job.snapshot);
-                state.stream.is_closed = false;
-                if matches!(error, FsError::Store(StoreError::NoUpload { .. })) {
-                    state.stream = Stream::default();
-                }
-                Err(error)
-            }
+            state.attempts.push(attempt);
+            let old = state.attempts.len().saturating_sub(ATTEMPTS_KEPT);
+            state.attempts.drain(..old);
+        }
+        earlier
+    }
+
+    fn not_stored(&self, draft: &Draft, snapshot: Snapshot) {
+        let mut state = draft.state();
+        state.extents.not_stored(snapshot);
+        state.sending = None;
+        state.stream.is_closed = false;
+    }
+
+    /// The object is what an earlier attempt made of it, whose answer got lost: it is that which is changed now.
+    fn rebase(&self, draft: &Draft, key: &str, found: Object) {
+        let mut state = draft.state();
+        state.extents.rebased(found.size);
+        state.stream = Stream::default();
+        state.base = Some(self.base(draft.ino, key, found.version, found.size));
+        if let Err(error) = draft.note_all(&state) {
+            tracing::debug!(error = %error, "a successor would have to find out again");
         }
     }
 
@@ -121,7 +193,7 @@ impl Writing {
         let headers = state.headers_of(&attributes, is_content_dirty);
         let condition = match (&state.base, self.rules.on_conflict) {
             (_, OnConflict::Overwrite) => WriteIf::Always,
-            (Some(base), OnConflict::Fail) => WriteIf::Unchanged(base.etag.clone()),
+            (Some(base), OnConflict::Fail) => WriteIf::Unchanged(base.version.etag.clone()),
             (None, OnConflict::Fail) => WriteIf::Absent,
         };
         Job {
@@ -148,7 +220,8 @@ impl Writing {
         let answer = match &job.base {
             Some(base) if !job.is_content_dirty => {
                 let condition = job.condition.clone();
-                return self.copy(&job.key, &base.etag, size, &job.key, Some(&job.headers), condition).await;
+                let etag = &base.version.etag;
+                return self.copy(&job.key, etag, size, &job.key, Some(&job.headers), condition).await;
             }
             _ if size <= self.rules.single_bytes && job.upload.is_none() => {
                 draft.bring(0..size).await?;
@@ -184,12 +257,13 @@ impl Writing {
         let written = match answer {
             // It may be over because an answer to us got lost.
             Err(error @ StoreError::NoUpload { .. }) => {
-                let begun = Headers { metadata: begun.headers.metadata.clone(), ..job.headers.clone() };
-                self.ours(&job.key, &begun, job.snapshot.size).await.ok_or(error)?
+                let metadata = begun.headers.metadata.clone();
+                let found = self.store().head(&job.key).await.ok();
+                let attempt = Attempt { metadata, size: job.snapshot.size };
+                found.and_then(|found| ours(&found, &attempt)).ok_or(error)?
             }
             answer => answer?,
         };
-        draft.file.note(&Event::Ended)?;
         if begun.headers.metadata != job.headers.metadata {
             let (size, condition) = (job.snapshot.size, WriteIf::Always);
             return self.copy(&job.key, &written.etag, size, &job.key, Some(&job.headers), condition).await;
@@ -207,7 +281,7 @@ impl Writing {
         let range = step.range.clone();
         let answer = match (step.how, &job.base) {
             (How::Copy, Some(base)) => {
-                let part = PartOf { from: &job.key, etag: &base.etag, range };
+                let part = PartOf { from: &job.key, etag: &base.version.etag, range };
                 self.store().copy_part(upload, step.number, part).await
             }
             _ => {
@@ -234,12 +308,16 @@ impl Writing {
     }
 
     async fn upload_id(&self, draft: &Draft, begun: &Begun, tags: &Tags) -> Result<String, FsError> {
+        let mut is_new = false;
         let begin = async {
-            let id = self.store().begin_upload(&begun.key, &begun.headers, tags).await?;
-            draft.file.note(&Event::Began { key: begun.key.clone(), upload: id.clone() })?;
-            Ok::<_, FsError>(id)
+            is_new = true;
+            self.store().begin_upload(&begun.key, &begun.headers, tags).await
         };
-        begun.id.get_or_try_init(|| begin).await.cloned()
+        let id = begun.id.get_or_try_init(|| begin).await?.clone();
+        if is_new {
+            draft.note_all(&draft.state())?;
+        }
+        Ok(id)
     }
 
     /// Sends parts of a file that is still being written. One that does not arrive is sent again at the end.
@@ -255,8 +333,12 @@ impl Writing {
                     let is_wanted = state.stream.leaving.remove(&number);
                     match outcome {
                         Ok(etag) if is_wanted => {
-                            let _ = draft.file.note(&Event::Part(number, etag.0.to_string()));
+                            // Should it not be noted, a successor sends the part once more.
+                            let _ = draft.note(&state, &Event::Part(number, etag.0.to_string()));
                             state.stream.sent.insert(number, etag);
+                            if this.staging.room_for(0) != Room::Plenty {
+                                draft.release_sent(&mut state);
+                            }
                         }
                         Ok(_) => {}
                         Err(error) => tracing::debug!(error = %error, number, "a part did not leave early"),
@@ -295,18 +377,18 @@ impl Writing {
         let Some(begun) = stream.upload else { return };
         let Some(id) = begun.id.get() else { return };
         match self.store().abort_upload(Upload { key: &begun.key, id }).await {
-            Ok(()) => {
-                let _ = draft.file.note(&Event::Ended);
-            }
+            // Should it not be noted, a successor asks once more.
+            Ok(()) => drop(draft.note_all(&draft.state())),
             Err(error) => tracing::warn!(key = %begun.key, error = %error, "an upload is left behind"),
         }
     }
 
-    fn committed(&self, draft: &Draft, job: Job, written: Written) {
+    fn committed(&self, draft: &Draft, job: Job, written: Written) -> Attempted {
         let mut state = draft.state();
         let size = job.snapshot.size;
-        let _ = draft.file.note(&Event::Stored(written.etag.0.to_string(), size));
         state.extents.stored(&job.snapshot);
+        state.sending = None;
+        state.attempts.clear();
         state.stream = Stream::default();
         let is_as_stored = state.xattrs == job.xattrs
             && (state.attributes.permissions, state.attributes.uid, state.attributes.gid)
@@ -318,6 +400,10 @@ impl Writing {
         state.headers = job.headers;
         let version = version_of(&written.etag, written.version_id);
         state.base = Some(self.base(draft.ino, &job.key, version.clone(), size));
+        draft.file.set_modified(state.attributes.mtime.into());
+        if let Err(error) = draft.note_all(&state) {
+            tracing::debug!(error = %error, "a successor would have to find out what was stored");
+        }
         self.tree.show(draft.ino, &state);
         let mut table = self.tree.table();
         table.set_unsent(&job.path, false);
@@ -331,33 +417,12 @@ impl Writing {
         }
         drop(table);
         self.forget_questions(&job.path);
+        Attempted::Stored
     }
 
     pub(super) fn base(&self, ino: u64, key: &str, version: crate::fs::store::Version, size: u64) -> Base {
-        let etag = version.etag.clone();
-        let content = Content::new(ino, key.to_string(), version, size, self.tree.source.clone());
-        Base { etag, size, content: Arc::new(content) }
-    }
-
-    /// Somebody else has written the object, or it is our own write that the store speaks of.
-    async fn conflict(&self, draft: &Draft, job: &Job, error: FsError) -> Result<Written, FsError> {
-        if let Some(written) = self.ours(&job.key, &job.headers, job.snapshot.size).await {
-            return Ok(written);
-        }
-        self.lose(draft, job, error).await;
-        Err(FsError::Lost)
-    }
-
-    /// The object at `key` if it is exactly what was to be stored: the times in it are ours to the nanosecond.
-    async fn ours(&self, key: &str, headers: &Headers, size: u64) -> Option<Written> {
-        let found = self.store().head(key).await.ok()?;
-        let sorted = |metadata: &[(String, String)]| {
-            let mut metadata = metadata.to_vec();
-            metadata.sort();
-            metadata
-        };
-        let is_ours = found.size == size && sorted(&found.metadata) == sorted(&headers.metadata);
-        is_ours.then_some(Written { etag: found.version.etag, version_id: found.version.version_id })
+        let content = Content::new(ino, key.to_string(), version.clone(), size, self.tree.source.clone());
+        Base { version, size, content: Arc::new(content) }
     }
 
     /// Keeps what was written where a person can find it, and lets the name go to whoever has it now.
@@ -365,14 +430,9 @@ impl Writing {
         if let Err(error) = draft.bring(0..job.snapshot.size).await {
             tracing::debug!(error = %error, "what was not written here cannot be kept");
         }
-        let kept = KeptRecord {
-            source: self.rules.source.clone(),
-            key: job.key.clone(),
-            reason: error.to_string(),
-            size: job.snapshot.size,
-            missing: draft.state().missing(),
-            metadata: job.headers.metadata.clone(),
-        };
+        let metadata = job.headers.metadata.clone();
+        let kept =
+            KeptRecord { size: job.snapshot.size, metadata, ..self.kept_of(&mut draft.state(), &error) };
         let outcome = self.staging.keep(&draft.file, job.snapshot.size, &kept);
         let path = match outcome {
             Ok(path) => {
@@ -385,7 +445,13 @@ impl Writing {
             }
         };
         self.give_up_upload(draft).await;
-        draft.state().life = Life::Lost { kept: path.clone() };
+        let mut state = draft.state();
+        state.life = Life::Lost { kept: path.clone() };
+        state.sending = None;
+        if let Err(error) = draft.note_all(&state) {
+            tracing::debug!(error = %error, "a successor would try to store it again");
+        }
+        drop(state);
         self.note_kept(path);
         self.drop_name(&job.path, draft.ino);
     }
@@ -442,6 +508,19 @@ impl Writing {
     }
 }
 
+/// How an attempt to store a file ended, if not with an error.
+enum Attempted {
+    Stored,
+    /// What was in the way is not any more.
+    Again,
+}
+
+impl Job {
+    fn attempt(&self) -> Attempt {
+        Attempt { size: self.snapshot.size, metadata: self.headers.metadata.clone() }
+    }
+}
+
 impl Begun {
     fn new(key: &str, attributes: &Attributes, headers: Headers) -> Begun {
         let (mtime, ctime): (Timestamp, Timestamp) = (attributes.mtime, attributes.ctime);
@@ -464,6 +543,18 @@ pub(super) async fn side_by_side<T, E>(
     work: Vec<BoxFuture<'_, Result<T, E>>>,
 ) -> Result<Vec<T>, E> {
     stream::iter(work).buffer_unordered(at_once).try_collect().await
+}
+
+/// The object if it is exactly what was to be stored: the times in it are ours to the nanosecond.
+fn ours(found: &Object, attempt: &Attempt) -> Option<Written> {
+    let sorted = |metadata: &[(String, String)]| {
+        let mut metadata = metadata.to_vec();
+        metadata.sort();
+        metadata
+    };
+    let is_ours = found.size == attempt.size && sorted(&found.metadata) == sorted(&attempt.metadata);
+    let Version { etag, version_id, .. } = found.version.clone();
+    is_ours.then_some(Written { etag, version_id })
 }
 
 /// Whether the store says that the object is not the one that was opened.

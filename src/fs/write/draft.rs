@@ -11,7 +11,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::{Bytes, BytesMut};
@@ -19,9 +18,9 @@ use tokio::sync::OnceCell;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::extents::{Extents, Piece};
+use super::extents::{Extents, Piece, Snapshot};
 use super::grid::Grid;
-use super::record::Event;
+use super::record::{Attempt, Event, Record};
 use super::stage::StagedFile;
 use crate::fs::attr::{Attributes, Timestamp};
 use crate::fs::error::FsError;
@@ -35,6 +34,7 @@ use crate::fs::xattr::Xattrs;
 pub struct Draft {
     pub ino: u64,
     pub file: StagedFile,
+    pub grid: Grid,
     state: Mutex<State>,
     /// Held by whoever stores it, moves it or takes it away: one at a time.
     pub commits: tokio::sync::Mutex<()>,
@@ -62,24 +62,18 @@ pub struct State {
     /// The times were set by somebody, and not by writing.
     pub times_set: bool,
     pub stream: Stream,
+    /// What is being stored at this moment.
+    pub sending: Option<Snapshot>,
+    /// What the store was asked to make of it since it last said that it had.
+    pub attempts: Vec<Attempt>,
 }
 
-/// Whether it is still to be stored.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Life {
-    Named,
-    /// Its name is gone: it lives as long as somebody has it open, and on disk only.
-    Orphan,
-    /// Somebody else has written the object meanwhile; what was written here is kept there.
-    Lost {
-        kept: Option<PathBuf>,
-    },
-}
+pub use super::record::Life;
 
 /// The object that a draft is a change of.
 #[derive(Clone)]
 pub struct Base {
-    pub etag: ETag,
+    pub version: Version,
     pub size: u64,
     /// Reads its bytes.
     pub content: Arc<Content>,
@@ -89,7 +83,7 @@ pub struct Base {
 #[derive(Default)]
 pub struct Stream {
     /// Where the run of consecutive writes began, and where it has come.
-    run: Range<u64>,
+    pub run: Range<u64>,
     pub upload: Option<Arc<Begun>>,
     /// Parts that the store has, and that have not been written since.
     pub sent: BTreeMap<u32, ETag>,
@@ -112,6 +106,15 @@ pub struct Begun {
     pub headers: Headers,
 }
 
+/// How a change of a draft ended.
+pub enum Changed {
+    /// It is on disk. These parts are now complete and may leave.
+    Done(Vec<Ripe>),
+    /// Nothing has happened: bytes that are needed are nowhere but in parts of an upload, so that has to become the
+    /// object first.
+    Released,
+}
+
 /// A part that can leave.
 pub struct Ripe {
     pub number: u32,
@@ -119,10 +122,11 @@ pub struct Ripe {
 }
 
 impl Draft {
-    pub fn new(ino: u64, file: StagedFile, state: State) -> Draft {
+    pub fn new(ino: u64, file: StagedFile, grid: Grid, state: State) -> Draft {
         Draft {
             ino,
             file,
+            grid,
             state: Mutex::new(state),
             commits: tokio::sync::Mutex::default(),
             parts_under_way: watch::Sender::new(0),
@@ -133,12 +137,35 @@ impl Draft {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Writes, and answers the parts that are now complete and may leave.
+    /// Writes down what has happened to it.
+    ///
+    /// # Errors
+    ///
+    /// That of the disk.
+    pub fn note(&self, state: &State, event: &Event) -> Result<(), FsError> {
+        Ok(self.file.note(event, || self.record(state))?)
+    }
+
+    /// Writes down all there is to know of it.
+    ///
+    /// # Errors
+    ///
+    /// That of the disk.
+    pub fn note_all(&self, state: &State) -> Result<(), FsError> {
+        self.note(state, &Event::All(Box::new(self.record(state))))
+    }
+
+    fn record(&self, state: &State) -> Record {
+        state.record(self.ino, &self.grid)
+    }
+
+    /// Writes.
     ///
     /// # Errors
     ///
     /// [`FsError::Lost`] when the file cannot be stored any more; [`FsError::TooLarge`]; that of the disk.
-    pub fn write(&self, tree: &Tree, offset: u64, bytes: &[u8], grid: &Grid) -> Result<Vec<Ripe>, FsError> {
+    pub fn write(&self, tree: &Tree, offset: u64, bytes: &[u8]) -> Result<Changed, FsError> {
+        let grid = &self.grid;
         let end = offset.checked_add(bytes.len() as u64).ok_or(FsError::TooLarge)?;
         if end > grid.largest_file() {
             return Err(FsError::TooLarge);
@@ -146,16 +173,25 @@ impl Draft {
         let range = offset..end;
         let mut state = self.state();
         state.alive()?;
-        self.file.write(offset, bytes)?;
-        if !state.extents.is_known_dirty(&range) {
-            self.file.note(&Event::Wrote(offset, end))?;
+        if state.extents.is_released(&range) {
+            return Ok(Changed::Released);
+        }
+        let event = Event::Wrote(offset, end);
+        if state.spoil(&range, grid) {
+            // A part with the bytes of before is not to count, should this be the last that is heard of us.
+            self.note(&state, &event)?;
+            self.file.write(offset, bytes)?;
+        } else {
+            self.file.write(offset, bytes)?;
+            if !state.extents.is_known_dirty(&range) {
+                self.note(&state, &event)?;
+            }
         }
         state.extents.wrote(range.clone());
-        self.spoil(&mut state, &range, grid)?;
-        state.touched();
+        self.touched(&mut state);
         let ripe = state.ripe(range, grid);
         tree.show(self.ino, &state);
-        Ok(ripe)
+        Ok(Changed::Done(ripe))
     }
 
     /// Ends the file at `size`.
@@ -163,41 +199,60 @@ impl Draft {
     /// # Errors
     ///
     /// As [`write`](Self::write).
-    pub fn cut(&self, tree: &Tree, size: u64, grid: &Grid) -> Result<(), FsError> {
+    pub fn cut(&self, tree: &Tree, size: u64) -> Result<Changed, FsError> {
+        let grid = &self.grid;
         if size > grid.largest_file() {
             return Err(FsError::TooLarge);
         }
         let mut state = self.state();
         state.alive()?;
         let before = state.extents.size;
-        self.file.cut(size)?;
-        self.file.note(&Event::Cut(size))?;
+        let part = grid.range(grid.part_of(size)).start;
+        if state.extents.is_released(&(part.min(size)..size)) {
+            return Ok(Changed::Released);
+        }
+        // Bytes that are cut off are not to be counted on: so this is said before it is done.
+        self.note(&state, &Event::Cut(size))?;
+        if let Err(error) = self.file.cut(size) {
+            self.note_all(&state)?;
+            return Err(error.into());
+        }
         state.extents.cut(size);
-        self.spoil(&mut state, &(size.min(before)..size.max(before)), grid)?;
+        state.spoil(&(size.min(before)..size.max(before)), grid);
         if size != before {
-            state.touched();
+            self.touched(&mut state);
         }
         tree.show(self.ino, &state);
-        Ok(())
+        Ok(Changed::Done(Vec::new()))
     }
 
-    /// Makes parts that have left useless if `range` is in them.
-    fn spoil(&self, state: &mut State, range: &Range<u64>, grid: &Grid) -> Result<(), FsError> {
-        if range.is_empty() || (state.stream.sent.is_empty() && state.stream.leaving.is_empty()) {
-            return Ok(());
+    /// Gives the disk back what parts take of it that the store has. They are dirty all the same.
+    pub fn release_sent(&self, state: &mut State) {
+        // What is being stored stays as it was when that began.
+        if state.life != Life::Named || state.sending.is_some() {
+            return;
         }
-        let (first, last) = (grid.part_of(range.start), grid.part_of(range.end - 1));
-        let spoiled: Vec<u32> = state.stream.sent.range(first..=last).map(|(number, _)| *number).collect();
-        for number in spoiled {
-            state.stream.sent.remove(&number);
-            self.file.note(&Event::Unpart(number))?;
+        let parts: Vec<Range<u64>> =
+            state.stream.sent.keys().map(|number| self.grid.range(*number)).collect();
+        for part in parts {
+            if state.extents.is_released(&part) {
+                continue;
+            }
+            let outcome = self.note(state, &Event::Released(part.start, part.end)).and_then(|()| {
+                self.file.release(&part).inspect_err(|_| drop(self.note_all(state))).map_err(FsError::from)
+            });
+            if let Err(error) = outcome {
+                tracing::debug!(error = %error, "a part that was sent stays on disk");
+                return;
+            }
+            state.extents.released(part);
         }
-        let leaving: Vec<u32> = state.stream.leaving.range(first..=last).copied().collect();
-        for number in leaving {
-            state.stream.leaving.remove(&number);
-            state.stream.spoiled.insert(number);
-        }
-        Ok(())
+        self.file.set_modified(state.attributes.mtime.into());
+    }
+
+    fn touched(&self, state: &mut State) {
+        state.touched();
+        self.file.set_modified(state.attributes.mtime.into());
     }
 
     /// The bytes of a range if all of them are on disk.
@@ -218,12 +273,12 @@ impl Draft {
         }
     }
 
-    /// The bytes of a range, wherever they are.
+    /// The bytes of a range, wherever they are. `None`: in parts of an upload, where nobody can read them.
     ///
     /// # Errors
     ///
     /// That of the disk; whatever reading the object meets.
-    pub async fn read(&self, offset: u64, size: usize) -> Result<Bytes, FsError> {
+    pub async fn read(&self, offset: u64, size: usize) -> Result<Option<Bytes>, FsError> {
         let (pieces, base) = {
             let state = self.state();
             let range = offset..offset.saturating_add(size as u64);
@@ -240,9 +295,10 @@ impl Draft {
                     let base = base.as_ref().ok_or(FsError::Stale)?;
                     read_object(base, range, &mut bytes).await?;
                 }
+                Piece::Upload(_) => return Ok(None),
             }
         }
-        Ok(bytes.freeze())
+        Ok(Some(bytes.freeze()))
     }
 
     /// Brings all of `range` to disk.
@@ -268,8 +324,10 @@ impl Draft {
                     let from = (hole.start - piece.start) as usize;
                     let to = (hole.end - piece.start) as usize;
                     self.file.write(hole.start, bytes.get(from..to).ok_or(FsError::Stale)?)?;
+                    self.note(&state, &Event::Brought(hole.start, hole.end))?;
                     state.extents.brought(hole);
                 }
+                self.file.set_modified(state.attributes.mtime.into());
                 at = piece.end;
             }
         }
@@ -318,6 +376,22 @@ impl State {
         self.attributes.size = self.extents.size;
     }
 
+    /// Makes parts that have left useless if `range` is in them; answers whether there were any.
+    fn spoil(&mut self, range: &Range<u64>, grid: &Grid) -> bool {
+        if range.is_empty() || (self.stream.sent.is_empty() && self.stream.leaving.is_empty()) {
+            return false;
+        }
+        let (first, last) = (grid.part_of(range.start), grid.part_of(range.end - 1));
+        let before = self.stream.sent.len();
+        self.stream.sent.retain(|number, _| !(first..=last).contains(number));
+        let leaving: Vec<u32> = self.stream.leaving.range(first..=last).copied().collect();
+        for number in leaving {
+            self.stream.leaving.remove(&number);
+            self.stream.spoiled.insert(number);
+        }
+        self.stream.sent.len() < before
+    }
+
     /// Follows the writer: the parts behind a sequential one are complete.
     fn ripe(&mut self, range: Range<u64>, grid: &Grid) -> Vec<Ripe> {
         let run = &mut self.stream.run;
@@ -346,10 +420,14 @@ impl State {
         ripe
     }
 
-    /// What of the file is neither written nor brought to disk.
+    /// What of the file is not on disk.
     pub fn missing(&self) -> Vec<(u64, u64)> {
         let missing = self.extents.missing(0..self.extents.size);
-        missing.into_iter().map(|range| (range.start, range.end)).collect()
+        let mut missing: Vec<(u64, u64)> = (missing.into_iter().chain(self.extents.all_released()))
+            .map(|range| (range.start, range.end))
+            .collect();
+        missing.sort();
+        missing
     }
 
     /// As the kernel is to see it.

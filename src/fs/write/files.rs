@@ -8,10 +8,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::Writing;
-use super::draft::{Draft, Life, State, Stream, version_of};
+use super::draft::{Changed, Draft, Life, State, Stream, version_of};
 use super::extents::Extents;
 use super::handles::{Access, Handle};
-use super::record::{Event, Kept as KeptRecord, Record, VERSION};
+use super::record::Kept as KeptRecord;
+use super::stage::Room;
 use crate::fs::attr::{Attributes, Kind};
 use crate::fs::error::FsError;
 use crate::fs::store::write::{Headers, Tags};
@@ -23,6 +24,26 @@ use crate::fs::xattr::Xattrs;
 pub struct Opened {
     pub handle: u64,
 }
+
+/// Whether bytes were written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wrote {
+    Now,
+    /// Nothing has happened yet.
+    Later(Wait),
+}
+
+/// What a write waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wait {
+    /// That parts leave and the disk has room again.
+    Room,
+    /// That the store has made an object of the parts that have left.
+    Object,
+}
+
+/// How often something is waited for before it is given up: every time something else was in the way.
+const WAITS_MAX: usize = 64;
 
 impl Writing {
     /// Opens a file to read it. Asks nobody.
@@ -101,6 +122,8 @@ impl Writing {
             is_brought: false,
             times_set: false,
             stream: Stream::default(),
+            sending: None,
+            attempts: Vec::new(),
         }
     }
 
@@ -126,42 +149,93 @@ impl Writing {
             is_brought: false,
             times_set: false,
             stream: Stream::default(),
+            sending: None,
+            attempts: Vec::new(),
         }
     }
 
     /// Begins a draft; if another was faster, that one counts.
     pub(super) fn begin(&self, ino: u64, state: State) -> Result<Arc<Draft>, FsError> {
-        let record = Record {
-            version: VERSION,
-            source: self.rules.source.clone(),
-            ino,
-            key: self.tree.key(&state.path),
-            base: state.base.as_ref().map(|base| (base.etag.0.to_string(), base.size)),
-            size: state.extents.size,
-            ..Record::default()
-        };
-        let file = self.staging.create(&record)?;
+        let file = self.staging.create(state.record(ino, &self.grid))?;
         file.cut(state.extents.size)?;
-        let mut drafts = self.drafts();
-        Ok(drafts.entry(ino).or_insert_with(|| Arc::new(Draft::new(ino, file, state))).clone())
+        file.set_modified(state.attributes.mtime.into());
+        let draft = || Arc::new(Draft::new(ino, file, self.grid, state));
+        Ok(self.drafts().entry(ino).or_insert_with(draft).clone())
     }
 
-    /// Writes into an open file.
+    /// Writes into an open file, unless there is something to be waited for.
     ///
     /// # Errors
     ///
     /// [`FsError::NoRoom`]; as [`Draft::write`].
-    pub fn write(self: &Arc<Self>, ino: u64, offset: u64, bytes: &[u8]) -> Result<(), FsError> {
+    pub fn write_now(self: &Arc<Self>, ino: u64, offset: u64, bytes: &[u8]) -> Result<Wrote, FsError> {
         let draft = self.draft(ino).ok_or(FsError::Stale)?;
-        if !self.staging.has_room(bytes.len() as u64) {
-            return Err(FsError::NoRoom);
+        if self.staging.room_for(bytes.len() as u64) == Room::None {
+            draft.release_sent(&mut draft.state());
+            if self.staging.room_for(bytes.len() as u64) == Room::None {
+                let leaves = *draft.parts_under_way.borrow() > 0;
+                return if leaves { Ok(Wrote::Later(Wait::Room)) } else { Err(FsError::NoRoom) };
+            }
         }
-        let ripe = draft.write(&self.tree, offset, bytes, &self.grid)?;
+        let ripe = match draft.write(&self.tree, offset, bytes)? {
+            Changed::Done(ripe) => ripe,
+            Changed::Released => return Ok(Wrote::Later(Wait::Object)),
+        };
         self.bring_small(&draft);
         if !ripe.is_empty() {
             self.send_ripe(&draft, ripe);
         }
-        Ok(())
+        Ok(Wrote::Now)
+    }
+
+    /// Writes into an open file, and waits for what there is to be waited for.
+    ///
+    /// # Errors
+    ///
+    /// As [`write_now`](Self::write_now); as [`commit`](Self::commit) if bytes that had left are needed again.
+    pub async fn write(self: &Arc<Self>, ino: u64, offset: u64, bytes: &[u8]) -> Result<(), FsError> {
+        for _ in 0..WAITS_MAX {
+            let wait = match self.write_now(ino, offset, bytes)? {
+                Wrote::Now => return Ok(()),
+                Wrote::Later(wait) => wait,
+            };
+            let draft = self.draft(ino).ok_or(FsError::Stale)?;
+            match wait {
+                Wait::Object => self.commit(&draft).await?,
+                Wait::Room => {
+                    let mut under_way = draft.parts_under_way.subscribe();
+                    let now = *under_way.borrow_and_update();
+                    // The sender lives in the draft, so waiting cannot fail; and no part takes for ever to leave.
+                    let _ = under_way.wait_for(|count| *count < now.max(1)).await;
+                }
+            }
+        }
+        Err(FsError::NoRoom)
+    }
+
+    /// Bytes of a file that is being changed.
+    ///
+    /// # Errors
+    ///
+    /// As [`Draft::read`]; as [`commit`](Self::commit) if bytes that had left are needed again.
+    pub async fn read(&self, draft: &Draft, offset: u64, size: usize) -> Result<Bytes, FsError> {
+        for _ in 0..WAITS_MAX {
+            match draft.read(offset, size).await? {
+                Some(bytes) => return Ok(bytes),
+                None => self.commit(draft).await?,
+            }
+        }
+        Err(FsError::Stale)
+    }
+
+    pub(super) async fn cut_draft(&self, draft: &Draft, size: u64) -> Result<(), FsError> {
+        for _ in 0..WAITS_MAX {
+            match draft.cut(&self.tree, size)? {
+                Changed::Done(_) => return Ok(()),
+                Changed::Released => self.commit(draft).await?,
+            }
+        }
+        Err(FsError::Stale)
     }
 
     /// Brings the rest of a small file to disk as soon as a part of it is written: should somebody else replace the
@@ -191,7 +265,7 @@ impl Writing {
     /// As [`write`](Self::write) and [`commit`](Self::commit).
     pub(super) async fn cut(&self, ino: u64, size: u64) -> Result<(), FsError> {
         let draft = self.draft_of(ino).await?;
-        let outcome = draft.cut(&self.tree, size, &self.grid);
+        let outcome = self.cut_draft(&draft, size).await;
         if outcome.is_err() || self.handles().writers(ino) > 0 {
             return outcome;
         }
@@ -205,7 +279,13 @@ impl Writing {
     /// # Errors
     ///
     /// [`FsError::NotSupported`] for what would move bytes; as [`write`](Self::write).
-    pub fn allocate(self: &Arc<Self>, ino: u64, offset: u64, length: u64, mode: i32) -> Result<(), FsError> {
+    pub async fn allocate(
+        self: &Arc<Self>,
+        ino: u64,
+        offset: u64,
+        length: u64,
+        mode: i32,
+    ) -> Result<(), FsError> {
         let end = offset.checked_add(length).ok_or(FsError::TooLarge)?;
         let draft = self.draft(ino).ok_or(FsError::Stale)?;
         let size = draft.state().extents.size;
@@ -215,19 +295,19 @@ impl Writing {
         if mode & !known != 0 || (mode & libc::FALLOC_FL_PUNCH_HOLE != 0 && !keeps_size) {
             return Err(FsError::NotSupported);
         }
-        if !self.staging.has_room(end.saturating_sub(size)) {
+        if self.staging.room_for(end.saturating_sub(size)) == Room::None {
             return Err(FsError::NoRoom);
         }
         if zeroes {
             let mut at = offset;
             while at < end.min(size) {
                 let piece = (end.min(size) - at).min(1024 * 1024);
-                self.write(ino, at, &vec![0; piece as usize])?;
+                self.write(ino, at, &vec![0; piece as usize]).await?;
                 at += piece;
             }
         }
         if end > size && !keeps_size {
-            draft.cut(&self.tree, end, &self.grid)?;
+            self.cut_draft(&draft, end).await?;
         }
         Ok(())
     }
@@ -260,14 +340,20 @@ impl Writing {
     /// Closes a file: what pages of a mapping brought since it was flushed is stored now.
     pub async fn release(&self, handle: u64) {
         let Some(Handle { ino, .. }) = self.handles().close(handle) else { return };
-        let Some(draft) = self.draft(ino) else { return };
-        if self.handles().writers(ino) == 0
-            && draft.state().is_dirty()
-            && let Err(error) = self.commit(&draft).await
-        {
-            self.keep_unstored(&draft, &error);
+        if let Some(draft) = self.draft(ino) {
+            self.end(&draft).await;
         }
-        self.retire(&draft).await;
+    }
+
+    /// Stores what is left of a draft that nobody has open for writing any more, and lets it go.
+    pub(super) async fn end(&self, draft: &Arc<Draft>) {
+        if self.handles().writers(draft.ino) == 0
+            && draft.state().is_dirty()
+            && let Err(error) = self.commit(draft).await
+        {
+            self.keep_unstored(draft, &error);
+        }
+        self.retire(draft).await;
     }
 
     /// Nobody is left to be told: the bytes are kept where a person can find them.
@@ -276,21 +362,35 @@ impl Writing {
         if matches!(state.life, Life::Lost { .. }) {
             return;
         }
-        let kept = KeptRecord {
-            source: self.rules.source.clone(),
-            key: self.tree.key(&state.path),
-            reason: error.to_string(),
-            size: state.extents.size,
-            missing: state.missing(),
-            metadata: state.headers.metadata.clone(),
-        };
+        let kept = self.kept_of(&mut state, error);
         let path = self.staging.keep(&draft.file, state.extents.size, &kept).ok();
         tracing::error!(key = %kept.key, ?path, error = %error, "a closed file could not be stored and is kept");
         state.life = Life::Lost { kept: path.clone() };
+        if let Err(error) = draft.note_all(&state) {
+            tracing::debug!(error = %error, "a successor would try to store it again");
+        }
         let name = state.path.clone();
         drop(state);
         self.note_kept(path);
         self.drop_name(&name, draft.ino);
+    }
+
+    /// What is said of a draft that is kept. An upload that alone has some of its bytes is left to whoever reads that.
+    pub(super) fn kept_of(&self, state: &mut State, error: &FsError) -> KeptRecord {
+        let has_bytes = !state.extents.all_released().is_empty();
+        let upload = state.stream.record().filter(|_| has_bytes);
+        if upload.is_some() {
+            state.stream = Stream::default();
+        }
+        KeptRecord {
+            source: self.owner.source.clone(),
+            key: self.tree.key(&state.path),
+            reason: error.to_string(),
+            size: state.extents.size,
+            missing: state.missing(),
+            upload,
+            metadata: state.headers.metadata.clone(),
+        }
     }
 
     /// Lets a draft go that nobody needs any more.
@@ -322,13 +422,19 @@ impl Writing {
     /// calls with it.
     pub(super) async fn orphan(&self, draft: &Draft) -> Result<(), FsError> {
         if self.handles().users(draft.ino) > 0 {
+            if !draft.state().extents.all_released().is_empty() {
+                self.commit_locked(draft).await?;
+            }
             let size = draft.state().extents.size;
             draft.bring(0..size).await?;
         }
-        draft.file.note(&Event::Orphaned)?;
         {
             let mut state = draft.state();
-            state.life = Life::Orphan;
+            let life = std::mem::replace(&mut state.life, Life::Orphan);
+            if let Err(error) = draft.note_all(&state) {
+                state.life = life;
+                return Err(error);
+            }
             self.tree.show(draft.ino, &state);
         }
         self.give_up_upload(draft).await;

@@ -18,7 +18,7 @@ use super::Writing;
 use super::commit::side_by_side;
 use super::draft::{Draft, version_of};
 use super::headers::{self, Content};
-use super::record::Event;
+use super::unfinished::Move;
 use crate::fs::attr::{Attributes, Timestamp};
 use crate::fs::error::FsError;
 use crate::fs::listing::is_name;
@@ -28,7 +28,7 @@ use crate::fs::tree::join;
 use crate::fs::xattr::Xattrs;
 
 /// Objects of a directory that are moved at the same time.
-const MOVES_AT_ONCE: usize = 32;
+pub(super) const MOVES_AT_ONCE: usize = 32;
 
 /// What becomes of something that has the new name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,11 +52,15 @@ impl Writing {
         new_name: &str,
         target: Target,
     ) -> Result<(), FsError> {
-        let (from, ino) = self.known(parent, name).await?;
         if !is_name(new_name) {
             return Err(FsError::Invalid);
         }
+        let from = join(&self.tree.directory_path(parent)?, name);
         let to = join(&self.tree.directory_path(new_parent)?, new_name);
+        if self.was_finished(&from, &to) {
+            return Ok(());
+        }
+        let (from, ino) = self.known(parent, name).await?;
         if self.tree.key(&to).len() + 1 > KEY_MAX {
             return Err(FsError::NameTooLong);
         }
@@ -105,25 +109,38 @@ impl Writing {
         let headers = Headers { metadata, content_type: object.content_type, kept: object.kept };
         let (etag, size) = (object.version.etag, object.size);
         let condition = if target == Target::Keep { WriteIf::Absent } else { WriteIf::Always };
+        self.keep_directory(parent).await?;
+        let object = std::iter::once((String::new(), etag.clone()));
+        let noted = self.staging.note_move(&Move::new((from, to), (&old_key, &key), object))?;
         let written = match self.copy(&old_key, &etag, size, &key, Some(&headers), condition).await {
             Err(FsError::Store(StoreError::Changed { .. })) if target == Target::Keep => {
+                noted.end();
                 return Err(FsError::Exists);
             }
-            Err(FsError::Store(StoreError::Changed { .. })) => return Err(FsError::Stale),
-            answer => answer?,
+            Err(FsError::Store(StoreError::Changed { .. })) => {
+                noted.end();
+                return Err(FsError::Stale);
+            }
+            // It may have got through: then the next process finds both.
+            Err(error) => {
+                noted.end();
+                return Err(error);
+            }
+            Ok(written) => written,
         };
-        self.keep_directory(parent).await?;
-        self.delete_moved(old_key, etag).await?;
+        let deleted = self.delete_unchanged(old_key, etag).await;
+        noted.end();
+        deleted?;
         let now = Instant::now();
         self.tree.table().rename(from, to, now);
         if let Some(draft) = &draft {
             let mut state = draft.state();
             state.path = to.clone();
-            draft.file.note(&Event::Renamed(key.clone()))?;
             let version = version_of(&written.etag, written.version_id.clone());
             state.base = Some(self.base(ino, &key, version, size));
             state.headers = headers;
             state.attributes.ctime = attributes.ctime;
+            draft.note_all(&state)?;
         }
         self.note_stored(ino, to, written, size, attributes, xattrs);
         if let Some(draft) = &draft {
@@ -134,8 +151,8 @@ impl Writing {
         Ok(())
     }
 
-    /// Deletes what was copied, if it is still that.
-    async fn delete_moved(&self, key: String, etag: ETag) -> Result<(), FsError> {
+    /// Deletes an object if it is still what it was.
+    pub(super) async fn delete_unchanged(&self, key: String, etag: ETag) -> Result<(), FsError> {
         match self.delete(&key, WriteIf::Unchanged(etag)).await {
             Err(FsError::Store(StoreError::Changed { .. })) => Err(FsError::Stale),
             // A store that knows no conditions on deletions: as s3fs does.
@@ -178,22 +195,29 @@ impl Writing {
         if objects.iter().any(|object| object.key.len() + new.len() > KEY_MAX + old.len()) {
             return Err(FsError::NameTooLong);
         }
+        self.keep_directory(parent).await?;
+        let rests = objects
+            .iter()
+            .filter_map(|object| Some((object.key.strip_prefix(&old)?.to_string(), object.etag.clone())));
+        let noted = self.staging.note_move(&Move::new((from, to), (&old, &new), rests))?;
         let moved = match self.copy_all(&objects, &old, &new).await {
             Ok(moved) => moved,
             Err(error) => {
                 self.take_back(&objects, &old, &new).await;
+                noted.end();
                 return Err(error);
             }
         };
-        self.keep_directory(parent).await?;
         let mut left: Result<(), FsError> = Ok(());
-        let deletion = |object: &Listed| self.delete_moved(object.key.clone(), object.etag.clone()).boxed();
+        let deletion =
+            |object: &Listed| self.delete_unchanged(object.key.clone(), object.etag.clone()).boxed();
         let deletions: Vec<BoxFuture<'_, _>> = objects.iter().map(deletion).collect();
         let mut deletions = stream::iter(deletions).buffer_unordered(MOVES_AT_ONCE);
         while let Some(outcome) = deletions.next().await {
             left = left.and(outcome);
         }
         drop(deletions);
+        noted.end();
         self.note_moved(from, to, &new, moved);
         left
     }
@@ -281,24 +305,38 @@ impl Writing {
         }
     }
 
+    /// Drafts of `path` itself and of all below it.
+    fn drafts_at(&self, path: &str) -> Vec<Arc<Draft>> {
+        let itself = self.drafts().values().find(|draft| *draft.state().path == *path).cloned();
+        itself.into_iter().chain(self.drafts_below(path)).collect()
+    }
+
     fn drafts_below(&self, path: &str) -> Vec<Arc<Draft>> {
         let below = format!("{path}/");
         let drafts = self.drafts();
         drafts.values().filter(|draft| draft.state().path.starts_with(&below)).cloned().collect()
     }
 
-    fn note_moved(&self, from: &Arc<str>, to: &Arc<str>, prefix: &str, moved: Vec<(String, ETag)>) {
+    pub(super) fn note_moved(
+        &self,
+        from: &Arc<str>,
+        to: &Arc<str>,
+        prefix: &str,
+        moved: Vec<(String, ETag)>,
+    ) {
         let now = Instant::now();
-        for draft in self.drafts_below(from) {
+        for draft in self.drafts_at(from) {
             let mut state = draft.state();
             let path: Arc<str> = Arc::from(format!("{to}{}", &state.path[from.len()..]));
             let key = self.tree.key(&path);
-            let _ = draft.file.note(&Event::Renamed(key.clone()));
             let etag = moved.iter().find(|(rest, _)| format!("{prefix}{rest}") == key).map(|(_, etag)| etag);
             if let (Some(etag), Some(base)) = (etag, state.base.clone()) {
                 state.base = Some(self.base(draft.ino, &key, version_of(etag, None), base.size));
             }
             state.path = path;
+            if let Err(error) = draft.note_all(&state) {
+                tracing::warn!(key, error = %error, "a successor would look for a file under its old name");
+            }
         }
         let mut table = self.tree.table();
         table.rename(from, to, now);

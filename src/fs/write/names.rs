@@ -12,13 +12,13 @@ use super::draft::version_of;
 use super::files::{Opened, unknown_version};
 use super::handles::Access;
 use super::headers::{self, Content};
-use super::{Writing, acl};
+use super::{OnConflict, Writing, acl};
 use crate::fs::attr::{Attributes, DIRECTORY_SIZE, Kind, SYMLINK_MAX, Timestamp};
 use crate::fs::error::FsError;
 use crate::fs::inode::Facts;
 use crate::fs::listing::{FOLDER_SUFFIX, is_name};
 use crate::fs::store::write::{Headers, KEY_MAX, METADATA_MAX, Put, WriteIf, metadata_bytes};
-use crate::fs::store::{Depth, From, List, StoreError};
+use crate::fs::store::{Depth, From, List, StoreError, Version};
 use crate::fs::tree::{Entry, Looked, join};
 use crate::fs::xattr::Xattrs;
 
@@ -208,8 +208,9 @@ impl Writing {
     pub async fn unlink(&self, parent: u64, name: &str) -> Result<(), FsError> {
         let (path, ino) = self.known(parent, name).await?;
         let _names = self.names.read().await;
-        let (is_directory, is_stored) =
-            self.facts(ino, |facts| (facts.is_directory(), facts.version != Some(unknown_version())))?;
+        let (is_directory, version) =
+            self.facts(ino, |facts| (facts.is_directory(), facts.version.clone()))?;
+        let is_stored = version != Some(unknown_version());
         if is_directory {
             return Err(FsError::IsDirectory);
         }
@@ -227,7 +228,12 @@ impl Writing {
             self.orphan(draft).await?;
         }
         if is_stored {
-            self.delete(&self.tree.key(&path), WriteIf::Always).await?;
+            let base = draft.as_ref().and_then(|draft| draft.state().base.clone());
+            let seen = base.map(|base| base.version).or(version);
+            if let Err(error) = self.delete_seen(&self.tree.key(&path), seen).await {
+                self.drop_name(&path, ino);
+                return Err(error);
+            }
         }
         self.tree.table().remove_name(&path, Instant::now());
         self.note_change(&path, false);
@@ -244,6 +250,14 @@ impl Writing {
         Ok(answer?)
     }
 
+    /// Deletes an object if it is still the one that was seen, unless the mount says that the last one wins.
+    async fn delete_seen(&self, key: &str, seen: Option<Version>) -> Result<(), FsError> {
+        match seen.filter(|_| self.rules.on_conflict == OnConflict::Fail) {
+            Some(seen) => self.delete_unchanged(key.to_string(), seen.etag).await,
+            None => self.delete(key, WriteIf::Always).await,
+        }
+    }
+
     /// Takes an empty directory away, in whatever guise it is one.
     ///
     /// # Errors
@@ -252,16 +266,16 @@ impl Writing {
     pub async fn rmdir(&self, parent: u64, name: &str) -> Result<(), FsError> {
         let (path, ino) = self.known(parent, name).await?;
         let _names = self.names.read().await;
-        let (is_directory, is_object) =
-            self.facts(ino, |facts| (facts.is_directory(), facts.version.is_some()))?;
+        let (is_directory, object) =
+            self.facts(ino, |facts| (facts.is_directory(), facts.version.clone()))?;
         if !is_directory {
             return Err(FsError::NotDirectory);
         }
         self.be_empty(&path).await?;
         self.keep_directory(parent).await?;
         let key = self.tree.key(&path);
-        if is_object {
-            self.delete(&key, WriteIf::Always).await?;
+        if object.is_some() {
+            self.delete_seen(&key, object).await?;
         }
         if self.tree.has_folder_keys() {
             self.delete(&format!("{key}{FOLDER_SUFFIX}"), WriteIf::Always).await?;

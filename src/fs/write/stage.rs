@@ -1,9 +1,11 @@
 //! Where files that are being changed are on disk: the staging directory.
 //!
 //! ```text
-//!   staging/ session-PID.N/ lock          held for as long as the process lives
-//!                           3.data        the bytes, sparse
-//!                           3.record      what they are: version, then one event a line (`record.rs`)
+//!   staging/ session-PID.N/ lock          held for as long as the process lives; says whose it is
+//!                           handles       who has what open (`handles.rs`)
+//!                           3.data        the bytes, sparse; its time is the file's
+//!                           3.record      what they are (`record.rs`)
+//!                           4.move        a move that is under way (`unfinished.rs`)
 //!            kept/          TIME-NAME     what was written and could not be stored, with TIME-NAME.json beside it
 //! ```
 //!
@@ -12,52 +14,158 @@
 
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::record::{self, Event, Kept, Record};
+use serde::{Deserialize, Serialize};
+
+use super::record::{self, Kept, Record};
+use super::unfinished::Move;
+
+mod file;
+mod left;
+
+pub use file::StagedFile;
+pub use left::LeftBehind;
 
 /// Bytes of the disk that are left free for others.
 const RESERVE: u64 = 64 * 1024 * 1024;
+/// What is on disk for convenience only leaves this much of it free: bytes, and the so-manieth part of it.
+const PLENTY: (u64, u64) = (256 * 1024 * 1024, 10);
 const LOCK: &str = "lock";
 const KEPT: &str = "kept";
+const HANDLES: &str = "handles";
+const DATA: &str = "data";
+const RECORD: &str = "record";
+const MOVE: &str = "move";
+
+/// Whose a session is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Owner {
+    /// `s3://bucket/prefix`.
+    pub source: String,
+    /// Where it is mounted.
+    pub mount_point: PathBuf,
+}
 
 /// The part of the staging directory that is one mount's.
 pub struct Staging {
     root: PathBuf,
     session: PathBuf,
-    /// The lock; closed, it is free.
-    _lock: File,
+    /// Closed, it is free.
+    lock: File,
     next: AtomicU64,
+    /// Everything stays where it is when this process lets go of it: another one goes on with it.
+    is_left: Arc<AtomicBool>,
 }
 
-/// A file that is being changed.
-pub struct StagedFile {
-    data: File,
-    record: Mutex<File>,
-    path: PathBuf,
+/// A move that is under way, and written down to be.
+pub struct NotedMove(PathBuf);
+
+impl NotedMove {
+    /// It is over: well, or with everybody told.
+    pub fn end(self) {
+        if let Err(error) = std::fs::remove_file(&self.0) {
+            tracing::debug!(error = %error, "a move will be looked at again");
+        }
+    }
+}
+
+/// How much of the disk is left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Room {
+    Plenty,
+    /// Enough for what has to be there.
+    Some,
+    None,
 }
 
 impl Staging {
-    /// A new session in the directory `root`, which is made if it is not there.
+    /// A new session of `owner` in the directory `root`, which is made if it is not there.
     ///
     /// # Errors
     ///
     /// That of making directories and files.
-    pub fn open(root: &Path) -> io::Result<Staging> {
+    pub fn open(root: &Path, owner: &Owner) -> io::Result<Staging> {
         static SESSIONS: AtomicU64 = AtomicU64::new(0);
         private_directory(root)?;
-        let number = SESSIONS.fetch_add(1, Ordering::Relaxed);
-        let session = root.join(format!("session-{}.{number}", std::process::id()));
-        private_directory(&session)?;
-        let lock = create(&session.join(LOCK))?;
+        let session = loop {
+            let number = SESSIONS.fetch_add(1, Ordering::Relaxed);
+            let session = root.join(format!("session-{}.{number}", std::process::id()));
+            match DirBuilder::new().mode(0o700).create(&session) {
+                // Of a process that had our number before a reboot.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                made => break made.map(|()| session)?,
+            }
+        };
+        let mut lock = create(&session.join(LOCK))?;
         if !try_lock(&lock)? {
             return Err(io::Error::new(io::ErrorKind::ResourceBusy, "the staging directory is in use"));
         }
-        Ok(Staging { root: root.to_path_buf(), session, _lock: lock, next: AtomicU64::new(1) })
+        lock.write_all(serde_json::to_string(owner).expect("plain data").as_bytes())?;
+        Ok(Staging::with(root, session, lock, 1))
+    }
+
+    /// The session of an earlier process, to go on with it, and the files in it that were being changed. Nothing is
+    /// removed before [`stay`](Self::stay).
+    ///
+    /// # Errors
+    ///
+    /// [`io::ErrorKind::NotFound`] when it is not there; [`io::ErrorKind::ResourceBusy`] while somebody else uses it;
+    /// [`io::ErrorKind::InvalidData`] for files of another version; that of reading it.
+    pub fn resume(root: &Path, session: &str) -> io::Result<(Staging, Vec<(Record, StagedFile)>)> {
+        let is_session = session.starts_with("session-") && !session.contains('/');
+        let session = root.join(session);
+        if !is_session || !session.join(LOCK).exists() {
+            return Err(io::Error::new(io::ErrorKind::NotFound, "there is no such session"));
+        }
+        let left = LeftBehind::take(session.clone())
+            .ok_or_else(|| io::Error::new(io::ErrorKind::ResourceBusy, "the staging directory is in use"))?;
+        let files = left.files()?;
+        let next = files.iter().map(|(number, _)| *number).max().unwrap_or(0) + 1;
+        let staging = Staging::with(root, session, left.into_lock(), next);
+        staging.leave();
+        let mut found = Vec::new();
+        for (_, path) in files {
+            match record::read(&std::fs::read_to_string(path.with_extension(RECORD))?) {
+                record::Read::Whole(record) => {
+                    let file = StagedFile::reopen(path, &record, staging.is_left.clone())?;
+                    found.push((*record, file));
+                }
+                record::Read::Foreign => return Err(io::ErrorKind::InvalidData.into()),
+                // It was about to be made.
+                record::Read::Nothing => file::remove(&path),
+            }
+        }
+        Ok((staging, found))
+    }
+
+    fn with(root: &Path, session: PathBuf, lock: File, next: u64) -> Staging {
+        let (root, next, is_left) = (root.to_path_buf(), AtomicU64::new(next), Arc::default());
+        Staging { root, session, lock, next, is_left }
+    }
+
+    /// The session's name below the staging directory.
+    pub fn name(&self) -> &str {
+        self.session.file_name().and_then(|name| name.to_str()).unwrap_or_default()
+    }
+
+    /// Where it is noted who has what open.
+    pub fn handles(&self) -> PathBuf {
+        self.session.join(HANDLES)
+    }
+
+    /// From now on nothing is removed: a successor goes on with it.
+    pub fn leave(&self) {
+        self.is_left.store(true, Ordering::Release);
+    }
+
+    /// From now on what this process lets go of is removed.
+    pub fn stay(&self) {
+        self.is_left.store(false, Ordering::Release);
     }
 
     /// A new file, of which `record` is written down.
@@ -65,24 +173,42 @@ impl Staging {
     /// # Errors
     ///
     /// That of making files.
-    pub fn create(&self, record: &Record) -> io::Result<StagedFile> {
+    pub fn create(&self, record: Record) -> io::Result<StagedFile> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
-        let path = self.session.join(number.to_string());
-        let data = create(&path.with_extension("data"))?;
-        let mut file = create(&path.with_extension("record"))?;
-        file.write_all(record::first_line(record).as_bytes())?;
-        Ok(StagedFile { data, record: Mutex::new(file), path })
+        StagedFile::create(self.session.join(number.to_string()), record, self.is_left.clone())
+    }
+
+    /// Writes down that a move begins.
+    ///
+    /// # Errors
+    ///
+    /// That of making files.
+    pub fn note_move(&self, begun: &Move) -> io::Result<NotedMove> {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let path = self.session.join(number.to_string()).with_extension(MOVE);
+        let mut file = create(&path.with_extension("new"))?;
+        file.write_all(begun.text().as_bytes())?;
+        std::fs::rename(path.with_extension("new"), &path)?;
+        Ok(NotedMove(path))
+    }
+
+    /// Moves that the process before had under way.
+    pub fn moves(&self) -> Vec<(Move, NotedMove)> {
+        left::moves(&self.session)
     }
 
     /// Whether `length` bytes more leave the disk its reserve.
-    pub fn has_room(&self, length: u64) -> bool {
-        match nix::sys::statvfs::statvfs(&self.session) {
-            Ok(disk) => {
-                let free = disk.blocks_available() * disk.fragment_size();
-                free >= length.saturating_add(RESERVE)
-            }
+    pub fn room_for(&self, length: u64) -> Room {
+        let Ok(disk) = nix::sys::statvfs::statvfs(&self.session) else {
             // What cannot be told is found out by writing.
-            Err(_) => true,
+            return Room::Plenty;
+        };
+        let (free, all) =
+            (disk.blocks_available() * disk.fragment_size(), disk.blocks() * disk.fragment_size());
+        match free.saturating_sub(length) {
+            left if left >= PLENTY.0.max(all / PLENTY.1) => Room::Plenty,
+            left if left >= RESERVE => Room::Some,
+            _ => Room::None,
         }
     }
 
@@ -99,10 +225,10 @@ impl Staging {
         let name: String = name.chars().filter(|c| !c.is_control()).take(60).collect();
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let path = directory.join(format!("{seconds}-{}.{number}-{name}", std::process::id()));
-        file.data.set_len(size)?;
+        file.cut(size)?;
         let mut about = create(&path.with_added_extension("json"))?;
         about.write_all(record::kept_text(kept).as_bytes())?;
-        std::fs::rename(file.path.with_extension("data"), &path)?;
+        file.move_to(&path)?;
         Ok(path)
     }
 
@@ -117,117 +243,39 @@ impl Staging {
         paths
     }
 
-    /// Directories of sessions that have ended without clearing up, each with its lock taken.
-    pub fn left_behind(&self) -> Vec<LeftBehind> {
+    /// Directories of sessions that have ended without clearing up, each with its lock taken: those of `owner`, or of
+    /// its source wherever that was mounted.
+    pub fn left_behind(&self, is_ours: impl Fn(&Owner) -> bool) -> Vec<LeftBehind> {
         let Ok(entries) = std::fs::read_dir(&self.root) else { return Vec::new() };
         let is_session = |path: &PathBuf| {
             let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
             name.starts_with("session-") && *path != self.session
         };
-        entries
-            .filter_map(|entry| Some(entry.ok()?.path()))
-            .filter(is_session)
+        let paths = entries.filter_map(|entry| Some(entry.ok()?.path())).filter(is_session);
+        // Looked at before its lock is taken: whoever goes on with it must not find it taken.
+        paths
+            .filter(|path| left::owner(path).is_some_and(|owner| is_ours(&owner)))
             .filter_map(LeftBehind::take)
             .collect()
+    }
+
+    /// As if the process had been killed, for a test in the same process: the lock is free, and all of it stays.
+    #[cfg(test)]
+    pub fn die(&self) {
+        self.leave();
+        self.lock.unlock().expect("unlocked");
     }
 }
 
 impl Drop for Staging {
     fn drop(&mut self) {
-        // Nothing in it is anybody's any more: what was acknowledged is in the store.
-        let _ = std::fs::remove_dir_all(&self.session);
-    }
-}
-
-/// What a session that has died left on disk.
-pub struct LeftBehind {
-    path: PathBuf,
-    _lock: File,
-}
-
-impl LeftBehind {
-    fn take(path: PathBuf) -> Option<LeftBehind> {
-        let lock =
-            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path.join(LOCK));
-        let lock = lock.ok()?;
-        try_lock(&lock).ok()?.then_some(LeftBehind { path, _lock: lock })
-    }
-
-    /// The records in it, those that cannot be read left out.
-    pub fn records(&self) -> Vec<Record> {
-        let Ok(entries) = std::fs::read_dir(&self.path) else { return Vec::new() };
-        let paths = entries.filter_map(|entry| Some(entry.ok()?.path()));
-        paths
-            .filter(|path| path.extension().is_some_and(|extension| extension == "record"))
-            .filter_map(|path| record::read(&std::fs::read_to_string(path).ok()?))
-            .collect()
-    }
-
-    /// Removes all of it.
-    ///
-    /// # Errors
-    ///
-    /// That of removing files.
-    pub fn clear(self) -> io::Result<()> {
-        std::fs::remove_dir_all(&self.path)
-    }
-}
-
-impl StagedFile {
-    /// Writes all of `bytes`.
-    ///
-    /// # Errors
-    ///
-    /// That of writing: `ENOSPC` for a full disk.
-    pub fn write(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        self.data.write_all_at(bytes, offset)
-    }
-
-    /// The bytes of a range; behind the end of what was written there are zeros.
-    ///
-    /// # Errors
-    ///
-    /// That of reading.
-    pub fn read(&self, offset: u64, length: usize) -> io::Result<Vec<u8>> {
-        let mut bytes = vec![0; length];
-        let mut filled = 0;
-        while filled < length {
-            match self.data.read_at(&mut bytes[filled..], offset + filled as u64) {
-                Ok(0) => break,
-                Ok(read) => filled += read,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
+        // What a move has not come to the end of is the next one's to finish.
+        if !self.is_left.load(Ordering::Acquire) && self.moves().is_empty() {
+            // Nothing in it is anybody's any more: what was acknowledged is in the store.
+            let _ = std::fs::remove_dir_all(&self.session);
         }
-        Ok(bytes)
-    }
-
-    /// Ends the file at `size`; what a longer one gains is zero.
-    ///
-    /// # Errors
-    ///
-    /// That of the disk.
-    pub fn cut(&self, size: u64) -> io::Result<()> {
-        self.data.set_len(size)
-    }
-
-    /// Writes down what has happened to the file.
-    ///
-    /// # Errors
-    ///
-    /// That of writing.
-    pub fn note(&self, event: &Event) -> io::Result<()> {
-        let line = record::line(event);
-        self.record.lock().unwrap_or_else(PoisonError::into_inner).write_all(line.as_bytes())
-    }
-}
-
-impl Drop for StagedFile {
-    fn drop(&mut self) {
-        for extension in ["data", "record"] {
-            // Moved to what is kept, or of no use to anybody.
-            let _ = std::fs::remove_file(self.path.with_extension(extension));
-        }
+        // The lock last: a directory whose lock is free is somebody else's.
+        let _ = self.lock.unlock();
     }
 }
 
