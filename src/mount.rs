@@ -307,9 +307,8 @@ pub async fn resume(
     flags: KernelFlags,
     handover: Handover,
 ) -> Result<Mounted, ResumeError> {
-    let no_threads = |error: AttachError| MountError::Session(SessionError::Handshake {
-        source: io::Error::other(error),
-    });
+    let no_threads =
+        |error: AttachError| MountError::Session(SessionError::Handshake { source: io::Error::other(error) });
     let runtime = runtime().map_err(no_threads)?;
     let (bucket, prefix) = match &spec.source {
         Source::S3 { bucket, prefix } => (bucket.as_str(), prefix.as_str()),

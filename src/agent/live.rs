@@ -43,7 +43,7 @@ use self::services::Services;
 use self::stores::Stores;
 use super::state::{
     Action, ContainerFacts, ContainerSettings, ContainerState, CredentialsSeen, DataSeen, Device, DockerSeen,
-    EcsSeen, Failure, Maintenance, MountAnswer, MountEntry, Owner, Phase, Repair, Seen, ServiceSeen, Session,
+    EcsSeen, Failure, Maintenance, MountAnswer, MountEntry, Phase, Repair, Seen, ServiceSeen, Session,
     Specification, StoreSeen, Target,
 };
 use super::status::uptime;

@@ -139,7 +139,8 @@ async fn resumed(
 /// Has the mount served by a process of its own, and by another should that one end before its time.
 pub(super) fn supervised(arguments: &MountArguments) -> Exit {
     let word = OsString::from;
-    let mut words = vec![word("mount"), word(&arguments.source), arguments.directory.clone().into_os_string()];
+    let mut words =
+        vec![word("mount"), word(&arguments.source), arguments.directory.clone().into_os_string()];
     for option in &arguments.options {
         words.extend([word("-o"), word(option)]);
     }
