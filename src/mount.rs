@@ -234,15 +234,6 @@ impl Mounted {
         Ok(())
     }
 
-    /// What a successor needs.
-    ///
-    /// # Errors
-    ///
-    /// When this process may have no more descriptors.
-    pub fn handover(&self) -> io::Result<Handover> {
-        self.session.handover()
-    }
-
     /// Serves no more and leaves the mount to a successor. Whoever uses it waits for that one.
     pub async fn leave(&self) {
         self.session.leave().await;
