@@ -24,8 +24,8 @@ use clap::{Parser, Subcommand};
 use crate::error::{self, Advise, Exit};
 use arguments::{
     BootstrapArguments, CheckArguments, DemoArguments, GlobalArguments, HelperArguments, MountArguments,
-    PauseArguments, ProbeArguments, RunArguments, ShowArguments, StatusArguments, UserDataArguments,
-    WaitArguments,
+    PauseArguments, ProbeArguments, RunArguments, ShowArguments, StatusArguments, SuperviseArguments,
+    UserDataArguments, WaitArguments,
 };
 
 /// Serves maps out of an S3 bucket on a stock ECS host
@@ -52,6 +52,8 @@ pub enum Command {
     UserData(UserDataArguments),
     /// Mount one bucket, in the foreground, without an agent
     Mount(MountArguments),
+    /// Run another mapkeeper command so that its mounts outlive its process, where there is no systemd
+    Supervise(SuperviseArguments),
     /// Show the chain, one line a link, and explain the first fault
     Status(StatusArguments),
     /// Wait until every mount is proven
@@ -129,6 +131,7 @@ pub fn run(cli: &Cli) -> Exit {
         Command::UserData(arguments) => ended(user_data::print(arguments)),
         Command::Mount(arguments) if arguments.supervised => blocking(mount::foreground(arguments)),
         Command::Mount(arguments) => mount::supervised(arguments),
+        Command::Supervise(arguments) => mount::supervise_command(arguments),
         Command::Status(arguments) => blocking(agent::status(arguments, runtime_dir)),
         Command::Wait(arguments) => blocking(agent::wait(arguments, runtime_dir)),
         Command::Pause(arguments) => ended(agent::pause(arguments, runtime_dir)),

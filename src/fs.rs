@@ -224,9 +224,8 @@ pub async fn resume(
             let (tree, session, owner) = (tree.clone(), session.clone(), owner(&options, &path));
             let write = options.write.clone();
             // On the file system's runtime, as everything that may ask the store.
-            let resumed = runtime.spawn(async move {
-                Writing::resume(tree, &write, owner, memory.writing, &session).await
-            });
+            let resumed = runtime
+                .spawn(async move { Writing::resume(tree, &write, owner, memory.writing, &session).await });
             let resumed = resumed.await.map_err(|source| MountError::Task { source })?;
             let path = options.write.staging.clone();
             Some(resumed.map_err(|source| MountError::Staging { path, source })?)

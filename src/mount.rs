@@ -234,15 +234,6 @@ impl Mounted {
         Ok(())
     }
 
-    /// What a successor needs.
-    ///
-    /// # Errors
-    ///
-    /// When this process may have no more descriptors.
-    pub fn handover(&self) -> io::Result<Handover> {
-        self.session.handover()
-    }
-
     /// Serves no more and leaves the mount to a successor. Whoever uses it waits for that one.
     pub async fn leave(&self) {
         self.session.leave().await;
@@ -307,9 +298,8 @@ pub async fn resume(
     flags: KernelFlags,
     handover: Handover,
 ) -> Result<Mounted, ResumeError> {
-    let no_threads = |error: AttachError| MountError::Session(SessionError::Handshake {
-        source: io::Error::other(error),
-    });
+    let no_threads =
+        |error: AttachError| MountError::Session(SessionError::Handshake { source: io::Error::other(error) });
     let runtime = runtime().map_err(no_threads)?;
     let (bucket, prefix) = match &spec.source {
         Source::S3 { bucket, prefix } => (bucket.as_str(), prefix.as_str()),

@@ -95,7 +95,9 @@ pub fn supervise(program: &Path, words: &[OsString], given: Option<OwnedFd>) -> 
 
 fn signals() -> SigSet {
     let mut signals = SigSet::empty();
-    [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGUSR1].into_iter().for_each(|signal| signals.add(signal));
+    [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGUSR1]
+        .into_iter()
+        .for_each(|signal| signals.add(signal));
     signals
 }
 
@@ -155,7 +157,8 @@ impl Supervisor {
         command.env("NOTIFY_SOCKET", &self.socket.path);
         command.env("LISTEN_FDS", names.len().to_string()).env("LISTEN_FDNAMES", names.join(":"));
         let given = self.given.as_ref().map(AsRawFd::as_raw_fd);
-        // SAFETY: between fork and exec only async-signal-safe calls are made: signal, fcntl and dup2.
+        // SAFETY: between fork and exec only async-signal-safe calls are made: pthread_sigmask, signal, fcntl
+        // and dup2.
         unsafe { command.pre_exec(move || hand_over(&descriptors, given)) };
         command.spawn()
     }
@@ -217,7 +220,9 @@ impl Supervisor {
             self.fruitless += 1;
         }
         match ended.as_ref().ok().and_then(ExitStatus::signal) {
-            Some(signal) => tracing::warn!(signal, "the process that serves was killed: another takes its place"),
+            Some(signal) => {
+                tracing::warn!(signal, "the process that serves was killed: another takes its place")
+            }
             None => tracing::info!("the process that serves is replaced"),
         }
         while self.fruitless < STARTS {
@@ -277,6 +282,8 @@ fn receive(socket: &UnixDatagram) -> io::Result<(String, Vec<OwnedFd>)> {
 
 /// In the new process: puts `descriptors` where the server looks for them, and lets it have `given`.
 fn hand_over(descriptors: &[RawFd], given: Option<RawFd>) -> io::Result<()> {
+    // Blocked here because a thread waits for them; not so there.
+    SigSet::empty().thread_set_mask()?;
     // A terminal that is closed tells both; the order to end comes from here.
     // SAFETY: plain numbers.
     unsafe { libc::signal(libc::SIGHUP, libc::SIG_IGN) };

@@ -476,14 +476,7 @@ impl Host for Live {
                 self.stores().reconnect();
                 Ok(())
             }
-            (Target::Mount(name), Repair::RestartWorkers) => {
-                let mounts = self.mounts();
-                let holder = mounts.spec(name).and_then(|spec| self.keys.borrow().for_mount(spec));
-                match holder {
-                    Some(holder) => mounts.restart_workers(name, holder).await,
-                    None => Err(no_credentials()),
-                }
-            }
+            (Target::Mount(name), Repair::RestartWorkers) => self.restart_workers(name),
             (Target::Instance, Repair::Terminate) => {
                 let giving_back = self.giving_back.borrow().clone();
                 giving_back.give_back().await

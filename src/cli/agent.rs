@@ -8,12 +8,14 @@ use std::io::{self, IsTerminal, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::watch;
 
 use super::arguments::{PauseArguments, ProbeArguments, RunArguments, StatusArguments, WaitArguments};
 use super::reload;
 use crate::agent::live::{self, Live, LiveError};
+use crate::agent::state::Settings;
 use crate::agent::status::{
     self, Document, ReadError, Report, RuntimeDir, RuntimeDirError, Screens, Style, WaitError, Writer, render,
 };
@@ -23,6 +25,9 @@ use crate::config::{ConfigError, Loaded};
 use crate::error::{Advise, Exit};
 use crate::mount::handover;
 use crate::{probe, systemd};
+
+/// How long an agent that cannot start takes to end, where it is started again.
+const FAILED_PAUSE: Duration = Duration::from_secs(2);
 
 /// Why the agent did not start.
 #[derive(Debug, thiserror::Error)]
@@ -74,6 +79,15 @@ impl Advise for RunError {
 ///
 /// What keeps it from starting; once it runs, nothing.
 pub(super) async fn run(arguments: &RunArguments, runtime_dir: &Path) -> Result<(), RunError> {
+    let ended = look_after(arguments, runtime_dir).await;
+    if ended.is_err() && systemd::keeps() {
+        // Whoever was killed is started again at once; what fails need not be tried that often.
+        tokio::time::sleep(FAILED_PAUSE).await;
+    }
+    ended
+}
+
+async fn look_after(arguments: &RunArguments, runtime_dir: &Path) -> Result<(), RunError> {
     super::mount::guard_memory();
     // Before any child is started, which would hold them as well.
     let left = handover::left();
@@ -109,7 +123,7 @@ pub(super) async fn run(arguments: &RunArguments, runtime_dir: &Path) -> Result<
         None => None,
     };
     publisher.alive = Box::new(sign_of_life(orders.clone()));
-    let settings = live::settings(&config);
+    let settings = Settings { workers: host.workers(), ..live::settings(&config) };
     let reloads = reload::follow(inputs, config, requests, outbox);
     // Cancel-safe: only the agent ends, and what else is under way ends with it.
     tokio::select! {

@@ -125,6 +125,23 @@ Examples:
 
 It stays in the foreground and unmounts on SIGTERM and SIGINT.";
 
+/// `mapkeeper supervise`
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+#[command(after_help = SUPERVISE_HELP)]
+pub struct SuperviseArguments {
+    /// A command of mapkeeper with its arguments: run --config FILE
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
+    pub words: Vec<OsString>,
+}
+
+const SUPERVISE_HELP: &str = "\
+It starts the command again when it is killed, and hands it the mounts that its predecessor served.
+SIGTERM, SIGINT and SIGHUP end both; SIGUSR1 has the command replaced, by a newer program if there is one.
+`mapkeeper mount` does the same by itself, and systemd does it for the service.
+
+Examples:
+  mapkeeper supervise run --config /etc/mapkeeper/config.toml";
+
 /// `mapkeeper status`
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 #[command(after_help = "Exit status: 0 healthy, 1 degraded or repairing, 2 not running or stale, 64 usage.")]

@@ -19,7 +19,7 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use super::arguments::{HelperArguments, MountArguments};
+use super::arguments::{HelperArguments, MountArguments, SuperviseArguments};
 use crate::agent::stop_on_signals;
 use crate::config::{ConfigError, CredentialsChoice, MountRequest, Source};
 use crate::credentials::{CredentialsError, Holder, keep_out_of_core_dumps};
@@ -139,7 +139,8 @@ async fn resumed(
 /// Has the mount served by a process of its own, and by another should that one end before its time.
 pub(super) fn supervised(arguments: &MountArguments) -> Exit {
     let word = OsString::from;
-    let mut words = vec![word("mount"), word(&arguments.source), arguments.directory.clone().into_os_string()];
+    let mut words =
+        vec![word("mount"), word(&arguments.source), arguments.directory.clone().into_os_string()];
     for option in &arguments.options {
         words.extend([word("-o"), word(option)]);
     }
@@ -149,11 +150,18 @@ pub(super) fn supervised(arguments: &MountArguments) -> Exit {
     if let Some(helper) = &helper {
         words.extend([word("--ready-fd"), word(&helper.as_raw_fd().to_string())]);
     }
-    let program = std::env::current_exe().map_err(|source| MountCommandError::Serve { source });
-    let supervised = program.and_then(|program| {
-        supervise(&program, &words, helper).map_err(|source| MountCommandError::Serve { source })
-    });
-    super::ended(supervised)
+    run_supervised(&words, helper)
+}
+
+/// Has a command run under a supervisor.
+pub(super) fn supervise_command(arguments: &SuperviseArguments) -> Exit {
+    run_supervised(&arguments.words, None)
+}
+
+fn run_supervised(words: &[OsString], given: Option<OwnedFd>) -> Exit {
+    let program = std::env::current_exe();
+    let supervised = program.and_then(|program| supervise(&program, words, given));
+    super::ended(supervised.map_err(|source| MountCommandError::Serve { source }))
 }
 
 /// Keys are in the memory of a process that mounts.

@@ -182,7 +182,9 @@ impl Directory {
     /// which may stand elsewhere by now.
     fn place(&self, page: &Page, offset: u64, from: usize) -> usize {
         let state = self.state();
-        let Some((_, name)) = state.read_to.as_ref().filter(|(read_to, _)| *read_to == offset) else { return from };
+        let Some((_, name)) = state.read_to.as_ref().filter(|(read_to, _)| *read_to == offset) else {
+            return from;
+        };
         let same = page.items.iter().position(|item| *item.name == **name).map(|at| at + 1);
         let is_dot = |item: &Item| matches!(&*item.name, "." | "..");
         let behind = || page.items.iter().position(|item| !is_dot(item) && *item.name > **name);

@@ -206,8 +206,7 @@ impl Door {
         self.ledger.requests.close();
         let takers = std::mem::take(&mut *self.takers.lock().unwrap_or_else(PoisonError::into_inner));
         wake::until_ended(takers);
-        let waited =
-            self.changed.wait_timeout_while(self.state(), limit, |state| !state.pending.is_empty());
+        let waited = self.changed.wait_timeout_while(self.state(), limit, |state| !state.pending.is_empty());
         let (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
         state.pending.len()
     }

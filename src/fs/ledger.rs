@@ -250,10 +250,7 @@ mod tests {
         ledger.region.write(HEAD_TEXT + 5, b"X");
         assert_eq!(why(handed_on(&ledger)), "its head is damaged");
         ledger.region.set_u32(8, FORMAT + 1);
-        assert_eq!(
-            why(handed_on(&ledger)),
-            "it was written by another version (format 2, this one reads 1)"
-        );
+        assert_eq!(why(handed_on(&ledger)), "it was written by another version (format 2, this one reads 1)");
         ledger.region.set_u64(0, 0);
         assert_eq!(why(handed_on(&ledger)), "its beginning is damaged");
         let file = tempfile::tempfile().expect("a file");

@@ -21,7 +21,8 @@ pub fn settings(config: &Config) -> Settings {
         mounts: config.mounts.iter().map(|mount| mount.name.clone()).collect(),
         containers: named(config).into_iter().map(container).collect(),
         ecs: config.ecs.as_ref().map(|ecs| EcsSettings { cluster: ecs.cluster.clone() }),
-        workers: Workers::Restartable,
+        // Whether there is somebody to start others, the host knows.
+        workers: Workers::Fixed,
         escalation: escalation(config),
         timing: Timing::default(),
     }

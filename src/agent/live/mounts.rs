@@ -236,21 +236,6 @@ impl Mounts {
         }
     }
 
-    /// Lets new workers answer on the session of `mount` that exists: what the old ones have not answered is theirs.
-    pub(super) async fn restart_workers(&self, mount: &str, credentials: Holder) -> Result<(), Failure> {
-        let Some(slot) = self.slots.get(mount) else { return Err(no_such(mount)) };
-        let served = slot.served.borrow().clone();
-        let handover = served.as_ref().map(|served| served.handover());
-        let (Some(served), Some(Ok(handover))) = (served, handover) else {
-            return Err(super::plain_failure(format!("{mount} has no session that could go on")));
-        };
-        served.leave().await;
-        drop(served);
-        drop(slot.served.take());
-        slot.left.replace(Some(handover));
-        self.resume(mount, &credentials).await.unwrap_or_else(|| Err(no_such(mount)))
-    }
-
     /// Takes those of `left` that are mounts of this host; the others come back.
     pub(super) fn adopt_left(&self, mut left: Sessions) -> Sessions {
         for (name, slot) in &self.slots {

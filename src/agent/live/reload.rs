@@ -22,6 +22,7 @@ use super::keys::Keys;
 use super::mounts::Mounts;
 use super::stores::Stores;
 use super::{Live, escalation, named, settings};
+use crate::agent::state::Settings;
 use crate::agent::Adoption;
 use crate::config::{self, Config, Owner};
 use crate::error::Chain;
@@ -97,7 +98,8 @@ impl Live {
                 self.reconfigure(&new).await;
                 inbox.0.taken.notify_one();
                 let consequences = consequences.iter().map(ToString::to_string).collect();
-                Some(Adoption::Taken { settings: Box::new(settings(&new)), consequences })
+                let settings = Settings { workers: self.workers(), ..settings(&new) };
+                Some(Adoption::Taken { settings: Box::new(settings), consequences })
             }
         }
     }

@@ -4,19 +4,27 @@
 //!   before the first look: keys fetched -> each session that was left goes on, as far as it is still wanted
 //!   keys that do not come in time ........ mounts go on as soon as the ladder would mount them
 //!   at the end: ordered to stop -> containers stopped, unmounted     replaced -> nothing is touched
+//!   workers that are stuck ............... a new process has new ones: this one ends at once
 //! ```
 //!
 //! What must hold: a session that was left is resumed, or ended with a reason; never is anything mounted over it.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use futures::FutureExt;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use tokio::time::timeout;
 
-use super::Live;
+use super::{Live, plain_failure};
+use crate::agent::state::{Failure, Workers};
+use crate::agent::status::uptime;
 use crate::mount::handover::Sessions;
 use crate::systemd;
 
+/// Workers that were restarted and are stuck again before this are not restarted again: the ladder goes on.
+const WORKERS_PAUSE: Duration = Duration::from_secs(600);
 /// Longest wait for keys before the first look: whoever uses a mount waits as well.
 const KEYS_LIMIT: Duration = Duration::from_secs(8);
 
@@ -32,6 +40,37 @@ impl Live {
         }
         mounts.resume_left(|spec| keys.for_mount(spec)).boxed_local().await;
         end(unwanted).await;
+    }
+
+    /// Whether new workers can be had: somebody keeps the sessions and starts another process, and it was not done
+    /// a moment ago.
+    pub fn workers(&self) -> Workers {
+        let restarted = self.restarts().and_then(|path| std::fs::read_to_string(path).ok());
+        let restarted = restarted.and_then(|text| text.trim().parse().ok()).map(Duration::from_secs);
+        // A time to come is one of a boot before.
+        let lately = restarted.zip(uptime().ok()).is_some_and(|(restarted, now)| {
+            now.checked_sub(restarted).is_some_and(|since| since < WORKERS_PAUSE)
+        });
+        if systemd::keeps() && !lately { Workers::Restartable } else { Workers::Fixed }
+    }
+
+    /// Ends this process at once, stuck as its threads are: the next one goes on with all sessions.
+    pub(super) fn restart_workers(&self, mount: &str) -> Result<(), Failure> {
+        let (Workers::Restartable, Some(path), Some(now)) = (self.workers(), self.restarts(), uptime().ok()) else {
+            return Err(plain_failure("nobody starts other workers".to_owned()));
+        };
+        // Written first: without it the next process might do the same again, and so on.
+        std::fs::write(path, now.as_secs().to_string())
+            .map_err(|error| plain_failure(format!("cannot note that the workers are restarted: {error}")))?;
+        tracing::warn!(mount, "the workers are stuck: another process takes the place of this one");
+        // Not by an exit in order, which could wait for those threads.
+        let killed = kill(Pid::this(), Signal::SIGKILL);
+        Err(plain_failure(format!("this process survived its end: {killed:?}")))
+    }
+
+    /// Where it stands when the workers were last restarted, in seconds since the boot.
+    fn restarts(&self) -> Option<PathBuf> {
+        self.runtime_dir.as_ref().map(|dir| dir.join("workers-restarted"))
     }
 
     /// Whether another process takes the place of this one.

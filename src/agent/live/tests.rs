@@ -4,7 +4,7 @@ use nix::mount::{MntFlags, MsFlags, umount2};
 use tokio::time::timeout;
 
 use super::*;
-use crate::agent::state::{Origin, Proof, Trigger};
+use crate::agent::state::{Origin, Owner, Proof, Trigger};
 use crate::config::{Bind, Mount, Source};
 use crate::credentials::Secret;
 

@@ -99,7 +99,12 @@ fn record_of(ino: u64, node: &Node, is_named: bool) -> NodeRecord {
         size: facts.size,
         kind: facts.kind.map(kind_number),
         attributes: facts.attributes.as_ref().map(attributes_record),
-        xattrs: facts.xattrs.entries().iter().map(|(name, value)| (name.to_string(), value.to_vec())).collect(),
+        xattrs: facts
+            .xattrs
+            .entries()
+            .iter()
+            .map(|(name, value)| (name.to_string(), value.to_vec()))
+            .collect(),
         target: facts.target.as_ref().map(|target| target.to_vec()),
         settled: facts.settled,
         marker: facts.marker.as_ref().map(version_record),
@@ -151,8 +156,7 @@ fn attributes_record(attributes: &Attributes) -> AttributesRecord {
 }
 
 fn attributes_of(record: &AttributesRecord) -> Option<Attributes> {
-    let [mtime, ctime, atime] =
-        record.times.map(|(seconds, nanoseconds)| Timestamp { seconds, nanoseconds });
+    let [mtime, ctime, atime] = record.times.map(|(seconds, nanoseconds)| Timestamp { seconds, nanoseconds });
     Some(Attributes {
         kind: kind_of(record.kind)?,
         permissions: record.permissions,

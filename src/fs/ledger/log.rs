@@ -35,12 +35,23 @@ pub enum Record {
     /// A number, and what it means from now on.
     Node(NodeRecord),
     /// The kernel was told a number so many times more, or has forgotten it so many times.
-    Counted { ino: u64, by: i64 },
+    Counted {
+        ino: u64,
+        by: i64,
+    },
     /// The kernel has forgotten a number.
-    Forgotten { ino: u64 },
+    Forgotten {
+        ino: u64,
+    },
     /// A directory was opened, or has been read up to an offset, which was that of `name`.
-    Directory { handle: u64, ino: u64, at: Option<(u64, String)> },
-    DirectoryClosed { handle: u64 },
+    Directory {
+        handle: u64,
+        ino: u64,
+        at: Option<(u64, String)>,
+    },
+    DirectoryClosed {
+        handle: u64,
+    },
     /// No number from this one on was ever given.
     NextIno(u64),
 }
@@ -213,7 +224,8 @@ impl Log {
     }
 
     fn end(&self, half: usize) -> usize {
-        usize::try_from(self.region.u64(self.control + 8 + 8 * half)).map_or(HALF_BYTES, |end| end.min(HALF_BYTES))
+        usize::try_from(self.region.u64(self.control + 8 + 8 * half))
+            .map_or(HALF_BYTES, |end| end.min(HALF_BYTES))
     }
 }
 
