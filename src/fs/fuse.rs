@@ -10,38 +10,36 @@
 //! lookup before it has not decided, and cached pages are always right. They are on a mount that is written too: what
 //! changes a content under its number comes from the kernel itself (`fuse/write.rs`).
 
-use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::future::Future;
 use std::io;
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::{Duration, SystemTime};
+use std::sync::{Arc, Weak};
+use std::time::SystemTime;
 
 use fuser::{
-    BsdFileFlags, Errno, FileHandle, Filesystem, FopenFlags, Generation, INodeNo, InitFlags, KernelConfig,
-    LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus,
+    BsdFileFlags, Errno, FileHandle, Filesystem, FopenFlags, INodeNo, InitFlags, KernelConfig, LockOwner,
+    OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus,
     ReplyEmpty, ReplyEntry, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
 
-use super::directory::{Detail, Directory, Item};
+use super::directory::Directory;
 use super::door::{Door, TakeBack, WRITE_MAX};
 use super::error::FsError;
 use super::inode::Surplus;
-use super::ledger::{Held, Ledger, Record};
+use super::ledger::{Held, Ledger};
 use super::listing::NAME_MAX;
 use super::tree::Tree;
 use super::wire::Told;
 use super::write::Writing;
 use super::xattr::Xattrs;
 
+mod directories;
 mod reply;
 mod write;
 
-use reply::{
-    believed, errno, file_attr, file_type, nameless, reply_attributes, reply_bytes, reply_looked, reply_sized,
-};
+use directories::{Directories, list_names, list_plus};
+use reply::{errno, reply_attributes, reply_bytes, reply_looked, reply_sized};
 
 /// Requests of the kernel's own read-ahead that may be under way at once.
 const MAX_BACKGROUND: u16 = 64;
@@ -66,42 +64,25 @@ pub struct Adapter {
     tree: Arc<Tree>,
     /// Absent on a mount that is only read.
     writing: Option<Arc<Writing>>,
-    shared: Arc<Shared>,
+    directories: Arc<Directories>,
     /// The short way for the bytes of files.
     door: Option<Arc<Door>>,
     /// Whether the kernel may be asked to send requests again.
     resend: bool,
 }
 
-struct Shared {
-    directories: Mutex<HashMap<u64, Opened>>,
-    next_handle: AtomicU64,
-    ledger: Arc<Ledger>,
-}
-
-/// An open directory, as far as this process knows it.
-enum Opened {
-    Here(Arc<Directory>),
-    /// By a process before: its number, and what it was read up to.
-    Before(u64, Option<(u64, String)>),
-}
-
 impl Adapter {
     /// What is told is written down in `ledger`, where `held` is what a process before was told.
     pub fn new(tree: Arc<Tree>, writing: Option<Arc<Writing>>, ledger: Arc<Ledger>, held: Held) -> Adapter {
-        let before = |(handle, (ino, read_to))| (handle, Opened::Before(ino, read_to));
-        let shared = Shared {
-            directories: Mutex::new(held.directories.into_iter().map(before).collect()),
-            next_handle: AtomicU64::new(ledger.first_handle()),
-            ledger,
-        };
-        Adapter { tree, writing, shared: Arc::new(shared), door: None, resend: true }
+        let directories = Arc::new(Directories::new(ledger, held));
+        Adapter { tree, writing, directories, door: None, resend: true }
     }
 
     /// Takes back what an answer gave the kernel that the kernel did not take.
     pub fn take_back(&self) -> TakeBack {
         let tree = Arc::downgrade(&self.tree);
-        let (shared, writing) = (Arc::downgrade(&self.shared), self.writing.as_ref().map(Arc::downgrade));
+        let (directories, writing) =
+            (Arc::downgrade(&self.directories), self.writing.as_ref().map(Arc::downgrade));
         Box::new(move |told| match told {
             Told::Number(ino) => {
                 if let Some(tree) = tree.upgrade() {
@@ -109,8 +90,8 @@ impl Adapter {
                 }
             }
             Told::Directory(handle) => {
-                if let Some(shared) = shared.upgrade() {
-                    shared.close(handle);
+                if let Some(directories) = directories.upgrade() {
+                    directories.close(handle);
                 }
             }
             Told::File(handle) => {
@@ -186,43 +167,6 @@ pub fn drop_surplus(tree: &Tree, door: Arc<Door>) -> io::Result<()> {
     })?;
     tree.hand_surplus_to(Some(sender));
     Ok(())
-}
-
-impl Shared {
-    fn directories(&self) -> MutexGuard<'_, HashMap<u64, Opened>> {
-        self.directories.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn open(&self, directory: Arc<Directory>) -> u64 {
-        let handle = self.next_handle.fetch_add(1, Ordering::Relaxed);
-        self.ledger.note(&Record::Directory { handle, ino: directory.ino(), at: None });
-        self.directories().insert(handle, Opened::Here(directory));
-        handle
-    }
-
-    async fn directory(&self, tree: &Arc<Tree>, handle: FileHandle) -> Result<Arc<Directory>, FsError> {
-        let (ino, read_to) = match self.directories().get(&handle.0) {
-            Some(Opened::Here(directory)) => return Ok(directory.clone()),
-            Some(Opened::Before(ino, read_to)) => (*ino, read_to.clone()),
-            None => return Err(FsError::Stale),
-        };
-        let directory = Directory::reopen(tree, ino, read_to).await?;
-        self.directories().insert(handle.0, Opened::Here(directory.clone()));
-        Ok(directory)
-    }
-
-    /// Notes how far a directory was read.
-    fn note_read(&self, handle: FileHandle, directory: &Directory, last: Option<&Item>) {
-        if let Some(item) = last {
-            let at = Some((item.next_offset, item.name.to_string()));
-            self.ledger.note(&Record::Directory { handle: handle.0, ino: directory.ino(), at });
-        }
-    }
-
-    fn close(&self, handle: u64) {
-        self.directories().remove(&handle);
-        self.ledger.note(&Record::DirectoryClosed { handle });
-    }
 }
 
 impl Filesystem for Adapter {
@@ -311,11 +255,11 @@ impl Filesystem for Adapter {
     }
 
     fn opendir(&self, _request: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
-        let (tree, shared) = (self.tree.clone(), self.shared.clone());
+        let (tree, directories) = (self.tree.clone(), self.directories.clone());
         self.spawn(async move {
             match Directory::open(&tree, ino.0).await {
                 Ok(directory) => {
-                    reply.opened(FileHandle(shared.open(directory)), FopenFlags::empty());
+                    reply.opened(FileHandle(directories.open(directory)), FopenFlags::empty());
                 }
                 Err(error) => reply.error(errno(&error)),
             }
@@ -330,23 +274,9 @@ impl Filesystem for Adapter {
         offset: u64,
         mut reply: ReplyDirectory,
     ) {
-        let (tree, shared) = (self.tree.clone(), self.shared.clone());
+        let (tree, directories) = (self.tree.clone(), self.directories.clone());
         self.spawn(async move {
-            let listed = async {
-                let directory = shared.directory(&tree, handle).await?;
-                let batch = directory.batch(&tree, offset, Detail::Names).await?;
-                let mut last = None;
-                for item in batch.items() {
-                    let Some((ino, kind)) = directory.kind_of(&tree, item) else { continue };
-                    if reply.add(INodeNo(ino), item.next_offset, file_type(kind), &*item.name) {
-                        break;
-                    }
-                    last = Some(item);
-                }
-                shared.note_read(handle, &directory, last);
-                Ok::<_, FsError>(())
-            };
-            match listed.await {
+            match list_names(&tree, &directories, handle, offset, &mut reply).await {
                 Ok(()) => reply.ok(),
                 Err(error) => reply.error(errno(&error)),
             }
@@ -361,9 +291,9 @@ impl Filesystem for Adapter {
         offset: u64,
         mut reply: ReplyDirectoryPlus,
     ) {
-        let (tree, shared) = (self.tree.clone(), self.shared.clone());
+        let (tree, directories) = (self.tree.clone(), self.directories.clone());
         self.spawn(async move {
-            match list_plus(&tree, &shared, handle, offset, &mut reply).await {
+            match list_plus(&tree, &directories, handle, offset, &mut reply).await {
                 Ok(()) => reply.ok(),
                 Err(error) => reply.error(errno(&error)),
             }
@@ -378,7 +308,7 @@ impl Filesystem for Adapter {
         _flags: OpenFlags,
         reply: ReplyEmpty,
     ) {
-        self.shared.close(handle.0);
+        self.directories.close(handle.0);
         reply.ok();
     }
 
@@ -447,17 +377,17 @@ impl Filesystem for Adapter {
         write::make(self, request, (parent.0, name), (mode, 0), Some(target), reply);
     }
 
-    fn unlink(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        write::unlink(self, parent.0, name, reply);
+    fn unlink(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        write::unlink(self, request, (parent.0, name), reply);
     }
 
-    fn rmdir(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        write::rmdir(self, parent.0, name, reply);
+    fn rmdir(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        write::rmdir(self, request, (parent.0, name), reply);
     }
 
     fn rename(
         &self,
-        _request: &Request,
+        request: &Request,
         parent: INodeNo,
         name: &OsStr,
         new_parent: INodeNo,
@@ -465,7 +395,7 @@ impl Filesystem for Adapter {
         flags: RenameFlags,
         reply: ReplyEmpty,
     ) {
-        write::rename(self, (parent.0, name), (new_parent.0, new_name), flags, reply);
+        write::rename(self, request, (parent.0, name), (new_parent.0, new_name), flags, reply);
     }
 
     fn link(&self, _: &Request, _ino: INodeNo, _parent: INodeNo, _name: &OsStr, reply: ReplyEntry) {
@@ -562,7 +492,7 @@ impl Filesystem for Adapter {
 
     fn setxattr(
         &self,
-        _request: &Request,
+        request: &Request,
         ino: INodeNo,
         name: &OsStr,
         value: &[u8],
@@ -570,52 +500,15 @@ impl Filesystem for Adapter {
         _position: u32,
         reply: ReplyEmpty,
     ) {
-        write::set_xattr(self, ino.0, name, value, flags, reply);
+        write::set_xattr(self, request, ino.0, name, value, flags, reply);
     }
 
-    fn removexattr(&self, _request: &Request, ino: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        write::remove_xattr(self, ino.0, name, reply);
+    fn removexattr(&self, request: &Request, ino: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        write::remove_xattr(self, request, ino.0, name, reply);
     }
 
     fn statfs(&self, _request: &Request, _ino: INodeNo, reply: ReplyStatfs) {
         let (blocks, files) = (STATFS_BLOCKS, STATFS_BLOCKS);
         reply.statfs(blocks, blocks, blocks, files, files, STATFS_BLOCK, NAME_MAX as u32, STATFS_BLOCK);
     }
-}
-
-/// Fills `reply` with entries and their attributes; each one is counted as told to the kernel.
-async fn list_plus(
-    tree: &Arc<Tree>,
-    shared: &Shared,
-    handle: FileHandle,
-    offset: u64,
-    reply: &mut ReplyDirectoryPlus,
-) -> Result<(), FsError> {
-    let directory = shared.directory(tree, handle).await?;
-    let batch = directory.batch(tree, offset, Detail::Attributes).await?;
-    let mut last = None;
-    for item in batch.items() {
-        // The kernel takes only the names of these two, and does not count them as told.
-        if matches!(&*item.name, "." | "..") {
-            let Some((ino, kind)) = directory.kind_of(tree, item) else { continue };
-            let unknown = nameless(ino, file_type(kind));
-            let name = &*item.name;
-            if reply.add(INodeNo(ino), item.next_offset, name, &Duration::ZERO, &unknown, Generation(0)) {
-                break;
-            }
-            last = Some(item);
-            continue;
-        }
-        let Some(entry) = directory.entry_of(tree, item).await? else { continue };
-        let (ino, attributes) = (INodeNo(entry.ino), file_attr(entry.ino, &entry.attributes));
-        let (name, valid_for) = (&*item.name, believed(entry.valid_for));
-        if reply.add(ino, item.next_offset, name, &valid_for, &attributes, Generation(0)) {
-            // It did not fit, so the kernel has not been told.
-            tree.forget(entry.ino, 1);
-            break;
-        }
-        last = Some(item);
-    }
-    shared.note_read(handle, &directory, last);
-    Ok(())
 }

@@ -22,8 +22,8 @@ use super::keys::Keys;
 use super::mounts::Mounts;
 use super::stores::Stores;
 use super::{Live, escalation, named, settings};
-use crate::agent::state::Settings;
 use crate::agent::Adoption;
+use crate::agent::state::Settings;
 use crate::config::{self, Config, Owner};
 use crate::error::Chain;
 

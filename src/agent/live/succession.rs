@@ -56,7 +56,8 @@ impl Live {
 
     /// Ends this process at once, stuck as its threads are: the next one goes on with all sessions.
     pub(super) fn restart_workers(&self, mount: &str) -> Result<(), Failure> {
-        let (Workers::Restartable, Some(path), Some(now)) = (self.workers(), self.restarts(), uptime().ok()) else {
+        let (Workers::Restartable, Some(path), Some(now)) = (self.workers(), self.restarts(), uptime().ok())
+        else {
             return Err(plain_failure("nobody starts other workers".to_owned()));
         };
         // Written first: without it the next process might do the same again, and so on.

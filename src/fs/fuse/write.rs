@@ -1,7 +1,8 @@
 //! FUSE, translated: the requests that change something.
 //!
 //! What must hold: as for the other half. What is only written to disk is answered on the session's thread, in the order
-//! of its coming; what waits for the store becomes a task that holds the reply.
+//! of its coming; what waits for the store becomes a task that holds the reply. A request that a process before may have
+//! done already (it was killed before it had answered) finds what it wanted done, and that is no error.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -18,7 +19,7 @@ use super::Adapter;
 use super::reply::{believed, errno, file_attr, reply_attributes, reply_bytes};
 use crate::fs::attr::Kind;
 use crate::fs::error::FsError;
-use crate::fs::tree::Entry;
+use crate::fs::tree::{Entry, Looked};
 use crate::fs::write::{Caller, Change, Draft, New, SetXattr, Target, Writing, Wrote};
 
 /// Capabilities asked for where the kernel has them.
@@ -43,6 +44,21 @@ impl Adapter {
                 Err(error) => reply.error(errno(&error)),
             }
         });
+    }
+}
+
+impl Adapter {
+    /// Whether a process before may have done what `request` asks for.
+    fn may_be_done(&self, request: &Request) -> bool {
+        self.door.as_ref().is_some_and(|door| door.may_be_done(request.unique().0))
+    }
+}
+
+/// What was to be taken away and is not there any more was taken away, if that `may_be_done`.
+fn gone(outcome: Result<(), FsError>, may_be_done: bool) -> Result<(), FsError> {
+    match outcome {
+        Err(FsError::NotFound | FsError::NoAttribute) if may_be_done => Ok(()),
+        outcome => outcome,
     }
 }
 
@@ -144,15 +160,27 @@ pub(super) fn make(
         Ok(made) => made,
         Err(error) => return reply.error(errno(&error)),
     };
+    let (may_be_done, tree) = (adapter.may_be_done(request), adapter.tree());
     adapter.spawn(async move {
         let new = New { parent, name: &name, kind, permissions, umask, caller };
-        match writing.make_new(new, &target).await {
+        let made = match writing.make_new(new, &target).await {
+            Err(FsError::Exists) if may_be_done => tree.lookup(parent, &name).await.and_then(found),
+            outcome => outcome,
+        };
+        match made {
             Ok(Entry { ino, attributes, valid_for }) => {
                 reply.entry(&believed(valid_for), &file_attr(ino, &attributes), Generation(0));
             }
             Err(error) => reply.error(errno(&error)),
         }
     });
+}
+
+fn found(looked: Looked) -> Result<Entry, FsError> {
+    match looked {
+        Looked::Found(entry) => Ok(entry),
+        Looked::Absent { .. } => Err(FsError::Exists),
+    }
 }
 
 pub(super) fn create(
@@ -170,7 +198,7 @@ pub(super) fn create(
     };
     let (permissions, umask) = ((mode & 0o7777) as u16, (umask & 0o777) as u16);
     let caller = Caller { uid: request.uid(), gid: request.gid() };
-    let is_exclusive = flags & libc::O_EXCL != 0;
+    let is_exclusive = flags & libc::O_EXCL != 0 && !adapter.may_be_done(request);
     adapter.spawn(async move {
         let new = New { parent, name: &name, kind: Kind::File, permissions, umask, caller };
         match writing.create(new, is_exclusive).await {
@@ -184,18 +212,21 @@ pub(super) fn create(
     });
 }
 
-pub(super) fn unlink(adapter: &Adapter, parent: u64, name: &OsStr, reply: ReplyEmpty) {
-    let name = text(name);
-    adapter.answer(reply, move |writing| async move { writing.unlink(parent, &name?).await });
+pub(super) fn unlink(adapter: &Adapter, request: &Request, (parent, name): Name<'_>, reply: ReplyEmpty) {
+    let (name, may_be_done) = (text(name), adapter.may_be_done(request));
+    adapter
+        .answer(reply, move |writing| async move { gone(writing.unlink(parent, &name?).await, may_be_done) });
 }
 
-pub(super) fn rmdir(adapter: &Adapter, parent: u64, name: &OsStr, reply: ReplyEmpty) {
-    let name = text(name);
-    adapter.answer(reply, move |writing| async move { writing.rmdir(parent, &name?).await });
+pub(super) fn rmdir(adapter: &Adapter, request: &Request, (parent, name): Name<'_>, reply: ReplyEmpty) {
+    let (name, may_be_done) = (text(name), adapter.may_be_done(request));
+    adapter
+        .answer(reply, move |writing| async move { gone(writing.rmdir(parent, &name?).await, may_be_done) });
 }
 
 pub(super) fn rename(
     adapter: &Adapter,
+    request: &Request,
     (parent, name): Name<'_>,
     (new_parent, new_name): Name<'_>,
     flags: RenameFlags,
@@ -208,8 +239,18 @@ pub(super) fn rename(
         _ => return reply.error(Errno::EINVAL),
     };
     let (name, new_name) = (text(name), text(new_name));
+    let (may_be_done, tree) = (adapter.may_be_done(request), adapter.tree());
     adapter.answer(reply, move |writing| async move {
-        writing.rename(parent, &name?, new_parent, &new_name?, target).await
+        let (name, new_name) = (name?, new_name?);
+        match writing.rename(parent, &name, new_parent, &new_name, target).await {
+            Err(FsError::NotFound) if may_be_done => {
+                let Entry { ino, .. } = found(tree.lookup(new_parent, &new_name).await?)?;
+                // The kernel was not told of it.
+                tree.forget(ino, 1);
+                Ok(())
+            }
+            outcome => outcome,
+        }
     });
 }
 
@@ -256,6 +297,7 @@ pub(super) fn allocate(adapter: &Adapter, ino: u64, offset: u64, length: u64, mo
 
 pub(super) fn set_xattr(
     adapter: &Adapter,
+    request: &Request,
     ino: u64,
     name: &OsStr,
     value: &[u8],
@@ -264,6 +306,7 @@ pub(super) fn set_xattr(
 ) {
     let (name, value) = (text(name), value.to_vec());
     let how = match flags {
+        _ if adapter.may_be_done(request) => SetXattr::Any,
         libc::XATTR_CREATE => SetXattr::Create,
         libc::XATTR_REPLACE => SetXattr::Replace,
         _ => SetXattr::Any,
@@ -271,7 +314,9 @@ pub(super) fn set_xattr(
     adapter.answer(reply, move |writing| async move { writing.set_xattr(ino, &name?, &value, how).await });
 }
 
-pub(super) fn remove_xattr(adapter: &Adapter, ino: u64, name: &OsStr, reply: ReplyEmpty) {
-    let name = text(name);
-    adapter.answer(reply, move |writing| async move { writing.remove_xattr(ino, &name?).await });
+pub(super) fn remove_xattr(adapter: &Adapter, request: &Request, ino: u64, name: &OsStr, reply: ReplyEmpty) {
+    let (name, may_be_done) = (text(name), adapter.may_be_done(request));
+    adapter.answer(reply, move |writing| async move {
+        gone(writing.remove_xattr(ino, &name?).await, may_be_done)
+    });
 }
