@@ -10,6 +10,7 @@ mod ecs;
 mod engine;
 mod machine;
 mod stand_in;
+mod survival;
 mod table;
 mod world;
 

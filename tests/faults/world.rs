@@ -52,6 +52,8 @@ pub struct Kit {
     pub engine: Option<String>,
     /// The keys of the bucket are in the agent's environment.
     pub keys: bool,
+    /// The agent runs under a supervisor, as systemd is one.
+    pub supervised: bool,
 }
 
 impl Default for Kit {
@@ -67,6 +69,7 @@ impl Default for Kit {
             select: None,
             engine: None,
             keys: true,
+            supervised: false,
         }
     }
 }
@@ -116,6 +119,9 @@ impl World {
     pub fn start(&mut self) {
         let mut command = self.mapkeeper();
         let log = std::fs::File::options().create(true).append(true).open(self.log()).expect("a file");
+        if self.kit.supervised {
+            command.arg("supervise");
+        }
         command.arg("run").arg("--config").arg(self.config()).stderr(log);
         self.agent = Some(command.spawn().expect("started"));
     }
