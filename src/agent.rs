@@ -32,13 +32,15 @@ pub mod state;
 pub mod status;
 
 use std::borrow::Cow;
+use std::cell::RefCell;
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use futures::future::join_all;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use self::state::{
@@ -169,26 +171,45 @@ pub async fn run<H: Host>(
     agent.publish(Duration::ZERO);
 }
 
-/// Becomes true at the first SIGTERM or SIGINT.
+/// What signals have ordered.
+#[derive(Clone, Debug)]
+pub struct Orders {
+    /// Becomes true at the first SIGTERM, SIGINT or SIGUSR1.
+    pub stop: watch::Receiver<bool>,
+    replace: Arc<AtomicBool>,
+}
+
+impl Orders {
+    /// Whether another process takes the place of this one: SIGUSR1 says so.
+    pub fn replace(&self) -> bool {
+        self.replace.load(Ordering::SeqCst)
+    }
+}
+
+/// Follows the signals that end a process.
 ///
 /// # Errors
 ///
 /// When the handlers cannot be installed.
-pub fn stop_on_signals() -> std::io::Result<watch::Receiver<bool>> {
+pub fn stop_on_signals() -> std::io::Result<Orders> {
     use tokio::signal::unix::{SignalKind, signal};
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    let (sender, receiver) = watch::channel(false);
+    let mut replaced = signal(SignalKind::user_defined1())?;
+    let (sender, stop) = watch::channel(false);
+    let replace = Arc::new(AtomicBool::new(false));
+    let orders = Orders { stop, replace: replace.clone() };
     tokio::spawn(async move {
-        // Cancel-safe: both arms only wait for a signal, and nothing else drops them.
+        // Cancel-safe: all arms only wait for a signal, and nothing else drops them.
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
+            _ = replaced.recv() => replace.store(true, Ordering::SeqCst),
         }
         sender.send_replace(true);
         // The sender is kept: its end would be a stop order of its own.
         sender.closed().await;
     });
-    Ok(receiver)
+    Ok(orders)
 }
 
 struct Agent<'a, H> {
@@ -373,21 +394,33 @@ fn overdue(limit: Duration) -> Failure {
 
 /// Looks at every part of the host at the same time, each under [`LOOK_LIMIT`].
 pub async fn observe<H: Host>(host: &H, settings: &Settings) -> Observation {
+    // The mounts that were found not to serve in this look, and word of each.
+    let (useless, told) = (RefCell::new(Vec::new()), Notify::new());
+    let (useless, told) = (&useless, &told);
     let mounts = join_all(settings.mounts.iter().map(|name| async move {
-        let (store, entry, session, answer, data) = futures::join!(
+        // Only what gives a sign of life can be read.
+        let answered = async {
+            let answer = limited(host.mount_answer(name)).await;
+            if !matches!(answer, Seen::Known(MountAnswer::Serves(_))) {
+                useless.borrow_mut().push(name.clone());
+                told.notify_waiters();
+                return (answer, DataSeen::NotCompared);
+            }
+            let data = timeout(LOOK_LIMIT, host.data(name)).await;
+            (answer, data.unwrap_or(DataSeen::NotCompared))
+        };
+        let (store, entry, session, (answer, data)) = futures::join!(
             limited(host.store(name)),
             limited(host.mount_entry(name)),
             limited(host.session(name)),
-            limited(host.mount_answer(name)),
-            timeout(LOOK_LIMIT, host.data(name)),
+            answered,
         );
-        let data = data.unwrap_or(DataSeen::NotCompared);
         (name.clone(), MountSeen { store, entry, session, answer, data, waiting: host.waiting(name) })
     }));
-    let containers =
-        join_all(settings.containers.iter().map(|container| async move {
-            (container.name.clone(), observe_container(host, container).await)
-        }));
+    let containers = join_all(settings.containers.iter().map(|container| async move {
+        let waits = |mounts: Vec<String>| any_of(mounts, useless, told);
+        (container.name.clone(), observe_container(host, container, waits).await)
+    }));
     let docker = async {
         if settings.containers.is_empty() {
             return Seen::Unknown("no container is configured".to_owned());
@@ -412,13 +445,32 @@ pub async fn observe<H: Host>(host: &H, settings: &Settings) -> Observation {
     }
 }
 
-async fn observe_container<H: Host>(host: &H, container: &ContainerSettings) -> ContainerSeen {
+/// Waits until one of `mounts` was found not to serve.
+async fn any_of(mounts: Vec<String>, useless: &RefCell<Vec<String>>, told: &Notify) {
+    loop {
+        let next = told.notified();
+        if useless.borrow().iter().any(|name| mounts.contains(name)) {
+            return;
+        }
+        next.await;
+    }
+}
+
+/// `fails` ends when one of the mounts that it is given does not serve: what a service answers then says nothing of
+/// the service, and is not waited for.
+async fn observe_container<H: Host, F: Future<Output = ()>>(
+    host: &H,
+    container: &ContainerSettings,
+    fails: impl FnOnce(Vec<String>) -> F,
+) -> ContainerSeen {
     let state = limited(host.container(container)).await;
     let pid = match &state {
         Seen::Known(ContainerState::Present(facts)) if facts.phase == Phase::Running => facts.pid,
         _ => return ContainerSeen { state, views: Default::default(), service: None },
     };
-    let views = join_all(host.mounts_bound(container).into_iter().map(|mount| async move {
+    let bound = host.mounts_bound(container);
+    let fails = fails(bound.clone());
+    let views = join_all(bound.into_iter().map(|mount| async move {
         let view = match pid {
             Some(pid) => limited(host.view(container, pid, &mount)).await,
             None => Seen::Unknown("Docker shows no process of it".to_owned()),
@@ -427,7 +479,12 @@ async fn observe_container<H: Host>(host: &H, container: &ContainerSettings) -> 
     }));
     let service = async {
         match container.probed {
-            true => Some(limited(host.service(container)).await),
+            // Cancel-safe: a question to a service outlives whoever waits for it.
+            true => Some(tokio::select! {
+                biased;
+                seen = limited(host.service(container)) => seen,
+                () = fails => Seen::Unknown("its mount does not serve".to_owned()),
+            }),
             false => None,
         }
     };

@@ -300,6 +300,9 @@ pub struct Mount {
     pub staging: PathBuf,
     /// What happens to a write if somebody else has written the object since it was opened. Default fail.
     pub on_conflict: OnConflict,
+    /// Have the kernel send again what a process before left unanswered, where it can (Linux 6.9 and later). Without
+    /// it, and on older kernels, the answers come from what that process wrote down. Default true.
+    pub resend: bool,
     /// Base URL of an S3 server other than AWS.
     pub endpoint_url: Option<String>,
     /// Name the bucket in the path of a request instead of the host. Default: true with

@@ -337,6 +337,11 @@ impl Holder {
         self.desk.every.send_if_modified(|every| std::mem::replace(every, refresh) != refresh);
     }
 
+    /// Whether requests that were refused wait for other credentials.
+    pub fn renewing(&self) -> bool {
+        self.desk.renewing()
+    }
+
     /// A request that the key `id` has signed was refused: whether there are other credentials by now. Has the
     /// source looked at, but not at every refusal.
     async fn refused(&self, id: &str, refusal: Refusal) -> bool {

@@ -33,6 +33,7 @@ mod flight;
 pub mod fuse;
 pub mod health;
 pub mod inode;
+pub mod ledger;
 pub mod listing;
 mod percent;
 pub mod read;
@@ -48,16 +49,19 @@ pub mod xattr;
 pub use attr::Defaults;
 pub use cache::CacheCounts;
 pub use health::StoreHealth;
-pub use session::SessionError;
+pub use session::{Handover, SessionError};
 pub use write::{OnConflict, WriteOptions};
 
 use cache::BlockCache;
 use health::Pulse;
+use ledger::{Found, Held, Ledger, LedgerError};
 use read::Source;
 use store::{ObjectStore, StoreError};
 use tree::{Rules, Tree};
 use write::{Owner, Writing};
 
+/// Longest wait for what was taken to be answered when a mount is left to a successor, which answers the rest.
+const LEAVE_LIMIT: Duration = Duration::from_secs(2);
 /// Longest wait for what is still open to be stored when a mount ends.
 const FINISH_LIMIT: Duration = Duration::from_secs(60);
 
@@ -78,6 +82,11 @@ pub struct Options {
     pub no_symlink_follow: bool,
     /// How old an answer may be when a file is opened; zero asks at every open.
     pub freshness: Duration,
+    /// Where the bucket is, if not at AWS: a session that was left is not resumed elsewhere.
+    pub endpoint: Option<String>,
+    /// Whether a kernel that can (Linux 6.9 and later) is asked to send again what a process before left unanswered.
+    /// If not, or where it cannot, the answers come from the ledger.
+    pub resend: bool,
     /// How long what is known is served when the store cannot be asked.
     pub max_stale: Duration,
     pub defaults: Defaults,
@@ -98,6 +107,17 @@ pub enum MountError {
     Staging { path: PathBuf, source: io::Error },
     #[error("the file system's own task ended early")]
     Task { source: tokio::task::JoinError },
+}
+
+/// Why a session that a process before has left was not resumed. Whoever waits for an answer of it still does.
+#[derive(Debug, thiserror::Error)]
+pub enum ResumeError {
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    #[error("{found:?} was mounted and {wanted:?} is configured")]
+    Settings { found: String, wanted: String },
+    #[error(transparent)]
+    Mount(#[from] MountError),
 }
 
 /// Why a mount could not be taken away.
@@ -121,6 +141,8 @@ pub struct Health {
     pub hidden_keys: u64,
     /// What was written and could not be stored because somebody else was faster: where it is kept.
     pub kept: Vec<PathBuf>,
+    /// How often another process went on with the session.
+    pub resumed: u64,
 }
 
 /// A mounted bucket. Dropping it does not unmount: use [`Session::unmount`].
@@ -129,7 +151,7 @@ pub struct Session {
     tree: Arc<Tree>,
     /// Absent on a mount that is only read.
     writing: Option<Arc<Writing>>,
-    connection: session::Connection,
+    connection: Arc<session::Connection>,
 }
 
 /// Proves that the bucket can be listed, then mounts it on the directory `path`.
@@ -145,18 +167,7 @@ pub async fn mount(
     options: Options,
     runtime: Handle,
 ) -> Result<Session, MountError> {
-    let memory = Memory::of(&options);
-    let cache = Arc::new(BlockCache::new(memory.content));
-    let push = Arc::new(OnceLock::new());
-    let pulse = Arc::new(Pulse::default());
-    let source = Source { store, cache, pulse, runtime: runtime.clone(), push: push.clone() };
-    let rules = Rules {
-        prefix: options.prefix,
-        freshness: options.freshness,
-        max_stale: options.max_stale,
-        defaults: options.defaults,
-    };
-    let tree = Tree::new(rules, source, memory.names);
+    let (tree, push, memory) = prepared(store, &options, &runtime);
     let proof = {
         let tree = tree.clone();
         // On the file system's runtime, because connections to the store belong to the runtime that opens them.
@@ -165,24 +176,132 @@ pub async fn mount(
     proof
         .map_err(|source| MountError::Task { source })?
         .map_err(|source| MountError::Store { bucket: options.source.clone(), source })?;
-    let owner = Owner { source: options.source.clone(), mount_point: path.to_path_buf() };
-    let writing = writing(&tree, (options.read_only, &options.write), owner, memory.writing)?;
+    let ledger = Arc::new(Ledger::create().map_err(|source| SessionError::Ledger { source })?);
+    tree.keep_in(ledger.clone(), &Held::default());
+    let writing = writing(&tree, (options.read_only, &options.write), owner(&options, path), memory.writing)?;
     if let Some(writing) = &writing {
         writing.cleared().await;
     }
-    let adapter = fuse::Adapter::new(tree.clone(), writing.clone());
+    let staging = writing.as_ref().map(|writing| writing.session().to_string());
+    let adapter = adapter(&tree, &writing, &ledger, Held::default(), options.resend);
     // Where a number gets new content while it is used, nothing is put into the kernel's memory unasked.
     let push = if writing.is_some() { Arc::default() } else { push };
+    let (target, settings, flags) = (path.to_path_buf(), settings(&options), flags(&options));
+    let open = move || {
+        let (path, source) = (target.as_path(), options.source.as_str());
+        let mounting = session::Mounting { path, source, flags, settings, staging };
+        session::Connection::open(session::Serving { adapter, ledger, push: &push }, mounting)
+    };
+    let opened = runtime.spawn_blocking(open).await;
+    let connection = opened.map_err(|source| MountError::Task { source })??;
+    Ok(Session { path: path.to_path_buf(), tree, writing, connection: Arc::new(connection) })
+}
+
+/// Goes on with a session that a process before has left: what it has not answered is answered. The bucket is not asked
+/// for anything.
+///
+/// # Errors
+///
+/// Any [`ResumeError`]: then the mount is still there, and only to be taken away.
+pub async fn resume(
+    store: Arc<dyn ObjectStore>,
+    handover: Handover,
+    options: Options,
+    runtime: Handle,
+) -> Result<Session, ResumeError> {
+    let Found { ledger, head, held, left } = Ledger::open(handover.ledger)?;
+    let wanted = settings(&options);
+    if head.settings != wanted {
+        return Err(ResumeError::Settings { found: head.settings, wanted });
+    }
+    let (tree, push, memory) = prepared(store, &options, &runtime);
+    let ledger = Arc::new(ledger);
+    tree.keep_in(ledger.clone(), &held);
+    let path = head.path.clone();
+    let writing = match &head.staging {
+        None => None,
+        Some(session) => {
+            let (tree, session, owner) = (tree.clone(), session.clone(), owner(&options, &path));
+            let write = options.write.clone();
+            // On the file system's runtime, as everything that may ask the store.
+            let resumed = runtime
+                .spawn(async move { Writing::resume(tree, &write, owner, memory.writing, &session).await });
+            let resumed = resumed.await.map_err(|source| MountError::Task { source })?;
+            let path = options.write.staging.clone();
+            Some(resumed.map_err(|source| MountError::Staging { path, source })?)
+        }
+    };
+    let adapter = adapter(&tree, &writing, &ledger, held, options.resend);
+    let push = if writing.is_some() { Arc::default() } else { push };
+    let resume = move || {
+        let serving = session::Serving { adapter, ledger, push: &push };
+        session::Connection::resume(serving, handover.device, &head, left)
+    };
+    let resumed = runtime.spawn_blocking(resume).await.map_err(|source| MountError::Task { source })?;
+    let connection = resumed.map_err(MountError::Session)?;
+    Ok(Session { path, tree, writing, connection: Arc::new(connection) })
+}
+
+/// Where the session behind `handover` is mounted, if it still is.
+pub fn path_of(handover: Handover) -> Option<PathBuf> {
+    let Found { head, .. } = Ledger::open(handover.ledger).ok()?;
+    let entry = MountTable::of(None).ok()?.top(&head.path)?.device;
+    (entry == Device { major: head.device.0, minor: head.device.1 }).then_some(head.path)
+}
+
+fn owner(options: &Options, path: &Path) -> Owner {
+    Owner { source: options.source.clone(), mount_point: path.to_path_buf() }
+}
+
+/// A tree over `store`, and the way into the kernel's memory.
+fn prepared(
+    store: Arc<dyn ObjectStore>,
+    options: &Options,
+    runtime: &Handle,
+) -> (Arc<Tree>, Arc<OnceLock<read::Push>>, Memory) {
+    let memory = Memory::of(options);
+    let cache = Arc::new(BlockCache::new(memory.content));
+    let push = Arc::new(OnceLock::new());
+    let pulse = Arc::new(Pulse::default());
+    let source = Source { store, cache, pulse, runtime: runtime.clone(), push: push.clone() };
+    let rules = Rules {
+        prefix: options.prefix.clone(),
+        freshness: options.freshness,
+        max_stale: options.max_stale,
+        defaults: options.defaults,
+    };
+    (Tree::new(rules, source, memory.names), push, memory)
+}
+
+fn adapter(
+    tree: &Arc<Tree>,
+    writing: &Option<Arc<Writing>>,
+    ledger: &Arc<Ledger>,
+    held: Held,
+    resend: bool,
+) -> fuse::Adapter {
+    let adapter = fuse::Adapter::new(tree.clone(), writing.clone(), ledger.clone(), held);
+    if resend { adapter } else { adapter.without_resend() }
+}
+
+fn flags(options: &Options) -> MsFlags {
     let mut flags = MsFlags::empty();
     flags.set(MsFlags::MS_RDONLY, options.read_only);
     flags.set(MsFlags::MS_NOEXEC, options.no_exec);
     flags.set(MsFlags::from_bits_retain(libc::MS_NOSYMFOLLOW), options.no_symlink_follow);
-    let (target, source) = (path.to_path_buf(), options.source);
-    let connection = runtime
-        .spawn_blocking(move || session::Connection::open(adapter, &target, &source, flags, &push))
-        .await
-        .map_err(|source| MountError::Task { source })??;
-    Ok(Session { path: path.to_path_buf(), tree, writing, connection })
+    flags
+}
+
+/// What of the options cannot change while a session lives: which bucket its numbers are of, and what the kernel has
+/// been told of the mount.
+fn settings(options: &Options) -> String {
+    let Options { source, prefix, endpoint, read_only, no_exec, no_symlink_follow, .. } = options;
+    let endpoint = endpoint.as_deref().unwrap_or("AWS");
+    let access = if *read_only { "read" } else { "written" };
+    let mut text = format!("{source} ({prefix:?}) at {endpoint}, {access}");
+    text.push_str(if *no_exec { ", noexec" } else { "" });
+    text.push_str(if *no_symlink_follow { ", nosymfollow" } else { "" });
+    text
 }
 
 /// Who gets how much of the memory.
@@ -233,7 +352,30 @@ impl Session {
             inodes: self.tree.in_use(),
             hidden_keys: self.tree.hidden.count(),
             kept: self.writing.as_ref().map(|writing| writing.kept()).unwrap_or_default(),
+            resumed: self.connection.resumed(),
         }
+    }
+
+    /// What a successor needs, for whoever holds it until there is one.
+    ///
+    /// # Errors
+    ///
+    /// When this process may have no more descriptors.
+    pub fn handover(&self) -> io::Result<Handover> {
+        self.connection.handover()
+    }
+
+    /// Serves no more and leaves the mount to a successor: what was taken is answered, what cannot be in time waits for
+    /// the successor.
+    pub async fn leave(&self) {
+        let connection = self.connection.clone();
+        let left = self.tree.runtime().spawn_blocking(move || connection.leave(LEAVE_LIMIT)).await;
+        if let Some(writing) = self.writing.clone() {
+            let leave = self.tree.runtime().spawn(async move { writing.leave().await });
+            // What is on its way to the store is asked for again by the successor.
+            let _ = tokio::time::timeout(LEAVE_LIMIT, leave).await;
+        }
+        tracing::info!(path = ?self.path, unanswered = left.unwrap_or_default(), "left to a successor");
     }
 
     /// Waits until the kernel has closed the connection. Safe to drop and to call again.

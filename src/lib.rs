@@ -22,4 +22,5 @@ pub mod mount;
 pub mod mountinfo;
 pub mod probe;
 pub mod s3_server;
+pub mod supervisor;
 pub mod systemd;

@@ -9,6 +9,7 @@
 //! mounted (it might be a mount that hangs, it might be our own); detaching what is not there is no error.
 
 mod efs;
+pub mod handover;
 mod kernel;
 
 use std::io;
@@ -26,7 +27,10 @@ use crate::error::{Advise, Exit};
 use crate::fs::session::{DEVICE, FS_TYPE};
 use crate::fs::store::s3::{Endpoint, S3};
 use crate::fs::store::{ClockSkew, Depth, From, List, ObjectStore, StoreError};
-use crate::fs::{self, Defaults, MountError, OnConflict, Options, SessionError, UnmountError, WriteOptions};
+use crate::fs::{
+    self, Defaults, Handover, MountError, OnConflict, Options, ResumeError, SessionError, UnmountError,
+    WriteOptions,
+};
 
 pub use crate::mountinfo::{Device, Entry, MountTable};
 pub use efs::file_system_id;
@@ -196,6 +200,7 @@ fn store_exit(error: &StoreError) -> Exit {
 
 /// A mount that this process serves. Dropping it does not unmount.
 pub struct Mounted {
+    name: String,
     session: fs::Session,
 }
 
@@ -224,7 +229,23 @@ impl Mounted {
     ///
     /// When the kernel refuses.
     pub async fn unmount(&self) -> Result<(), UnmountError> {
-        self.session.unmount().await
+        self.session.unmount().await?;
+        handover::let_go(&self.name);
+        Ok(())
+    }
+
+    /// What a successor needs.
+    ///
+    /// # Errors
+    ///
+    /// When this process may have no more descriptors.
+    pub fn handover(&self) -> io::Result<Handover> {
+        self.session.handover()
+    }
+
+    /// Serves no more and leaves the mount to a successor. Whoever uses it waits for that one.
+    pub async fn leave(&self) {
+        self.session.leave().await;
     }
 }
 
@@ -261,7 +282,8 @@ pub async fn attach(
     match attached {
         Ok(session) => {
             tracing::info!(mount = %spec.name, device = %session.device(), ?path, "mount serves");
-            Ok(Mounted { session })
+            handover::keep(&spec.name, &session);
+            Ok(Mounted { name: spec.name.clone(), session })
         }
         Err(error) => {
             if made {
@@ -271,6 +293,34 @@ pub async fn attach(
             Err(error)
         }
     }
+}
+
+/// Goes on with a session that a process before has left. The bucket is not asked for anything.
+///
+/// # Errors
+///
+/// [`ResumeError`]: the mount is there, nobody serves it, and it is to be taken away.
+pub async fn resume(
+    spec: &config::Mount,
+    region: Option<&str>,
+    credentials: &Holder,
+    flags: KernelFlags,
+    handover: Handover,
+) -> Result<Mounted, ResumeError> {
+    let no_threads =
+        |error: AttachError| MountError::Session(SessionError::Handshake { source: io::Error::other(error) });
+    let runtime = runtime().map_err(no_threads)?;
+    let (bucket, prefix) = match &spec.source {
+        Source::S3 { bucket, prefix } => (bucket.as_str(), prefix.as_str()),
+        // No session of ours was ever mounted from it, which is what the file system will say.
+        _ => ("", ""),
+    };
+    let region = spec.region.as_deref().or(region);
+    let store = Arc::new(connect(region, spec, bucket, credentials).await);
+    let session = fs::resume(store, handover, options(spec, prefix, flags), runtime).await?;
+    let resumed = session.health().resumed;
+    tracing::info!(mount = %spec.name, device = %session.device(), resumed, "mount goes on");
+    Ok(Mounted { name: spec.name.clone(), session })
 }
 
 /// Mounts a bucket that lives in `region` on the prepared directory `path`.
@@ -341,6 +391,8 @@ fn options(spec: &config::Mount, prefix: &str, flags: KernelFlags) -> Options {
         read_only: spec.read_only,
         no_exec: flags.no_exec,
         no_symlink_follow: flags.no_symlink_follow,
+        endpoint: spec.endpoint_url.clone(),
+        resend: spec.resend,
         freshness: spec.freshness,
         max_stale: spec.max_stale,
         defaults: Defaults {

@@ -5,17 +5,14 @@
 //! `probe-mount PATH --expect-device MAJ:MIN`; it prints one line of JSON. It always asks for the mount's
 //! statistics, which no cache of the kernel answers and which cost the bucket nothing; with `--list` it lists the
 //! root, with `--read` it reads a file instead. A child that does not return
-//! is killed; one that cannot even be killed is left behind and counted, and when [`LEFT_BEHIND`] of
-//! them are stuck no further one is sent.
+//! is killed and nobody waits for its end; those that are still there are counted, and when [`LEFT_BEHIND`] of
+//! them are stuck in the kernel no further one is sent.
 //!
 //! ```text
 //! [asked] -- line of JSON --> answer
 //!    | deadline
 //!    v
-//! [killed] -- gone --> silent
-//!    | still there
-//!    v
-//! [left behind] -- gone at last --> forgotten
+//! [killed, silent] -- gone --> forgotten
 //! ```
 //!
 //! A service is asked by HTTP GET; what its answer means is told by [`classify`].
@@ -49,8 +46,6 @@ pub use verdict::{ServiceVerdict, classify};
 pub const MOUNT_COMMAND: &str = "probe-mount";
 /// Most children that may be stuck at the same time.
 pub const LEFT_BEHIND: usize = 3;
-/// A child that was killed is gone within this time, unless it is stuck in the kernel.
-const BURIAL: Duration = Duration::from_millis(500);
 /// Most entries of the mount's root that are listed.
 const ENTRIES: usize = 3;
 /// Most bytes read of a service's answer.
@@ -146,11 +141,20 @@ pub fn run_mount_command(path: &Path, look: Look, mut out: impl io::Write) -> io
     writeln!(out, "{line}")
 }
 
+/// How long a child has to answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// To ask for a sign of life, which needs nothing but the file system's own process.
+    pub ask: Duration,
+    /// To list or read, which needs the bucket.
+    pub read: Duration,
+}
+
 /// Sends children to mounts.
 #[derive(Debug)]
 pub struct MountProbe {
     program: Vec<OsString>,
-    limit: Duration,
+    limits: Limits,
     stuck: RefCell<Vec<Child>>,
 }
 
@@ -171,13 +175,12 @@ pub enum MountProbeError {
 }
 
 impl MountProbe {
-    /// Children run `program` (a path and leading arguments, normally only `/proc/self/exe`); each has
-    /// `limit` to answer.
-    pub fn new(program: Vec<OsString>, limit: Duration) -> MountProbe {
-        MountProbe { program, limit, stuck: RefCell::new(Vec::new()) }
+    /// Children run `program` (a path and leading arguments, normally only `/proc/self/exe`).
+    pub fn new(program: Vec<OsString>, limits: Limits) -> MountProbe {
+        MountProbe { program, limits, stuck: RefCell::new(Vec::new()) }
     }
 
-    /// Asks what is at `path`, and lists it where `list` says so. Takes at most the limit and half a second.
+    /// Asks what is at `path`, and lists it where `list` says so.
     ///
     /// # Errors
     ///
@@ -196,19 +199,19 @@ impl MountProbe {
         if list {
             arguments.push("--list".into());
         }
-        self.send(&arguments).await
+        self.send(&arguments, if list { self.limits.read } else { self.limits.ask }).await
     }
 
-    /// Reads the file at `path`: its size, and a hash of its first bytes. As long as [`MountProbe::ask`].
+    /// Reads the file at `path`: its size, and a hash of its first bytes.
     ///
     /// # Errors
     ///
     /// As [`MountProbe::ask`].
     pub async fn read(&self, path: &Path) -> Result<MountFinding, MountProbeError> {
-        self.send(&[path.as_os_str().to_owned(), "--read".into()]).await
+        self.send(&[path.as_os_str().to_owned(), "--read".into()], self.limits.read).await
     }
 
-    async fn send(&self, arguments: &[OsString]) -> Result<MountFinding, MountProbeError> {
+    async fn send(&self, arguments: &[OsString], limit: Duration) -> Result<MountFinding, MountProbeError> {
         if self.stuck() >= LEFT_BEHIND {
             return Err(MountProbeError::TooManyStuck);
         }
@@ -220,11 +223,13 @@ impl MountProbe {
         command.current_dir("/").env_clear().kill_on_drop(true);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut child = command.spawn().map_err(|source| MountProbeError::Start { source })?;
-        match timeout(self.limit, answer(&mut child)).await {
+        match timeout(limit, answer(&mut child)).await {
             Ok(answer) => understood(answer.map_err(|source| MountProbeError::NoAnswer { source })?),
             Err(_) => {
-                self.bury(child).await;
-                Err(MountProbeError::Silent(self.limit))
+                // An error says that it is gone already.
+                let _ = child.start_kill();
+                self.stuck.borrow_mut().push(child);
+                Err(MountProbeError::Silent(limit))
             }
         }
     }
@@ -234,14 +239,6 @@ impl MountProbe {
         let mut stuck = self.stuck.borrow_mut();
         stuck.retain_mut(|child| !matches!(child.try_wait(), Ok(Some(_))));
         stuck.len()
-    }
-
-    async fn bury(&self, mut child: Child) {
-        // An error says that it is gone already.
-        let _ = child.start_kill();
-        if timeout(BURIAL, child.wait()).await.is_err() {
-            self.stuck.borrow_mut().push(child);
-        }
     }
 }
 
@@ -409,13 +406,17 @@ mod tests {
         assert_eq!(String::from_utf8(out).unwrap(), "{\"failed\":{\"errno\":\"ENOENT\"}}\n");
     }
 
+    fn both(limit: Duration) -> Limits {
+        Limits { ask: limit, read: limit }
+    }
+
     /// A program that behaves like a child, or does not. Its `$0` is the subcommand.
     fn program(script: &str) -> Vec<OsString> {
         ["/bin/sh", "-c", script].map(OsString::from).to_vec()
     }
 
     async fn ask(script: &str) -> Result<MountFinding, MountProbeError> {
-        let probe = MountProbe::new(program(script), Duration::from_secs(20));
+        let probe = MountProbe::new(program(script), both(Duration::from_secs(20)));
         probe.ask(Path::new("/srv/maps"), Some((0, 50)), true).await
     }
 
@@ -436,7 +437,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_child_that_cannot_be_started_is_not_silence() {
-        let probe = MountProbe::new(vec!["/none".into()], SHORT);
+        let probe = MountProbe::new(vec!["/none".into()], both(SHORT));
         let error = probe.ask(Path::new("/"), None, false).await.unwrap_err();
         assert!(matches!(error, MountProbeError::Start { .. }), "{error:?}");
         assert_eq!(error.to_string(), "cannot start a probe");
@@ -444,16 +445,20 @@ mod tests {
 
     #[tokio::test]
     async fn a_child_that_does_not_return_is_killed_and_called_silent() {
-        let probe = MountProbe::new(program("exec sleep 1000"), SHORT);
+        let probe = MountProbe::new(program("exec sleep 1000"), both(SHORT));
         let error = probe.ask(Path::new("/"), None, false).await.unwrap_err();
         assert!(matches!(error, MountProbeError::Silent(SHORT)), "{error:?}");
         assert_eq!(error.to_string(), "no answer within 200 ms");
-        assert_eq!(probe.stuck(), 0);
+        let began = tokio::time::Instant::now();
+        while probe.stuck() > 0 {
+            assert!(began.elapsed() < Duration::from_secs(20), "it was not killed");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     }
 
     #[tokio::test]
     async fn no_further_child_is_sent_after_too_many_got_stuck() {
-        let probe = MountProbe::new(vec!["/none".into()], SHORT);
+        let probe = MountProbe::new(vec!["/none".into()], both(SHORT));
         for _ in 0..LEFT_BEHIND {
             let child = Command::new("sleep").arg("1000").kill_on_drop(true).spawn().unwrap();
             probe.stuck.borrow_mut().push(child);

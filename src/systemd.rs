@@ -1,8 +1,11 @@
-//! What systemd is told, and what it asks.
+//! What systemd is told, what it asks, and what it keeps for the next process.
 //!
-//! Everything here does nothing when the process was not started by systemd (`NOTIFY_SOCKET` is unset).
-//! A message that cannot be delivered is logged and forgotten: systemd acts on silence by itself.
+//! Everything here does nothing when the process was not started by systemd, or by our own supervisor, which speaks the
+//! same protocol (`NOTIFY_SOCKET` is unset). A message that cannot be delivered is logged and forgotten: systemd acts
+//! on silence by itself.
 
+use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd};
+use std::process::Command;
 use std::time::Duration;
 
 use sd_notify::NotifyState;
@@ -41,6 +44,67 @@ pub fn stopping() {
 /// How long systemd waits for [`alive`] before it kills the service; `None` when it does not watch.
 pub fn watchdog() -> Option<Duration> {
     sd_notify::watchdog_enabled().filter(|limit| !limit.is_zero())
+}
+
+/// Whether there is somebody who may keep descriptors.
+pub fn keeps() -> bool {
+    std::env::var_os("NOTIFY_SOCKET").is_some()
+}
+
+/// Has a descriptor kept beyond the end of this process, and handed to the next one under the same name. systemd keeps
+/// it if the unit says so (`FileDescriptorStoreMax=`), until the unit is stopped.
+pub fn keep(name: &str, descriptor: BorrowedFd<'_>) {
+    let states = [NotifyState::FdStore, NotifyState::FdName(name)];
+    if let Err(error) = sd_notify::notify_with_fds(&states, &[descriptor]) {
+        tracing::warn!(name, error = %Chain(&error), "a descriptor is not kept");
+    }
+}
+
+/// Has what is kept under `name` closed.
+pub fn let_go(name: &str) {
+    tell(&[NotifyState::FdStoreRemove, NotifyState::FdName(name)]);
+}
+
+/// What processes before had kept, by name. To be asked once, before any thread or process is started.
+pub fn kept() -> Vec<(String, OwnedFd)> {
+    let Ok(descriptors) = sd_notify::listen_fds_with_names() else { return Vec::new() };
+    let taken = descriptors.map(|(number, name)| {
+        // SAFETY: handed to this process to own, and asked for once.
+        let descriptor = unsafe { OwnedFd::from_raw_fd(number) };
+        // No child of ours may keep a connection alive by accident.
+        let _ = rustix::io::fcntl_setfd(&descriptor, rustix::io::FdFlags::CLOEXEC);
+        (name, descriptor)
+    });
+    taken.collect()
+}
+
+/// Whether this process ends so that another takes its place: systemd has no order to stop its unit.
+///
+/// Asks `systemctl` for the orders under way, and waits for it for as long as that takes. Without systemd, or if it
+/// does not say, nothing takes its place.
+pub fn is_to_be_replaced() -> bool {
+    let is_systemd = std::env::var("NOTIFY_SOCKET").is_ok_and(|socket| socket.starts_with("/run/systemd/"));
+    let Some(unit) = is_systemd.then(unit).flatten() else { return false };
+    let jobs = Command::new("systemctl").args(["list-jobs", "--plain", "--no-legend", "--no-pager"]).output();
+    match jobs {
+        Ok(jobs) if jobs.status.success() => !is_stopped_by(&String::from_utf8_lossy(&jobs.stdout), &unit),
+        _ => false,
+    }
+}
+
+/// The unit that this process belongs to.
+fn unit() -> Option<String> {
+    let groups = std::fs::read_to_string("/proc/self/cgroup").ok()?;
+    let parts = groups.lines().flat_map(|line| line.split('/'));
+    parts.filter(|part| part.ends_with(".service")).next_back().map(str::to_owned)
+}
+
+/// Whether one of `jobs`, a line each (number, unit, kind, state), stops `unit` for good.
+fn is_stopped_by(jobs: &str, unit: &str) -> bool {
+    jobs.lines().any(|job| {
+        let mut words = job.split_whitespace().skip(1);
+        words.next() == Some(unit) && words.next() == Some("stop")
+    })
 }
 
 fn tell(states: &[NotifyState<'_>]) {
@@ -106,6 +170,35 @@ mod tests {
         assert_eq!(heard[2], "WATCHDOG=1\n");
         assert!(heard[3].starts_with("RELOADING=1\nMONOTONIC_USEC="), "{}", heard[3]);
         assert_eq!(heard[4], "STOPPING=1\n");
+    }
+
+    #[test]
+    fn only_an_order_to_stop_this_unit_ends_it_for_good() {
+        let jobs = "  7 ecs.service stop running\n 12 mapkeeper.service restart running\n";
+        assert!(!is_stopped_by(jobs, "mapkeeper.service"));
+        assert!(is_stopped_by(jobs, "ecs.service"));
+        assert!(is_stopped_by("3 mapkeeper.service stop waiting\n", "mapkeeper.service"));
+        assert!(!is_stopped_by("", "mapkeeper.service"));
+    }
+
+    #[test]
+    fn what_is_kept_arrives_with_its_name() {
+        let name = "what_is_kept_arrives_with_its_name";
+        if std::env::var_os("TELLS_SYSTEMD").is_some() {
+            use std::os::fd::AsFd;
+            keep("device.maps", std::io::stdin().as_fd());
+            return let_go("device.maps");
+        }
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let path = directory.path().join("notify");
+        let socket = UnixDatagram::bind(&path).expect("binds");
+        socket.set_read_timeout(Some(Duration::from_secs(5))).expect("sets a limit");
+        tells(name, &[("NOTIFY_SOCKET", path.to_str().expect("UTF-8"))]);
+        let mut buffer = [0; 256];
+        for expected in ["FDSTORE=1\nFDNAME=device.maps\n", "FDSTOREREMOVE=1\nFDNAME=device.maps\n"] {
+            let length = socket.recv(&mut buffer).expect("a message within the limit");
+            assert_eq!(String::from_utf8_lossy(&buffer[..length]), expected);
+        }
     }
 
     #[test]

@@ -41,6 +41,7 @@ async fn what_somebody_else_mounts_is_proven_and_missed_and_never_touched() {
     put_up();
     let status = agent.healthy().await;
     assert!(detail(&status).starts_with("ok proven"), "{status:#}");
+    assert!(!status["links"].to_string().contains("store"), "it has no bucket: {status:#}");
     let device = agent.device("maps");
     assert!(device.is_some());
 

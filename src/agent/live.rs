@@ -9,11 +9,13 @@
 mod cluster;
 mod escalation;
 mod keys;
+mod meaning;
 mod mounts;
 mod recorded;
 pub mod reload;
 mod services;
 mod stores;
+mod succession;
 mod table;
 
 use std::cell::RefCell;
@@ -32,6 +34,8 @@ use tokio::time::Instant;
 use self::cluster::Cluster;
 use self::escalation::GivingBack;
 use self::keys::Keys;
+pub use self::meaning::settings;
+use self::meaning::{escalation, named, seen_at};
 use self::mounts::{Mounts, device};
 use self::recorded::Recorded;
 use self::reload::Inbox;
@@ -39,20 +43,21 @@ use self::services::Services;
 use self::stores::Stores;
 use super::state::{
     Action, ContainerFacts, ContainerSettings, ContainerState, CredentialsSeen, DataSeen, Device, DockerSeen,
-    EcsSeen, EcsSettings, Escalation, Failure, Maintenance, MountAnswer, MountEntry, Owner, Phase, Repair,
-    Seen, ServiceSeen, Session, Settings, Specification, StoreSeen, Target, Timing, Workers,
+    EcsSeen, Failure, Maintenance, MountAnswer, MountEntry, Phase, Repair, Seen, ServiceSeen, Session,
+    Specification, StoreSeen, Target,
 };
 use super::status::uptime;
-use super::{Adoption, Host};
+use super::{Adoption, Host, Orders};
 use crate::config::{self, Config, Selector};
-use crate::container::{self, Engine, Facts, Found, fingerprint, follow_events, title};
+use crate::container::{self, Engine, Facts, Found, fingerprint, follow_events};
 use crate::credentials::Holder;
 use crate::error::{Advise, Chain, Exit};
+use crate::mount::handover::Sessions;
 use crate::mount::{MountTable, is_kernel};
-use crate::probe::{MountFinding, MountProbe, MountProbeError};
+use crate::probe::{Limits, MountFinding, MountProbe, MountProbeError};
 
-/// A mount has this long to answer a child. Less than the loop waits for one part of a look.
-const MOUNT_LIMIT: Duration = Duration::from_secs(4);
+/// A mount has this long to answer a child. Listing it waits for S3: no less than a bucket itself has.
+const MOUNT_LIMITS: Limits = Limits { ask: Duration::from_secs(3), read: Duration::from_secs(4) };
 /// Docker's events are asked for again this long after they broke off.
 const EVENTS_PAUSE: Duration = Duration::from_secs(2);
 /// Time between two listings of a mount's root.
@@ -77,6 +82,10 @@ pub struct Options {
     pub at_stop: AtStop,
     /// Where new configurations come from.
     pub inbox: Option<Inbox>,
+    /// Sessions that a process before has left.
+    pub left: Sessions,
+    /// What signals have ordered; without them nobody takes the place of this process.
+    pub orders: Option<Orders>,
     /// Where `pause` leaves its wish, and where it is kept what each container was made from. `None`: nobody
     /// can pause, and nothing is kept.
     pub runtime_dir: Option<PathBuf>,
@@ -91,6 +100,8 @@ impl Default for Options {
             program: vec!["/proc/self/exe".into()],
             at_stop: AtStop::Stop,
             inbox: None,
+            left: Sessions::default(),
+            orders: None,
             runtime_dir: None,
             state_dir: escalation::STATE.into(),
         }
@@ -122,6 +133,9 @@ impl Advise for LiveError {
 pub struct Live {
     config: RefCell<Config>,
     inbox: Option<Inbox>,
+    /// Taken at the first round.
+    left: RefCell<Option<Sessions>>,
+    orders: Option<Orders>,
     mounts: RefCell<Rc<Mounts>>,
     keys: RefCell<Rc<Keys>>,
     stores: RefCell<Rc<Stores>>,
@@ -153,63 +167,6 @@ impl Drop for Live {
     }
 }
 
-/// What the plan needs to know of a configuration.
-pub fn settings(config: &Config) -> Settings {
-    let container = |(name, wanted): (String, &config::Container)| ContainerSettings {
-        name,
-        owner: match wanted.owner {
-            config::Owner::Ecs => Owner::Ecs,
-            config::Owner::Mapkeeper => Owner::Mapkeeper,
-        },
-        mounts: config.mounts.iter().filter(|mount| binds(wanted, mount)).map(|m| m.name.clone()).collect(),
-        probed: wanted.probe.is_some(),
-    };
-    Settings {
-        mounts: config.mounts.iter().map(|mount| mount.name.clone()).collect(),
-        containers: named(config).into_iter().map(container).collect(),
-        ecs: config.ecs.as_ref().map(|ecs| EcsSettings { cluster: ecs.cluster.clone() }),
-        workers: Workers::Fixed,
-        escalation: escalation(config),
-        timing: Timing::default(),
-    }
-}
-
-/// How far an instance that cannot be repaired goes.
-fn escalation(config: &Config) -> Escalation {
-    match config.escalate {
-        config::Escalate::Drain => Escalation::Drain,
-        config::Escalate::DryRun => Escalation::DryRun,
-        config::Escalate::Terminate => Escalation::Terminate,
-    }
-}
-
-/// Each container with a name of its own: two selectors may read the same.
-fn named(config: &Config) -> Vec<(String, &config::Container)> {
-    let mut named: Vec<(String, &config::Container)> = Vec::new();
-    for wanted in &config.containers {
-        let plain = title(wanted);
-        let same = named.iter().filter(|(_, other)| title(other) == plain).count();
-        let name = if same == 0 { plain } else { format!("{plain} #{}", same + 1) };
-        named.push((name, wanted));
-    }
-    named
-}
-
-fn binds(wanted: &config::Container, mount: &config::Mount) -> bool {
-    wanted.binds.iter().any(|bind| seen_at(&bind.source, &bind.target, &mount.path).is_some())
-}
-
-/// Where a container that binds `source` at `target` sees the mount at `path`; `None` if it does not.
-///
-/// A bind of the mount or of a directory in it shows the mount at the bind's target, a bind of a
-/// directory above it shows it below the target.
-fn seen_at(source: &Path, target: &str, path: &Path) -> Option<PathBuf> {
-    if source.starts_with(path) {
-        return Some(PathBuf::from(target));
-    }
-    path.strip_prefix(source).ok().map(|below| Path::new(target).join(below))
-}
-
 impl Live {
     /// Takes charge of the host that `config` describes. Nothing is mounted or started yet.
     ///
@@ -224,6 +181,8 @@ impl Live {
         Ok(Live {
             config: RefCell::new(config.clone()),
             inbox: options.inbox,
+            left: RefCell::new(Some(options.left)),
+            orders: options.orders,
             mounts: RefCell::new(Rc::new(Mounts::new(config))),
             keys: RefCell::new(Rc::new(Keys::new(config, options.credentials))),
             stores: RefCell::new(Rc::new(Stores::new(config))),
@@ -237,7 +196,7 @@ impl Live {
             recorded: RefCell::new(Recorded::read(options.runtime_dir.as_deref())),
             runtime_dir: options.runtime_dir,
             state_dir: options.state_dir,
-            probe: MountProbe::new(options.program, MOUNT_LIMIT),
+            probe: MountProbe::new(options.program, MOUNT_LIMITS),
             table: table::Watch::new().map_err(|source| LiveError::Watch { source })?,
             containers: RefCell::new(Rc::new(
                 named(config).into_iter().map(|(name, wanted)| (name, wanted.clone())).collect(),
@@ -390,7 +349,11 @@ impl Host for Live {
         let expected = expected.map(|device| (device.major, device.minor));
         // Listing costs a request to S3: twice a minute, and always while something is amiss.
         let list = self.listed.borrow().get(mount).is_none_or(|at| at.elapsed() >= LISTED);
-        let found = self.probe.ask(&path, expected, list).await;
+        let mut found = self.probe.ask(&path, expected, false).await;
+        // What gives no sign of life would not list anything either: that is known sooner.
+        if let (Ok(MountFinding::Answered { .. }), true) = (&found, list) {
+            found = self.probe.ask(&path, expected, true).await;
+        }
         let well = matches!(found, Ok(MountFinding::Listed { .. } | MountFinding::Answered { .. }));
         self.stores().mount_answered(mount, well);
         match (&found, well) {
@@ -513,7 +476,14 @@ impl Host for Live {
                 self.stores().reconnect();
                 Ok(())
             }
-            (Target::Mount(name), Repair::RestartWorkers) => self.mounts().restart_workers(name).await,
+            (Target::Mount(name), Repair::RestartWorkers) => {
+                let mounts = self.mounts();
+                let holder = mounts.spec(name).and_then(|spec| self.keys.borrow().for_mount(spec));
+                match holder {
+                    Some(holder) => mounts.restart_workers(name, holder).await,
+                    None => Err(no_credentials()),
+                }
+            }
             (Target::Instance, Repair::Terminate) => {
                 let giving_back = self.giving_back.borrow().clone();
                 giving_back.give_back().await
@@ -533,7 +503,7 @@ impl Host for Live {
                 let holder = mounts.spec(name).and_then(|spec| self.keys.borrow().for_mount(spec));
                 match holder {
                     Some(holder) => mounts.mount(name, action.repair, holder).await,
-                    None => Err(plain_failure("there are no credentials for it".to_owned())),
+                    None => Err(no_credentials()),
                 }
             }
             (Target::Container(name), _) => self.act_on_container(name, action).await,
@@ -542,6 +512,7 @@ impl Host for Live {
     }
 
     async fn adopt(&self) -> Option<Adoption> {
+        self.resume_left().await;
         self.take_over().await
     }
 
@@ -562,6 +533,9 @@ impl Host for Live {
     }
 
     async fn shut_down(&self) {
+        if self.is_replaced().await {
+            return self.mounts().leave_all().await;
+        }
         self.put_containers_away().await;
         self.mounts().unmount_all().await;
     }
@@ -611,6 +585,10 @@ fn state_of(facts: &Facts, wanted: &config::Container) -> ContainerFacts {
 /// An error in the words and with the exit code that a person would get.
 fn failure<E: Advise + 'static>(error: &E) -> Failure {
     Failure { error: Chain(error).to_string(), hint: error.hint(), exit: error.exit().code() }
+}
+
+fn no_credentials() -> Failure {
+    plain_failure("there are no credentials for it".to_owned())
 }
 
 fn plain_failure(error: String) -> Failure {

@@ -479,3 +479,23 @@ async fn nothing_is_observed_of_docker_without_a_container() {
     assert_eq!(begun.elapsed(), Duration::ZERO);
     assert_eq!(seen.containers, BTreeMap::new());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_service_is_not_waited_for_while_its_mount_does_not_serve() {
+    let model: Rc<Model> = Rc::default();
+    let device = Some(Device { major: 0, minor: 50 });
+    model.mounted.set(device);
+    model.session.set(device);
+    model.container.replace(Some(device));
+    model.hangs.borrow_mut().push("service");
+    let began = Instant::now();
+    let seen = observe(&model, &settings()).await;
+    assert_eq!(began.elapsed(), LOOK_LIMIT, "on a mount that serves it is");
+    assert!(matches!(seen.containers["mapserver"].service, Some(Seen::Unknown(_))));
+    model.session_dead.set(true);
+    let began = Instant::now();
+    let seen = observe(&model, &settings()).await;
+    assert_eq!(began.elapsed(), Duration::ZERO);
+    let Some(Seen::Unknown(why)) = &seen.containers["mapserver"].service else { panic!("{seen:?}") };
+    assert_eq!(why, "its mount does not serve");
+}

@@ -17,10 +17,11 @@ use crate::agent::live::{self, Live, LiveError};
 use crate::agent::status::{
     self, Document, ReadError, Report, RuntimeDir, RuntimeDirError, Screens, Style, WaitError, Writer, render,
 };
-use crate::agent::{self, Publisher, maintenance};
+use crate::agent::{self, Orders, Publisher, maintenance};
 use crate::bootstrap;
 use crate::config::{ConfigError, Loaded};
 use crate::error::{Advise, Exit};
+use crate::mount::handover;
 use crate::{probe, systemd};
 
 /// Why the agent did not start.
@@ -74,6 +75,8 @@ impl Advise for RunError {
 /// What keeps it from starting; once it runs, nothing.
 pub(super) async fn run(arguments: &RunArguments, runtime_dir: &Path) -> Result<(), RunError> {
     super::mount::guard_memory();
+    // Before any child is started, which would hold them as well.
+    let left = handover::left();
     // Before anything else: a SIGHUP that comes early must not end us.
     let requests = reload::requests().map_err(|source| RunError::Signals { source })?;
     let inputs = arguments.file.inputs();
@@ -87,11 +90,13 @@ pub(super) async fn run(arguments: &RunArguments, runtime_dir: &Path) -> Result<
     }
     let runtime_dir = RuntimeDir::claim(runtime_dir)?;
     let writer = Writer::this().map_err(|source| RunError::Process { source })?;
-    let stop = agent::stop_on_signals().map_err(|source| RunError::Signals { source })?;
+    let orders = agent::stop_on_signals().map_err(|source| RunError::Signals { source })?;
     let (outbox, inbox) = live::reload::mailbox();
     let options = live::Options {
         inbox: Some(inbox),
         runtime_dir: Some(runtime_dir.path().to_owned()),
+        left,
+        orders: Some(orders.clone()),
         ..live::Options::default()
     };
     let host = Live::new(&config, options)?;
@@ -103,12 +108,12 @@ pub(super) async fn run(arguments: &RunArguments, runtime_dir: &Path) -> Result<
         }
         None => None,
     };
-    publisher.alive = Box::new(sign_of_life());
+    publisher.alive = Box::new(sign_of_life(orders.clone()));
     let settings = live::settings(&config);
     let reloads = reload::follow(inputs, config, requests, outbox);
     // Cancel-safe: only the agent ends, and what else is under way ends with it.
     tokio::select! {
-        () = agent::run(&host, &settings, writer, publisher, stop) => {}
+        () = agent::run(&host, &settings, writer, publisher, orders.stop) => {}
         () = reloads => {}
         () = tell_instance(documents) => {}
     }
@@ -126,12 +131,16 @@ async fn tell_instance(documents: watch::Receiver<Option<Arc<Document>>>) {
     }
 }
 
-/// Tells systemd: ready with the first document, alive with each, and what it says.
-fn sign_of_life() -> impl FnMut(&Document) {
+/// Tells systemd: ready with the first document, alive with each, and what it says. Who is replaced does not say that
+/// the service stops.
+fn sign_of_life(orders: Orders) -> impl FnMut(&Document) {
     let mut last = None;
     move |document| {
         if document.ended.is_some() {
-            return systemd::stopping();
+            if !orders.replace() {
+                systemd::stopping();
+            }
+            return;
         }
         if last.is_none() {
             systemd::ready();

@@ -105,6 +105,9 @@ pub struct MountArguments {
     /// Descriptor on which mount.mapkeeper waits for the word that the mount serves
     #[arg(long, hide = true)]
     pub ready_fd: Option<RawFd>,
+    /// Somebody keeps the session should this process end
+    #[arg(long, hide = true)]
+    pub supervised: bool,
 }
 
 const MOUNT_HELP: &str = "\

@@ -24,7 +24,7 @@ pub(super) async fn demo(arguments: &DemoArguments) -> Result<(), DemoError> {
         image: arguments.image.clone(),
         output: arguments.output.clone(),
     };
-    let stop = agent::stop_on_signals().map_err(|source| DemoError::Process { source })?;
+    let stop = agent::stop_on_signals().map_err(|source| DemoError::Process { source })?.stop;
     let interrupted = stop.clone();
     let check = arguments.check;
     play(&show, stop, |stage, documents| async move {

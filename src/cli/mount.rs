@@ -1,14 +1,17 @@
 //! `mapkeeper mount` and its form for mount(8), `mount.mapkeeper`.
 //!
 //! ```text
-//!   mount            attach -> serve in the foreground -> SIGTERM, SIGINT: unmount -> 0
-//!                                                     -> unmounted by somebody    -> 0
+//!   mount            starts `mount --supervised`, and another should it be killed; ends with the last one's code
+//!   mount --supervised  attach, or go on with what was left -> serve -> SIGTERM, SIGINT: unmount -> 0
+//!                                                                    -> unmounted by somebody    -> 0
+//!                                                                    -> SIGUSR1: leave it to the next one
 //!   mount.mapkeeper  starts `mount` as a process of its own, waits for its word, returns its code
 //! ```
 //!
 //! What must hold: the helper returns 0 only when the mount serves; whatever a failed start says reaches the
 //! terminal of whoever mounted.
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
@@ -17,11 +20,14 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use super::arguments::{HelperArguments, MountArguments};
+use crate::agent::stop_on_signals;
 use crate::config::{ConfigError, CredentialsChoice, MountRequest, Source};
 use crate::credentials::{CredentialsError, Holder, keep_out_of_core_dumps};
-use crate::error::{Advise, Exit, report};
-use crate::fs::UnmountError;
-use crate::mount::{AttachError, How, MissingDirectory, attach};
+use crate::error::{Advise, Chain, Exit, report};
+use crate::fs::{Handover, UnmountError};
+use crate::mount::{AttachError, How, MissingDirectory, Mounted, attach, detach, handover, resume};
+use crate::supervisor::{self, supervise};
+use crate::systemd;
 
 /// What the serving process writes to its helper when the mount serves.
 const WORD: &[u8] = b"serving";
@@ -79,21 +85,76 @@ pub(super) async fn foreground(arguments: &MountArguments) -> Result<(), MountCo
         tracing::warn!("{remark}");
     }
     guard_memory();
-    let mut stop = crate::agent::stop_on_signals().map_err(|source| MountCommandError::Signals { source })?;
+    let mut left = handover::left();
+    let mut orders = stop_on_signals().map_err(|source| MountCommandError::Signals { source })?;
     let mount = &request.mount;
     let credentials = holder(&request).await?;
-    let how = How { missing: MissingDirectory::Refuse, flags: request.flags };
-    let mounted = attach(mount, mount.region.as_deref(), &credentials, how).await?;
+    let mounted = match left.take(&mount.name) {
+        Some(left) => resumed(&request, &credentials, left).await?,
+        None => attached(&request, &credentials).await?,
+    };
     if let Some(helper) = arguments.ready_fd {
         tell(helper);
     }
+    systemd::ready();
     // Both arms are cancel-safe: they only wait.
     tokio::select! {
-        _ = stop.wait_for(|stop| *stop) => {}
+        _ = orders.stop.wait_for(|stop| *stop) => {}
         () = mounted.ended() => tracing::info!(mount = %mount.name, "unmounted by somebody else"),
     }
+    if orders.replace() {
+        mounted.leave().await;
+        return Ok(());
+    }
+    systemd::stopping();
     mounted.unmount().await?;
     Ok(())
+}
+
+async fn attached(request: &MountRequest, credentials: &Holder) -> Result<Mounted, AttachError> {
+    let how = How { missing: MissingDirectory::Refuse, flags: request.flags };
+    attach(&request.mount, request.mount.region.as_deref(), credentials, how).await
+}
+
+/// Goes on with what a process before has left; if that cannot be, mounts anew.
+async fn resumed(
+    request: &MountRequest,
+    credentials: &Holder,
+    left: Handover,
+) -> Result<Mounted, AttachError> {
+    let mount = &request.mount;
+    match resume(mount, mount.region.as_deref(), credentials, request.flags, left).await {
+        Ok(mounted) => Ok(mounted),
+        Err(error) => {
+            tracing::warn!(mount = %mount.name, error = %Chain(&error), "cannot go on with the mount: mounting anew");
+            handover::let_go(&mount.name);
+            if let Err(error) = detach(&mount.path) {
+                tracing::error!(mount = %mount.name, error = %Chain(&error), "cannot take the mount away");
+            }
+            attached(request, credentials).await
+        }
+    }
+}
+
+/// Has the mount served by a process of its own, and by another should that one end before its time.
+pub(super) fn supervised(arguments: &MountArguments) -> Exit {
+    let word = OsString::from;
+    let mut words =
+        vec![word("mount"), word(&arguments.source), arguments.directory.clone().into_os_string()];
+    for option in &arguments.options {
+        words.extend([word("-o"), word(option)]);
+    }
+    words.push(word("--supervised"));
+    // SAFETY: the helper has opened this descriptor for us and said its number; nothing else knows it.
+    let helper = arguments.ready_fd.and_then(|number| unsafe { supervisor::given(number) });
+    if let Some(helper) = &helper {
+        words.extend([word("--ready-fd"), word(&helper.as_raw_fd().to_string())]);
+    }
+    let program = std::env::current_exe().map_err(|source| MountCommandError::Serve { source });
+    let supervised = program.and_then(|program| {
+        supervise(&program, &words, helper).map_err(|source| MountCommandError::Serve { source })
+    });
+    super::ended(supervised)
 }
 
 /// Keys are in the memory of a process that mounts.

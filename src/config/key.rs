@@ -86,6 +86,7 @@ pub const KEYS: &[Key] = &[
         r#""fail" or "overwrite""#,
         Some("fail"),
     ),
+    key("mount[].resend", Kind::Boolean, "true or false", Some("true")),
     key("mount[].endpoint_url", Kind::Text, r#"a base URL such as "http://127.0.0.1:9000""#, None),
     key("mount[].path_style", Kind::Boolean, "true or false", None),
     key("mount[].region", Kind::Text, r#"an AWS region such as "us-east-1""#, None),

@@ -105,6 +105,7 @@ impl Reader<'_> {
         let max_stale = self.setting(&at.with("max_stale"), duration(Duration::ZERO, DAY * 30));
         let staging = self.setting(&at.with("staging"), text(value::absolute_path));
         let on_conflict = self.setting(&at.with("on_conflict"), text(on_conflict));
+        let resend = self.setting(&at.with("resend"), boolean);
         let endpoint_url = self.optional(&at.with("endpoint_url"), text(value::endpoint_url));
         let path_style = self.optional(&at.with("path_style"), boolean);
         let region = self.optional(&at.with("region"), text(value::region));
@@ -131,6 +132,7 @@ impl Reader<'_> {
             max_stale: max_stale?,
             staging: staging?,
             on_conflict: on_conflict?,
+            resend: resend?,
             path_style: path_style?.unwrap_or(endpoint_url.is_some()),
             endpoint_url,
             region: region?,

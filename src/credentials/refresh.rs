@@ -110,6 +110,12 @@ impl Desk {
         differs()
     }
 
+    /// Whether a look that a refused request asked for is still to end.
+    pub fn renewing(&self) -> bool {
+        let last = *self.last_forced.lock().expect("nobody panics while holding it");
+        last.is_some_and(|last| *self.forced_looks.borrow() < last.number)
+    }
+
     /// The number of the look that follows: several that ask at the same time share it.
     fn ask_for_look(&self) -> u64 {
         let mut last = self.last_forced.lock().expect("nobody panics while holding it");

@@ -93,6 +93,8 @@ struct State {
     starts: Vec<(String, Open)>,
     /// Names that the first page shows although the store did not list them: they are not stored yet.
     unsent: BTreeSet<Arc<str>>,
+    /// Of a directory that a process before had opened: the offset up to which it was read, and the name there.
+    read_to: Option<(u64, String)>,
     pages: VecDeque<Arc<Page>>,
 }
 
@@ -149,6 +151,46 @@ impl Directory {
         Err(FsError::Stale)
     }
 
+    /// The directory `ino`, opened by a process before and read up to `read_to`: an offset, and the name before it.
+    ///
+    /// # Errors
+    ///
+    /// [`FsError::NotDirectory`]; whatever listing meets.
+    pub async fn reopen(
+        tree: &Arc<Tree>,
+        ino: u64,
+        read_to: Option<(u64, String)>,
+    ) -> Result<Arc<Directory>, FsError> {
+        let directory = Arc::new(Directory {
+            ino,
+            path: tree.directory_path(ino)?,
+            state: Mutex::new(State { read_to: read_to.clone(), ..State::default() }),
+            listings: Flights::default(),
+            completions: Flights::default(),
+        });
+        let last = read_to.map_or(0, |(offset, _)| (offset >> PAGE_BITS) as usize);
+        for number in 0..=last {
+            // How a page is reached, the page before it says.
+            if directory.page(tree, number, From0::On).await?.is_last {
+                break;
+            }
+        }
+        Ok(directory)
+    }
+
+    /// The place in `page` where reading goes on that a process before has begun: behind the name that it ended with,
+    /// which may stand elsewhere by now.
+    fn place(&self, page: &Page, offset: u64, from: usize) -> usize {
+        let state = self.state();
+        let Some((_, name)) = state.read_to.as_ref().filter(|(read_to, _)| *read_to == offset) else {
+            return from;
+        };
+        let same = page.items.iter().position(|item| *item.name == **name).map(|at| at + 1);
+        let is_dot = |item: &Item| matches!(&*item.name, "." | "..");
+        let behind = || page.items.iter().position(|item| !is_dot(item) && *item.name > **name);
+        same.or_else(behind).unwrap_or(from)
+    }
+
     /// The whole directory, as it was listed less than `freshness` ago and is still known: a name that has gone, or
     /// another version under one, means that there is something to be asked.
     fn fresh_page(&self, tree: &Tree) -> Option<Arc<Page>> {
@@ -179,6 +221,10 @@ impl Directory {
             && table.node(self.ino).is_some_and(|node| node.facts.is_directory()))
     }
 
+    pub fn ino(&self) -> u64 {
+        self.ino
+    }
+
     /// Some items from `offset` on; none at the end.
     ///
     /// # Errors
@@ -194,6 +240,9 @@ impl Directory {
         let mut from = (offset & ((1 << PAGE_BITS) - 1)) as usize;
         loop {
             let page = self.page(tree, number, if offset == 0 { From0::Again } else { From0::On }).await?;
+            if number == (offset >> PAGE_BITS) as usize {
+                from = self.place(&page, offset, from);
+            }
             if from < page.items.len() {
                 let chunk = from / CHUNK;
                 let completion = self.complete(tree, &page, chunk, detail);

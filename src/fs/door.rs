@@ -7,21 +7,27 @@
 //!              <-------------------------------------------------------'
 //!                 answers                    bytes of files, at once
 //!
-//!   a request:  taken -> pending -> answered
-//!                           | interrupted, and its caller is about to die
-//!                           '-> abandoned: answered EINTR; what comes later is thrown away
+//!   a request:  taken, in the ledger -> pending -> answered, out of the ledger
+//!                                          | interrupted, and its caller is about to die
+//!                                          '-> abandoned: answered EINTR; what comes later is thrown away
+//!
+//!   a door:  new -> greeted by the kernel   -> open -> closed: by the kernel
+//!            resumed -> greeted as before --'      '-> left: nothing is taken any more, a successor goes on
 //! ```
 //!
 //! `fuser` knows the protocol and no interrupts, and a process that is killed while it waits for an answer goes only
-//! when it has one. So `fuser` serves one end of a pair of sockets, and this the other end. What must hold: every
-//! request is answered once; a caller that is killed waits for nobody; what an answer told the kernel is taken back
-//! if the kernel did not take the answer.
+//! when it has one. So `fuser` serves one end of a pair of sockets, and this the other end; and what is under way is
+//! known here, and written down for a successor (`ledger/requests.rs`), who has `fuser` answer it once more. What must
+//! hold: every request is answered once, by whichever process; a caller that is killed waits for nobody; what an answer
+//! told the kernel is taken back if the kernel did not take the answer.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io::{self, IoSlice};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use nix::sys::socket::{
@@ -30,40 +36,60 @@ use nix::sys::socket::{
 };
 
 use super::caller::is_dying;
-use super::wire::{self, Header};
+use super::ledger::{Greeting, Ledger, Left, REQUEST_MAX, Slot};
+use super::wire::{self, Header, Told};
+
+mod wake;
 
 /// Most bytes of one write request: larger ones do not fit into one message to `fuser`.
 pub const WRITE_MAX: u32 = 128 * 1024;
 /// Room that the kernel wants beside the bytes of a write.
 const HEADERS_ROOM: usize = 4096;
+const _: () = assert!(WRITE_MAX as usize + HEADERS_ROOM <= REQUEST_MAX);
 /// Longest answer that goes through the sockets: a listing. The bytes of files do not.
 const ANSWER_MAX: usize = 1024 * 1024;
 /// What the sockets may hold.
 const SOCKET_BYTES: usize = 4 * 1024 * 1024;
 /// How often the callers of interrupted requests are looked at: a second signal is not announced.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
+/// How long the greeting may take, which is all in this process.
+const GREETING_LIMIT: Duration = Duration::from_secs(10);
 
-/// Takes back that the kernel was told a number.
-pub type TakeBack = Box<dyn Fn(u64) + Send + Sync>;
+/// Takes back that the kernel was given something.
+pub type TakeBack = Box<dyn Fn(Told) + Send + Sync>;
 
 /// The door of one connection.
 pub struct Door {
     device: OwnedFd,
     /// The other end is `fuser`'s.
     socket: OwnedFd,
+    ledger: Arc<Ledger>,
     state: Mutex<State>,
-    /// Something was interrupted, or the door was closed.
+    /// Something was interrupted or answered, or the door was closed.
     changed: Condvar,
+    /// Nothing is to be taken any more.
+    leaving: AtomicBool,
+    takers: Mutex<Vec<JoinHandle<()>>>,
     take_back: TakeBack,
+}
+
+struct Pending {
+    header: Header,
+    slot: Slot,
 }
 
 #[derive(Default)]
 struct State {
-    pending: HashMap<u64, Header>,
+    pending: HashMap<u64, Pending>,
     /// Of those pending, the ones that somebody tried to interrupt.
     interrupted: Vec<u64>,
     /// Answered already, and not yet by `fuser`.
     abandoned: HashMap<u64, Header>,
+    /// Of those pending, the ones that a process before may have done already.
+    repeated: HashSet<u64>,
+    greeting: Greeting,
+    /// The kernel has had the answer to its greeting from a process before.
+    is_greeted: bool,
     closed: bool,
 }
 
@@ -73,7 +99,8 @@ impl Door {
     /// # Errors
     ///
     /// Those of making sockets.
-    pub fn new(device: File, take_back: TakeBack) -> io::Result<(Arc<Door>, OwnedFd)> {
+    pub fn new(device: File, ledger: Arc<Ledger>, take_back: TakeBack) -> io::Result<(Arc<Door>, OwnedFd)> {
+        wake::prepare()?;
         let (ours, fusers) =
             socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?;
         for end in [&ours, &fusers] {
@@ -82,32 +109,109 @@ impl Door {
         let door = Door {
             device: device.into(),
             socket: ours,
+            ledger,
             state: Mutex::default(),
             changed: Condvar::new(),
+            leaving: AtomicBool::new(false),
+            takers: Mutex::default(),
             take_back,
         };
         Ok((Arc::new(door), fusers))
     }
 
-    /// Starts the threads: `takers` of them take requests, for as many threads of `fuser`. They end with the
-    /// connection.
+    /// Starts the threads that answer, and those that take: `takers` of them, for as many threads of `fuser`. They end
+    /// with the connection.
     ///
     /// # Errors
     ///
     /// Those of starting a thread.
     pub fn open(self: &Arc<Self>, takers: usize) -> io::Result<()> {
-        let start = |name: String, work: fn(&Door)| {
-            let door = self.clone();
-            std::thread::Builder::new().name(name).spawn(move || work(&door)).map(drop)
-        };
-        for number in 0..takers {
-            start(format!("fuse-take-{number}"), Door::take)?;
-        }
-        start("fuse-answer".into(), Door::pass_answers)?;
-        start("fuse-interrupt".into(), Door::watch_interrupted)
+        self.answer_from_now_on()?;
+        self.take_from_now_on(takers, Vec::new())
     }
 
-    /// Ends the threads once `fuser` has ended.
+    /// Greets `fuser` as the kernel once greeted the process before; nothing is taken yet.
+    ///
+    /// # Errors
+    ///
+    /// Those of starting a thread, and of the sockets.
+    pub fn greet(self: &Arc<Self>, earlier: &Greeting) -> io::Result<()> {
+        self.state().greeting.request.clone_from(&earlier.request);
+        self.state().is_greeted = true;
+        self.answer_from_now_on()?;
+        send(self.socket.as_raw_fd(), &earlier.request, MsgFlags::MSG_NOSIGNAL)?;
+        Ok(())
+    }
+
+    /// Goes on where the process before has ended: with the requests that it left unanswered.
+    ///
+    /// # Errors
+    ///
+    /// Those of starting a thread.
+    pub fn resume(self: &Arc<Self>, takers: usize, left: Vec<Left>, resend: bool) -> io::Result<()> {
+        let mut unanswered = Vec::new();
+        for left in left {
+            match left.answer {
+                // Done already. If the kernel had the answer before, it says that it knows of no such request.
+                Some(answer) => {
+                    let _ = self.write(&answer, &[]);
+                    self.ledger.requests.release(left.slot);
+                }
+                None if resend => self.ledger.requests.release(left.slot),
+                None => unanswered.push(left),
+            }
+        }
+        if resend {
+            self.write(&wire::resend(), &[])?;
+        }
+        self.take_from_now_on(takers, unanswered)
+    }
+
+    /// The greeting and its answer, as soon as there is one.
+    pub fn greeting(&self) -> Option<Greeting> {
+        let state = self.state();
+        let is_open = |state: &mut State| state.greeting.answer.is_empty() && !state.closed;
+        let waited = self.changed.wait_timeout_while(state, GREETING_LIMIT, is_open);
+        let (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        (!state.greeting.answer.is_empty()).then(|| state.greeting.clone())
+    }
+
+    fn answer_from_now_on(self: &Arc<Self>) -> io::Result<()> {
+        let start = |name: &str, work: fn(&Door)| {
+            let door = self.clone();
+            std::thread::Builder::new().name(name.into()).spawn(move || work(&door)).map(drop)
+        };
+        start("fuse-answer", Door::pass_answers)?;
+        start("fuse-interrupt", Door::watch_interrupted)
+    }
+
+    fn take_from_now_on(self: &Arc<Self>, takers: usize, unanswered: Vec<Left>) -> io::Result<()> {
+        let mut unanswered = Some(unanswered);
+        for number in 0..takers {
+            let (door, first) = (self.clone(), unanswered.take().unwrap_or_default());
+            let work = move || {
+                first.into_iter().for_each(|left| door.repeat(left));
+                door.take();
+            };
+            let taker = std::thread::Builder::new().name(format!("fuse-take-{number}")).spawn(work)?;
+            self.takers.lock().unwrap_or_else(PoisonError::into_inner).push(taker);
+        }
+        Ok(())
+    }
+
+    /// Takes nothing any more, and waits for at most `limit` until what was taken is answered; how much is not. That
+    /// stays in the ledger. The kernel's connection stays as well: a successor goes on.
+    pub fn leave(&self, limit: Duration) -> usize {
+        self.leaving.store(true, Ordering::SeqCst);
+        self.ledger.requests.close();
+        let takers = std::mem::take(&mut *self.takers.lock().unwrap_or_else(PoisonError::into_inner));
+        wake::until_ended(takers);
+        let waited = self.changed.wait_timeout_while(self.state(), limit, |state| !state.pending.is_empty());
+        let (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        state.pending.len()
+    }
+
+    /// Ends the threads once `fuser` has ended, or has it end.
     pub fn close(&self) {
         self.state().closed = true;
         self.changed.notify_all();
@@ -115,11 +219,19 @@ impl Door {
         let _ = shutdown(self.socket.as_raw_fd(), Shutdown::Both);
     }
 
+    /// Whether a process before may have done what `unique` asks for.
+    pub fn may_be_done(&self, unique: u64) -> bool {
+        unique & wire::SENT_AGAIN != 0 || self.state().repeated.contains(&unique)
+    }
+
     /// Answers a `READ` with `bytes`, past `fuser`.
     pub fn answer(&self, unique: u64, bytes: &[u8]) {
-        if self.state().pending.remove(&unique).is_some() {
+        let pending = self.state().pending.remove(&unique);
+        if let Some(Pending { slot, .. }) = pending {
             // A request that the kernel has given up is no error.
             let _ = self.write(&wire::out_header(unique, 0, bytes.len()), bytes);
+            self.ledger.requests.release(slot);
+            self.note_idle();
         }
     }
 
@@ -142,31 +254,79 @@ impl Door {
     }
 
     fn take(&self) {
-        let mut buffer = vec![0; WRITE_MAX as usize + HEADERS_ROOM];
-        loop {
-            let length = match rustix::io::read(&self.device, &mut buffer[..]) {
-                Ok(length) => length,
+        let mut next = self.ledger.requests.large();
+        while let Some(mut large) = next {
+            let read = rustix::io::read(&self.device, self.ledger.requests.room(&mut large));
+            next = match read {
+                Ok(length) => match self.pass_request(large, length) {
+                    Ok(large) => large.or_else(|| self.ledger.requests.large()),
+                    Err(_) => break,
+                },
                 // Taken back by the kernel before it was read, or nothing at all.
-                Err(rustix::io::Errno::NOENT | rustix::io::Errno::INTR | rustix::io::Errno::AGAIN) => {
-                    continue;
+                Err(rustix::io::Errno::NOENT | rustix::io::Errno::INTR | rustix::io::Errno::AGAIN)
+                    if !self.leaving.load(Ordering::SeqCst) =>
+                {
+                    Some(large)
                 }
-                Err(_) => break,
+                Err(_) => {
+                    self.ledger.requests.release(large);
+                    break;
+                }
             };
-            let request = &buffer[..length];
-            let Some(header) = Header::of(request) else { continue };
-            if header.opcode == wire::INTERRUPT {
-                self.interrupt(header.unique, wire::interrupted(request).unwrap_or_default());
-                continue;
-            }
-            if header.wants_answer() {
-                self.state().pending.insert(header.unique, header);
-            }
-            if send(self.socket.as_raw_fd(), request, MsgFlags::MSG_NOSIGNAL).is_err() {
-                break;
+            if self.leaving.load(Ordering::SeqCst) {
+                if let Some(large) = next.take() {
+                    self.ledger.requests.release(large);
+                }
             }
         }
-        // One for each thread of fuser. If it has ended already, nobody needs it.
-        let _ = send(self.socket.as_raw_fd(), &wire::destroy(), MsgFlags::MSG_NOSIGNAL);
+        if !self.leaving.load(Ordering::SeqCst) {
+            // One for each thread of fuser. If it has ended already, nobody needs it.
+            let _ = send(self.socket.as_raw_fd(), &wire::destroy(), MsgFlags::MSG_NOSIGNAL);
+        }
+    }
+
+    /// Has `fuser` answer the request that the kernel has written into `large`; the slot comes back if it is free.
+    fn pass_request(&self, mut large: Slot, length: usize) -> io::Result<Option<Slot>> {
+        let requests = &self.ledger.requests;
+        let room = requests.room(&mut large);
+        let request = room.get(..length).unwrap_or_default();
+        let Some(header) = Header::of(request) else {
+            requests.void(&large);
+            return Ok(Some(large));
+        };
+        if header.opcode == wire::INTERRUPT {
+            self.interrupt(header.unique, wire::interrupted(request).unwrap_or_default());
+            requests.void(&large);
+            return Ok(Some(large));
+        }
+        if !header.wants_answer() || header.opcode == wire::INIT {
+            let request = request.to_vec();
+            // What is given back is not given back twice: a successor that knows nothing of it only keeps a number
+            // that nobody needs.
+            requests.void(&large);
+            if header.opcode == wire::INIT {
+                self.state().greeting.request.clone_from(&request);
+            }
+            send(self.socket.as_raw_fd(), &request, MsgFlags::MSG_NOSIGNAL)?;
+            return Ok(Some(large));
+        }
+        let (slot, rest, request) = requests.settle(large, length);
+        self.state().pending.insert(header.unique, Pending { header, slot });
+        send(self.socket.as_raw_fd(), &request, MsgFlags::MSG_NOSIGNAL)?;
+        Ok(rest)
+    }
+
+    /// Has `fuser` answer what a process before has left.
+    fn repeat(&self, left: Left) {
+        let Left { slot, header, request, .. } = left;
+        let mut state = self.state();
+        state.pending.insert(header.unique, Pending { header, slot });
+        state.repeated.insert(header.unique);
+        // Whether somebody tried to interrupt it was known to the process before alone.
+        state.interrupted.push(header.unique);
+        drop(state);
+        self.changed.notify_all();
+        let _ = send(self.socket.as_raw_fd(), &request, MsgFlags::MSG_NOSIGNAL);
     }
 
     fn pass_answers(&self) {
@@ -178,19 +338,53 @@ impl Door {
 
     fn pass_answer(&self, answer: &[u8]) {
         let unique = wire::answered(answer).unwrap_or_default();
-        let (header, is_pending) = {
-            let mut state = self.state();
-            match state.pending.remove(&unique) {
-                Some(header) => (header, true),
-                None => match state.abandoned.remove(&unique) {
-                    Some(header) => (header, false),
-                    // Answered past fuser.
-                    None => return,
-                },
+        let mut state = self.state();
+        let pending = state.pending.remove(&unique);
+        let abandoned = state.abandoned.remove(&unique);
+        state.repeated.remove(&unique);
+        if pending.is_none() && abandoned.is_none() && self.is_greeting(&mut state, unique, answer) {
+            return;
+        }
+        drop(state);
+        let (header, is_taken) = match (pending, abandoned) {
+            (Some(Pending { header, slot }), _) => {
+                if !header.only_asks() {
+                    self.ledger.requests.note_answer(&slot, answer);
+                }
+                let outcome = self.write(answer, &[]);
+                self.ledger.requests.release(slot);
+                (header, outcome.is_ok())
             }
+            (None, Some(header)) => (header, false),
+            // Answered past fuser.
+            (None, None) => return,
         };
-        if !is_pending || self.write(answer, &[]).is_err() {
-            wire::told(header.opcode, answer).into_iter().for_each(|ino| (self.take_back)(ino));
+        if !is_taken {
+            wire::told(header.opcode, answer).into_iter().for_each(|told| (self.take_back)(told));
+        }
+        self.note_idle();
+    }
+
+    /// Whether that was the answer to the greeting: the kernel is told, unless it was told before.
+    fn is_greeting(&self, state: &mut State, unique: u64, answer: &[u8]) -> bool {
+        let is_it = state.greeting.answer.is_empty()
+            && Header::of(&state.greeting.request).is_some_and(|greeting| greeting.unique == unique);
+        if is_it {
+            if !state.is_greeted
+                && let Err(error) = self.write(answer, &[])
+            {
+                tracing::debug!(error = %error, "the kernel does not take the answer to its greeting");
+            }
+            state.greeting.answer = answer.to_vec();
+            self.changed.notify_all();
+        }
+        is_it
+    }
+
+    /// Wakes whoever waits for everything to be answered.
+    fn note_idle(&self) {
+        if self.leaving.load(Ordering::Relaxed) {
+            self.changed.notify_all();
         }
     }
 
@@ -212,16 +406,17 @@ impl Door {
         let mut state = self.state();
         while !state.closed {
             let State { pending, interrupted, .. } = &mut *state;
-            interrupted.retain(|unique| pending.get(unique).is_some_and(Header::only_asks));
+            interrupted.retain(|unique| pending.get(unique).is_some_and(|one| one.header.only_asks()));
             let dying: Vec<u64> = interrupted
                 .iter()
                 .copied()
-                .filter(|unique| pending.get(unique).is_some_and(|header| is_dying(header.thread)))
+                .filter(|unique| pending.get(unique).is_some_and(|one| is_dying(one.header.thread)))
                 .collect();
             for unique in dying {
-                if let Some(header) = state.pending.remove(&unique) {
+                if let Some(Pending { header, slot }) = state.pending.remove(&unique) {
                     state.abandoned.insert(unique, header);
                     let _ = self.write(&wire::out_header(unique, -libc::EINTR, 0), &[]);
+                    self.ledger.requests.release(slot);
                 }
             }
             state = match state.interrupted.is_empty() {
@@ -241,5 +436,11 @@ impl Door {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl AsFd for Door {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.device.as_fd()
     }
 }

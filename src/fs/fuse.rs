@@ -16,7 +16,7 @@ use std::future::Future;
 use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, SystemTime};
 
 use fuser::{
@@ -25,12 +25,14 @@ use fuser::{
     ReplyEmpty, ReplyEntry, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
 
-use super::directory::{Detail, Directory};
-use super::door::{Door, WRITE_MAX};
+use super::directory::{Detail, Directory, Item};
+use super::door::{Door, TakeBack, WRITE_MAX};
 use super::error::FsError;
 use super::inode::Surplus;
+use super::ledger::{Held, Ledger, Record};
 use super::listing::NAME_MAX;
 use super::tree::Tree;
+use super::wire::Told;
 use super::write::Writing;
 use super::xattr::Xattrs;
 
@@ -67,22 +69,73 @@ pub struct Adapter {
     shared: Arc<Shared>,
     /// The short way for the bytes of files.
     door: Option<Arc<Door>>,
+    /// Whether the kernel may be asked to send requests again.
+    resend: bool,
 }
 
 struct Shared {
-    directories: Mutex<HashMap<u64, Arc<Directory>>>,
+    directories: Mutex<HashMap<u64, Opened>>,
     next_handle: AtomicU64,
+    ledger: Arc<Ledger>,
+}
+
+/// An open directory, as far as this process knows it.
+enum Opened {
+    Here(Arc<Directory>),
+    /// By a process before: its number, and what it was read up to.
+    Before(u64, Option<(u64, String)>),
 }
 
 impl Adapter {
-    pub fn new(tree: Arc<Tree>, writing: Option<Arc<Writing>>) -> Adapter {
-        let shared = Shared { directories: Mutex::default(), next_handle: AtomicU64::new(1) };
-        Adapter { tree, writing, shared: Arc::new(shared), door: None }
+    /// What is told is written down in `ledger`, where `held` is what a process before was told.
+    pub fn new(tree: Arc<Tree>, writing: Option<Arc<Writing>>, ledger: Arc<Ledger>, held: Held) -> Adapter {
+        let before = |(handle, (ino, read_to))| (handle, Opened::Before(ino, read_to));
+        let shared = Shared {
+            directories: Mutex::new(held.directories.into_iter().map(before).collect()),
+            next_handle: AtomicU64::new(ledger.first_handle()),
+            ledger,
+        };
+        Adapter { tree, writing, shared: Arc::new(shared), door: None, resend: true }
+    }
+
+    /// Takes back what an answer gave the kernel that the kernel did not take.
+    pub fn take_back(&self) -> TakeBack {
+        let tree = Arc::downgrade(&self.tree);
+        let (shared, writing) = (Arc::downgrade(&self.shared), self.writing.as_ref().map(Arc::downgrade));
+        Box::new(move |told| match told {
+            Told::Number(ino) => {
+                if let Some(tree) = tree.upgrade() {
+                    tree.forget(ino, 1);
+                }
+            }
+            Told::Directory(handle) => {
+                if let Some(shared) = shared.upgrade() {
+                    shared.close(handle);
+                }
+            }
+            Told::File(handle) => {
+                if let (Some(tree), Some(writing)) =
+                    (tree.upgrade(), writing.as_ref().and_then(Weak::upgrade))
+                {
+                    tree.runtime().spawn(async move { writing.release(handle).await });
+                }
+            }
+        })
     }
 
     /// From now on hands the bytes of files to `door`.
     pub fn through(mut self, door: &Arc<Door>) -> Adapter {
         self.door = Some(door.clone());
+        self
+    }
+
+    pub fn wants_resend(&self) -> bool {
+        self.resend
+    }
+
+    /// Never has the kernel send requests again: what a process before left is answered from the ledger.
+    pub fn without_resend(mut self) -> Adapter {
+        self.resend = false;
         self
     }
 
@@ -136,19 +189,47 @@ pub fn drop_surplus(tree: &Tree, door: Arc<Door>) -> io::Result<()> {
 }
 
 impl Shared {
-    fn directories(&self) -> MutexGuard<'_, HashMap<u64, Arc<Directory>>> {
+    fn directories(&self) -> MutexGuard<'_, HashMap<u64, Opened>> {
         self.directories.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn directory(&self, handle: FileHandle) -> Result<Arc<Directory>, FsError> {
-        self.directories().get(&handle.0).cloned().ok_or(FsError::Stale)
+    fn open(&self, directory: Arc<Directory>) -> u64 {
+        let handle = self.next_handle.fetch_add(1, Ordering::Relaxed);
+        self.ledger.note(&Record::Directory { handle, ino: directory.ino(), at: None });
+        self.directories().insert(handle, Opened::Here(directory));
+        handle
+    }
+
+    async fn directory(&self, tree: &Arc<Tree>, handle: FileHandle) -> Result<Arc<Directory>, FsError> {
+        let (ino, read_to) = match self.directories().get(&handle.0) {
+            Some(Opened::Here(directory)) => return Ok(directory.clone()),
+            Some(Opened::Before(ino, read_to)) => (*ino, read_to.clone()),
+            None => return Err(FsError::Stale),
+        };
+        let directory = Directory::reopen(tree, ino, read_to).await?;
+        self.directories().insert(handle.0, Opened::Here(directory.clone()));
+        Ok(directory)
+    }
+
+    /// Notes how far a directory was read.
+    fn note_read(&self, handle: FileHandle, directory: &Directory, last: Option<&Item>) {
+        if let Some(item) = last {
+            let at = Some((item.next_offset, item.name.to_string()));
+            self.ledger.note(&Record::Directory { handle: handle.0, ino: directory.ino(), at });
+        }
+    }
+
+    fn close(&self, handle: u64) {
+        self.directories().remove(&handle);
+        self.ledger.note(&Record::DirectoryClosed { handle });
     }
 }
 
 impl Filesystem for Adapter {
     fn init(&mut self, _request: &Request, config: &mut KernelConfig) -> io::Result<()> {
         let written = if self.writing.is_some() { write::WANTED.as_slice() } else { &[] };
-        for &flag in WANTED.iter().chain(written) {
+        let again = if self.resend { [InitFlags::FUSE_HAS_RESEND].as_slice() } else { &[] };
+        for &flag in WANTED.iter().chain(written).chain(again) {
             if let Err(missing) = config.add_capabilities(flag) {
                 tracing::debug!(?missing, "this kernel lacks a capability");
             }
@@ -234,9 +315,7 @@ impl Filesystem for Adapter {
         self.spawn(async move {
             match Directory::open(&tree, ino.0).await {
                 Ok(directory) => {
-                    let handle = shared.next_handle.fetch_add(1, Ordering::Relaxed);
-                    shared.directories().insert(handle, directory);
-                    reply.opened(FileHandle(handle), FopenFlags::empty());
+                    reply.opened(FileHandle(shared.open(directory)), FopenFlags::empty());
                 }
                 Err(error) => reply.error(errno(&error)),
             }
@@ -254,14 +333,17 @@ impl Filesystem for Adapter {
         let (tree, shared) = (self.tree.clone(), self.shared.clone());
         self.spawn(async move {
             let listed = async {
-                let directory = shared.directory(handle)?;
+                let directory = shared.directory(&tree, handle).await?;
                 let batch = directory.batch(&tree, offset, Detail::Names).await?;
+                let mut last = None;
                 for item in batch.items() {
                     let Some((ino, kind)) = directory.kind_of(&tree, item) else { continue };
                     if reply.add(INodeNo(ino), item.next_offset, file_type(kind), &*item.name) {
                         break;
                     }
+                    last = Some(item);
                 }
+                shared.note_read(handle, &directory, last);
                 Ok::<_, FsError>(())
             };
             match listed.await {
@@ -296,7 +378,7 @@ impl Filesystem for Adapter {
         _flags: OpenFlags,
         reply: ReplyEmpty,
     ) {
-        self.shared.directories().remove(&handle.0);
+        self.shared.close(handle.0);
         reply.ok();
     }
 
@@ -509,8 +591,9 @@ async fn list_plus(
     offset: u64,
     reply: &mut ReplyDirectoryPlus,
 ) -> Result<(), FsError> {
-    let directory = shared.directory(handle)?;
+    let directory = shared.directory(tree, handle).await?;
     let batch = directory.batch(tree, offset, Detail::Attributes).await?;
+    let mut last = None;
     for item in batch.items() {
         // The kernel takes only the names of these two, and does not count them as told.
         if matches!(&*item.name, "." | "..") {
@@ -520,6 +603,7 @@ async fn list_plus(
             if reply.add(INodeNo(ino), item.next_offset, name, &Duration::ZERO, &unknown, Generation(0)) {
                 break;
             }
+            last = Some(item);
             continue;
         }
         let Some(entry) = directory.entry_of(tree, item).await? else { continue };
@@ -530,6 +614,8 @@ async fn list_plus(
             tree.forget(entry.ino, 1);
             break;
         }
+        last = Some(item);
     }
+    shared.note_read(handle, &directory, last);
     Ok(())
 }

@@ -25,12 +25,14 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::attr::{Attributes, Kind};
+use super::ledger::Ledger;
 use super::read::Content;
 use super::store::{ETag, Version};
 use super::xattr::Xattrs;
 
 mod local;
 mod queue;
+mod saved;
 
 use queue::Queue;
 
@@ -59,6 +61,8 @@ pub struct Node {
     mark: u64,
     /// Bytes that it is counted with.
     weight: u64,
+    /// Checksum of what was written down of it for a successor; 0 if nothing was.
+    noted: u32,
 }
 
 /// The queue that a node is in.
@@ -87,6 +91,7 @@ impl Node {
             place: Place::Nowhere,
             mark: 0,
             weight: 0,
+            noted: 0,
         }
     }
 
@@ -231,6 +236,8 @@ pub struct Table {
     unsent: BTreeSet<Arc<str>>,
     /// Names that were taken away here, and when: an answer to an older question does not bring them back.
     gone: HashMap<Arc<str>, Instant>,
+    /// Where a successor finds what the kernel was told.
+    ledger: Option<Arc<Ledger>>,
 }
 
 impl Table {
@@ -245,6 +252,7 @@ impl Table {
             marks: 0,
             unsent: BTreeSet::new(),
             gone: HashMap::new(),
+            ledger: None,
         };
         let path: Arc<str> = Arc::from("");
         let facts = Facts { attributes: Some(root), ..Facts::directory() };
@@ -352,6 +360,7 @@ impl Table {
         if let Some(node) = self.nodes.get_mut(&ino) {
             node.lookups += 1;
         }
+        self.note_told(ino);
         self.enter_queue(ino);
     }
 
@@ -369,13 +378,15 @@ impl Table {
         }
         if node.lookups > count {
             self.nodes.get_mut(&ino).expect("found above").lookups -= count;
+            self.note_forgotten(ino, count);
             return;
         }
         let is_named = self.names.get(&node.path) == Some(&ino);
         self.leave_queue(ino);
         let node = self.nodes.get_mut(&ino).expect("found above");
-        node.lookups = 0;
+        (node.lookups, node.noted) = (0, 0);
         node.content = None;
+        self.note_all_forgotten(ino);
         if is_named {
             self.enter_queue(ino);
         } else {
@@ -430,6 +441,8 @@ impl Table {
         if node.lookups == 0 {
             self.leave_queue(ino);
             self.nodes.remove(&ino);
+        } else {
+            self.note_facts(ino);
         }
     }
 
@@ -441,6 +454,7 @@ impl Table {
             self.leave_queue(ino);
             self.enter_queue(ino);
         }
+        self.note_facts(ino);
     }
 
     fn enter_queue(&mut self, ino: u64) {

@@ -1,21 +1,27 @@
-//! The connection to the kernel: mounted, served, ended.
+//! The connection to the kernel: mounted, served, handed on, ended.
 //!
 //! ```text
 //!   mount(2) -> INIT answered -> serving -> ended: unmounted everywhere, or aborted
-//!                  | fails
-//!                  '-> unmounted again, nothing left
+//!      | fails                    | ^
+//!      v                          | '-- resumed: INIT as before, then what was left unanswered
+//!   nothing left                  v                           ^
+//!                    left or killed: the kernel waits --- a successor has the descriptors
 //! ```
 //!
 //! The kernel keeps a connection for as long as something is mounted from it: a container's bind keeps it alive
 //! after the host has unmounted. So a session does not end with the mount point but with the device's last word.
-//! What must hold: no call here resolves a path *below* the mount, because this process is the one that would
-//! have to answer; `/dev/fuse` is the only thing needed of the host.
+//! And it keeps it for as long as somebody has its device open, whoever that is: so a session does not end with its
+//! process either, if the device and the ledger (`ledger.rs`) are also in other hands. Requests are read from that one
+//! device and from no clone of it (`FUSE_DEV_IOC_CLONE`): only what was read from a descriptor that is still there
+//! can be answered by another process. What must hold: no call here resolves a path *below* the mount, because this
+//! process is the one that would have to answer; `/dev/fuse` is the only thing needed of the host.
 
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use tokio::sync::watch;
@@ -24,7 +30,9 @@ use crate::mountinfo::{Device, MountTable};
 
 use super::door::Door;
 use super::fuse::{Adapter, drop_surplus};
+use super::ledger::{Head, Ledger, LedgerError, Left};
 use super::read::Push;
+use super::wire;
 
 /// Where the kernel's FUSE driver is asked for a connection.
 pub const DEVICE: &str = "/dev/fuse";
@@ -46,38 +54,64 @@ pub enum SessionError {
     Handshake { source: io::Error },
     #[error("nothing is mounted on {path:?} although the kernel said so")]
     Vanished { path: PathBuf },
+    #[error("cannot write down what a successor must know")]
+    Ledger { source: LedgerError },
+    #[error("the kernel was promised something else by the process before")]
+    Promised,
+}
+
+/// What a successor needs: the connection's device, and the ledger.
+#[derive(Debug)]
+pub struct Handover {
+    pub device: OwnedFd,
+    pub ledger: OwnedFd,
+}
+
+/// What the process that serves has at hand.
+pub struct Serving<'a> {
+    pub adapter: Adapter,
+    pub ledger: Arc<Ledger>,
+    pub push: &'a OnceLock<Push>,
+}
+
+/// How a file system is mounted.
+pub struct Mounting<'a> {
+    pub path: &'a Path,
+    pub source: &'a str,
+    pub flags: MsFlags,
+    /// As in [`Head`].
+    pub settings: String,
+    /// As in [`Head`].
+    pub staging: Option<String>,
 }
 
 /// A mounted connection.
 pub struct Connection {
     device: Device,
+    door: Arc<Door>,
+    ledger: Arc<Ledger>,
     ended: watch::Receiver<bool>,
 }
 
 impl Connection {
-    /// Mounts on `path` and serves it from threads of its own; `nosuid` and `nodev` are added to `flags`. Blocks
+    /// Mounts on a path and serves it from threads of its own; `nosuid` and `nodev` are added to the flags. Blocks
     /// until the kernel has been answered.
     ///
     /// # Errors
     ///
     /// Any [`SessionError`]; nothing stays mounted then.
-    pub fn open(
-        adapter: Adapter,
-        path: &Path,
-        source: &str,
-        flags: MsFlags,
-        push: &OnceLock<Push>,
-    ) -> Result<Connection, SessionError> {
+    pub fn open(serving: Serving, mounting: Mounting) -> Result<Connection, SessionError> {
+        let path = mounting.path;
         let device = OpenOptions::new().read(true).write(true).open(DEVICE);
         let device: File = device.map_err(|source| SessionError::NoDevice { source })?;
-        let flags = flags | MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
+        let flags = mounting.flags | MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
         let options = format!(
             "fd={},rootmode=40000,user_id=0,group_id=0,allow_other,default_permissions,max_read={READ_MAX}",
             device.as_raw_fd()
         );
-        mount(Some(source), path, Some(FS_TYPE), flags, Some(options.as_str()))
+        mount(Some(mounting.source), path, Some(FS_TYPE), flags, Some(options.as_str()))
             .map_err(|error| SessionError::Mount { path: path.to_path_buf(), source: error.into() })?;
-        let connection = Connection::serve(adapter, device, path, push);
+        let connection = Connection::greet(serving, device, mounting);
         if connection.is_err() {
             // The mount is ours and nothing uses it yet.
             let _ = umount2(path, MntFlags::MNT_DETACH);
@@ -85,22 +119,67 @@ impl Connection {
         connection
     }
 
-    fn serve(
-        adapter: Adapter,
-        device: File,
-        path: &Path,
-        push: &OnceLock<Push>,
+    fn greet(serving: Serving, device: File, mounting: Mounting) -> Result<Connection, SessionError> {
+        let Mounting { path, settings, staging, .. } = mounting;
+        let ledger = serving.ledger.clone();
+        let door = Door::new(device, ledger.clone(), serving.adapter.take_back()).map_err(handshake)?;
+        door.0.open(THREADS).map_err(handshake)?;
+        let device = move || {
+            let table = MountTable::of(None).map_err(handshake)?;
+            let device = table.top(path).filter(|entry| entry.fs_type == FS_TYPE).map(|entry| entry.device);
+            device.ok_or_else(|| SessionError::Vanished { path: path.to_path_buf() })
+        };
+        let connection = Connection::serve(serving, door, device)?;
+        raise_read_ahead(connection.device);
+        let greeting = connection.door.greeting().ok_or_else(no_greeting)?;
+        let Device { major, minor } = connection.device;
+        let head = Head { path: path.to_path_buf(), device: (major, minor), settings, staging, greeting };
+        ledger.publish(&head).map_err(|source| SessionError::Ledger { source })?;
+        Ok(connection)
+    }
+
+    /// Goes on with the connection behind `device`, which a process before served as `head` says, and answers what it
+    /// has `left`. Blocks until that is under way.
+    ///
+    /// # Errors
+    ///
+    /// [`SessionError::Vanished`] if it is not mounted there any more, [`SessionError::Promised`] if this version cannot
+    /// keep what the kernel was promised; whoever waits for an answer still does.
+    pub fn resume(
+        serving: Serving,
+        device: OwnedFd,
+        head: &Head,
+        left: Vec<Left>,
     ) -> Result<Connection, SessionError> {
-        let handshake = |source| SessionError::Handshake { source };
-        let tree = adapter.tree();
-        let untold = Arc::downgrade(&tree);
-        let take_back = Box::new(move |ino| {
-            if let Some(tree) = untold.upgrade() {
-                tree.forget(ino, 1);
-            }
+        let number = Device { major: head.device.0, minor: head.device.1 };
+        let table = MountTable::of(None).map_err(handshake)?;
+        let is_there = table.0.iter().any(|entry| entry.device == number && entry.fs_type == FS_TYPE);
+        if !is_there {
+            return Err(SessionError::Vanished { path: head.path.clone() });
+        }
+        let can_resend = serving.adapter.wants_resend() && wire::can_resend(&head.greeting.answer);
+        let take_back = serving.adapter.take_back();
+        let door = Door::new(device.into(), serving.ledger.clone(), take_back).map_err(handshake)?;
+        door.0.greet(&head.greeting).map_err(handshake)?;
+        let connection = Connection::serve(serving, door, || Ok(number))?;
+        let answered = connection.door.greeting().ok_or_else(no_greeting);
+        let kept = answered.and_then(|greeting| {
+            let kept = wire::promises(&greeting.answer) == wire::promises(&head.greeting.answer);
+            kept.then_some(()).ok_or(SessionError::Promised)
         });
-        let (door, fusers) = Door::new(device, take_back).map_err(handshake)?;
-        door.open(THREADS).map_err(handshake)?;
+        kept.and_then(|()| connection.door.resume(THREADS, left, can_resend).map_err(handshake))
+            .inspect_err(|_| connection.door.close())?;
+        Ok(connection)
+    }
+
+    /// Has `fuser` serve what comes through a door that is open.
+    fn serve(
+        serving: Serving,
+        (door, fusers): (Arc<Door>, OwnedFd),
+        device: impl FnOnce() -> Result<Device, SessionError>,
+    ) -> Result<Connection, SessionError> {
+        let Serving { adapter, ledger, push } = serving;
+        let tree = adapter.tree();
         let mut config = fuser::Config::default();
         config.acl = fuser::SessionACL::All;
         config.n_threads = Some(THREADS);
@@ -116,23 +195,41 @@ impl Connection {
         let _ = push.set(store);
         drop_surplus(&tree, door.clone()).map_err(handshake)?;
         let (sender, ended) = watch::channel(false);
+        let closing = door.clone();
         std::thread::Builder::new()
             .name("fuse-session".into())
             .spawn(move || {
                 if let Err(error) = session.run() {
                     tracing::debug!(error = %error, "the session ended with an error");
                 }
-                door.close();
+                closing.close();
                 // Ends the thread that holds the device as well.
                 tree.hand_surplus_to(None);
                 sender.send_replace(true);
             })
             .map_err(handshake)?;
-        let table = MountTable::of(None).map_err(handshake)?;
-        let device = table.top(path).filter(|entry| entry.fs_type == FS_TYPE).map(|entry| entry.device);
-        let device = device.ok_or_else(|| SessionError::Vanished { path: path.to_path_buf() })?;
-        raise_read_ahead(device);
-        Ok(Connection { device, ended })
+        Ok(Connection { device: device()?, door, ledger, ended })
+    }
+
+    /// Takes no request any more, waits for at most `limit` until those taken are answered, and leaves the rest to a
+    /// successor; how many that are. Blocks.
+    pub fn leave(&self, limit: Duration) -> usize {
+        self.door.leave(limit)
+    }
+
+    /// What a successor needs, for whoever holds it until there is one.
+    ///
+    /// # Errors
+    ///
+    /// When this process may have no more descriptors.
+    pub fn handover(&self) -> io::Result<Handover> {
+        let device = self.door.as_fd().try_clone_to_owned()?;
+        Ok(Handover { device, ledger: self.ledger.as_fd().try_clone_to_owned()? })
+    }
+
+    /// How often the session was resumed.
+    pub fn resumed(&self) -> u64 {
+        self.ledger.generation()
     }
 
     pub fn device(&self) -> Device {
@@ -149,6 +246,14 @@ impl Connection {
         // The sender goes only after the value is set, or with a session thread that died: an end as well.
         let _ = self.ended.clone().wait_for(|ended| *ended).await;
     }
+}
+
+fn handshake(source: io::Error) -> SessionError {
+    SessionError::Handshake { source }
+}
+
+fn no_greeting() -> SessionError {
+    handshake(io::ErrorKind::TimedOut.into())
 }
 
 /// Lets the kernel read further ahead than 128 KiB. Where it cannot be set, reading is slower, nothing else.

@@ -32,6 +32,7 @@ use super::error::FsError;
 use super::flight::Flights;
 use super::health::Pulse;
 use super::inode::{Node, ROOT, Surplus, Table};
+use super::ledger::{Held, Ledger};
 use super::listing::{Hidden, NAME_MAX};
 use super::read::{Content, Source};
 use super::store::{Depth, From, List, ObjectStore, StoreError};
@@ -121,6 +122,13 @@ impl Tree {
         let (listed, root) = futures::join!(self.store().list(list), self.ask_for_root());
         listed?;
         root
+    }
+
+    /// Writes down in `ledger` what the kernel is told, and knows what `held` says that it was told before.
+    pub fn keep_in(&self, ledger: Arc<Ledger>, held: &Held) {
+        let mut table = self.table();
+        table.restore(held);
+        table.keep_in(ledger);
     }
 
     /// Answers from memory if what is known is fresh enough.

@@ -24,6 +24,8 @@ pub const READ: u32 = 15;
 pub const STATFS: u32 = 17;
 pub const GETXATTR: u32 = 22;
 pub const LISTXATTR: u32 = 23;
+pub const OPEN: u32 = 14;
+pub const INIT: u32 = 26;
 pub const OPENDIR: u32 = 27;
 pub const READDIR: u32 = 28;
 pub const CREATE: u32 = 35;
@@ -32,6 +34,12 @@ pub const DESTROY: u32 = 38;
 pub const BATCH_FORGET: u32 = 42;
 pub const READDIRPLUS: u32 = 44;
 
+/// The kernel sets it in the number of a request that it sends again.
+pub const SENT_AGAIN: u64 = 1 << 63;
+/// In an INIT and its answer: whether the kernel can send requests again (`FUSE_HAS_RESEND`). Of the upper 32 flags.
+const HAS_RESEND: u32 = 1 << (39 - 32);
+
+const NOTIFY_RESEND: i32 = 7;
 const NOTIFY_INVAL_ENTRY: i32 = 3;
 const NOTIFY_STORE: i32 = 4;
 
@@ -124,28 +132,58 @@ fn notice(code: i32, body: Vec<u8>) -> Vec<u8> {
     message
 }
 
-/// The numbers that an answer to `opcode` tells the kernel: it counts each of them as told once more.
-pub fn told(opcode: u32, answer: &[u8]) -> Vec<u64> {
+/// Has the kernel send every request again that was taken and not answered.
+pub fn resend() -> Vec<u8> {
+    notice(NOTIFY_RESEND, Vec::new())
+}
+
+/// Whether the answer to an `INIT` agreed on that.
+pub fn can_resend(answer: &[u8]) -> bool {
+    // Behind the header: versions, read-ahead, flags, two short numbers, write size, granularity, three short
+    // numbers and one more, then the upper flags.
+    u32_at(answer, OUT_HEADER + 32).is_some_and(|flags| flags & HAS_RESEND != 0)
+}
+
+/// What the answer to an `INIT` promises the kernel: all of it but its header and the read-ahead, which is the kernel's
+/// own affair.
+pub fn promises(answer: &[u8]) -> Option<&[u8]> {
+    answer.get(OUT_HEADER + 12..)
+}
+
+/// Something that an answer gave the kernel to give back later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Told {
+    /// A number: the kernel counts it as told once more.
+    Number(u64),
+    /// An open file or directory.
+    File(u64),
+    Directory(u64),
+}
+
+/// What an answer to `opcode` gives the kernel.
+pub fn told(opcode: u32, answer: &[u8]) -> Vec<Told> {
     let body = answer.get(OUT_HEADER..).unwrap_or_default();
     let failed = u32_at(answer, 4) != Some(0);
+    let number = || u64_at(body, 0).filter(|ino| *ino != 0).map(Told::Number);
     match opcode {
         _ if failed => Vec::new(),
-        LOOKUP | SYMLINK | MKNOD | MKDIR | LINK | CREATE => {
-            u64_at(body, 0).filter(|ino| *ino != 0).into_iter().collect()
-        }
+        LOOKUP | SYMLINK | MKNOD | MKDIR | LINK => number().into_iter().collect(),
+        CREATE => number().into_iter().chain(u64_at(body, ENTRY).map(Told::File)).collect(),
+        OPEN => u64_at(body, 0).map(Told::File).into_iter().collect(),
+        OPENDIR => u64_at(body, 0).map(Told::Directory).into_iter().collect(),
         READDIRPLUS => told_by_listing(body),
         _ => Vec::new(),
     }
 }
 
-fn told_by_listing(mut body: &[u8]) -> Vec<u64> {
+fn told_by_listing(mut body: &[u8]) -> Vec<Told> {
     let mut told = Vec::new();
     while let (Some(ino), Some(length)) = (u64_at(body, 0), u32_at(body, ENTRY + 16)) {
         let from = ENTRY + DIRENT;
         let name = body.get(from..from.saturating_add(length as usize)).unwrap_or_default();
         // Of these two the kernel takes only the names.
         if ino != 0 && name != b"." && name != b".." {
-            told.push(ino);
+            told.push(Told::Number(ino));
         }
         let end = from.saturating_add(length as usize).next_multiple_of(8);
         body = body.get(end..).unwrap_or_default();
@@ -183,17 +221,28 @@ mod tests {
     #[test]
     fn a_listing_tells_of_every_name_but_the_two_dots() {
         let answer = listed(&[(1, "."), (1, ".."), (7, "a"), (8, "of 8 byt"), (0, "unknown"), (9, "b.map")]);
-        assert_eq!(told(READDIRPLUS, &answer), [7, 8, 9]);
-        assert_eq!(told(READDIR, &answer), [0u64; 0]);
+        assert_eq!(told(READDIRPLUS, &answer), [Told::Number(7), Told::Number(8), Told::Number(9)]);
+        assert_eq!(told(READDIR, &answer), []);
     }
 
     #[test]
     fn an_entry_tells_of_itself_unless_there_is_none() {
         let entry = |ino: u64| [out_header(5, 0, ENTRY).to_vec(), ino.to_ne_bytes().to_vec()].concat();
-        assert_eq!(told(LOOKUP, &entry(7)), [7]);
-        assert_eq!(told(LOOKUP, &entry(0)), [0u64; 0]);
-        assert_eq!(told(GETATTR, &entry(7)), [0u64; 0]);
-        assert_eq!(told(LOOKUP, &out_header(5, -2, 0)), [0u64; 0]);
+        assert_eq!(told(LOOKUP, &entry(7)), [Told::Number(7)]);
+        assert_eq!(told(LOOKUP, &entry(0)), []);
+        assert_eq!(told(GETATTR, &entry(7)), []);
+        assert_eq!(told(LOOKUP, &out_header(5, -2, 0)), []);
+    }
+
+    #[test]
+    fn what_was_opened_is_told_of() {
+        let handle = |before: usize| [vec![0; before], 9u64.to_ne_bytes().to_vec(), vec![0; 8]].concat();
+        let answer = |body: Vec<u8>| [out_header(5, 0, body.len()).to_vec(), body].concat();
+        assert_eq!(told(OPEN, &answer(handle(0))), [Told::File(9)]);
+        assert_eq!(told(OPENDIR, &answer(handle(0))), [Told::Directory(9)]);
+        let mut created = handle(ENTRY);
+        created[0] = 7;
+        assert_eq!(told(CREATE, &answer(created)), [Told::Number(7), Told::File(9)]);
     }
 
     #[test]

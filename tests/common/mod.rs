@@ -146,6 +146,8 @@ impl Mounted {
             read_only: true,
             no_exec: false,
             no_symlink_follow: false,
+            endpoint: None,
+            resend: true,
             freshness: Duration::from_secs(1),
             max_stale: Duration::from_secs(3600),
             defaults: DEFAULTS,

@@ -6,33 +6,26 @@
 //! | precondition | what was last answered is a reason for the action, and nothing it rests on was unknown |
 //! | confirmed | what may come right by itself was seen amiss more than once, and a service had its time to start |
 //! | hands off | no action in maintenance, none on a container of ECS but stop and unpause, none on what is not ours |
-//! | bounded | no more actions of a kind in a minute or in ten than backoff and budget allow, never without a breath |
-//! | last rung | an instance is given back once, and never while a bucket or the credentials are amiss |
+//! | in order | workers are replaced before a living session is given up, where they can be |
+//! | bounded | no more actions of a kind in a minute or in ten than backoff and budget allow, never without a breath; the ECS agent has half a minute to come up, and as long after each restart |
+//! | last rungs | the cluster is told "not ready" and the instance is given back only after every attempt was made; the latter once, ten minutes later, never while a bucket or the credentials are amiss, and never one that was not well before |
 //! | honest | nothing is called healthy that has been broken for long, and nothing ready that does not serve |
 //! | alive | documents come in time, and the loop does not spin |
+//! | prompt | what serves nobody is tried again within seconds, however often it was tried before |
+//! | told | a cluster learns in time that a host is spent, and that it serves again; an instance that is to be given back is |
 //! | health | once the faults are over, the host serves within bounded time, and then nothing is done any more |
 
-use std::cell::RefCell;
-use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
 
 use mapkeeper::agent::state::*;
-use mapkeeper::agent::status::Document;
-use tokio::sync::watch;
-use tokio::time::sleep;
 
 use crate::model::{Answered, Model};
-use crate::schedule::{Kind, Schedule};
+use crate::schedule::Kind;
 
-/// From the end of the last fault to health, at most. The longest pause of a running container's budget, and a little.
-const HEALTH: Duration = Duration::from_secs(400);
-/// The same where the ECS agent had to be helped: it is started again at most every half hour after four attempts.
-const HEALTH_IN_CLUSTER: Duration = Duration::from_secs(2_000);
-/// What is broken is not called healthy after this.
-const HONEST: Duration = Duration::from_secs(15);
-/// A host that serves again is left alone for this long.
-const QUIET: Duration = Duration::from_secs(60);
+/// The ECS agent has this long to come up by itself, to register and to connect.
+const ECS_PATIENCE: Duration = Duration::from_secs(30);
+/// A host that is spent says so for this long before it is given back.
+pub const SPENT_FOR: Duration = Duration::from_secs(600);
 
 fn wrong(model: &Model, text: String) {
     model.log(format!("BROKEN: {text}"));
@@ -65,26 +58,35 @@ pub fn action_begins(model: &Model, action: &Action) {
 fn bounded(model: &Model, action: &Action) {
     let now = model.now();
     let before = model.actions.borrow();
+    let rung = action.repair.rung();
+    let gentle = gentle(model, action);
+    // What disturbs is counted among what disturbed.
     let of_its_kind = |within: Duration| {
-        before
-            .iter()
-            .filter(|(at, one, _)| {
-                one.target == action.target && one.repair.rung() == action.repair.rung() && now - *at < within
-            })
-            .count()
+        let same = |one: &&(Duration, Target, Rung, bool)| {
+            one.1 == action.target && one.2 == rung && (gentle || !one.3) && now - one.0 < within
+        };
+        model.begun.borrow().iter().filter(same).count()
     };
     let last = before.iter().rev().find(|(_, one, _)| one.target == action.target);
     let breath = Duration::from_millis(500);
     if last.is_some_and(|(at, ..)| now - *at < breath) && !model.is(Kind::AgentKilled) {
         wrong(model, format!("bounded: {action:?} without a breath"));
     }
-    let per_minute = if gentle(model, action) { 20 } else { 7 };
-    let per_ten = if gentle(model, action) { 130 } else { 30 };
+    let per_minute = if gentle { 20 } else { 7 };
+    let per_ten = if gentle { 130 } else { 30 };
     for (limit, within) in [(per_minute, 60), (per_ten, 600)] {
         let count = of_its_kind(Duration::from_secs(within));
         // Each agent has budgets of its own: those that were killed left theirs behind.
         if count > limit && !model.was_killed() {
-            wrong(model, format!("bounded: {count} of {:?} within {within} s", action.repair.rung()));
+            wrong(model, format!("bounded: {count} of {rung:?} within {within} s"));
+        }
+    }
+    model.begun.borrow_mut().push((now, action.target.clone(), rung, gentle));
+    if action.target == Target::Ecs {
+        let tried = model.attempts(|one| one.target == Target::Ecs);
+        let recent = tried.iter().filter(|at| now - **at < Duration::from_secs(600)).count();
+        if tried.last().is_some_and(|at| now - *at < ECS_PATIENCE) || recent > 8 {
+            wrong(model, format!("bounded: {:?} again, {recent} in ten minutes", action.repair));
         }
     }
     if action.repair == Repair::Terminate {
@@ -143,6 +145,7 @@ fn precondition(model: &Model, action: &Action) -> Result<(), String> {
         Target::Container(_) => container(model, &told, action),
         Target::Ecs => {
             require(proven(&told).is_some(), "the mount is proven")?;
+            require(model.ecs_amiss_for() >= ECS_PATIENCE, "it had time to come up")?;
             let Seen::Known(ecs) = &told.ecs else { return Err("ECS was not seen".to_owned()) };
             let down =
                 ecs.agent != EcsAgent::Registered { cluster: "maps".to_owned(), instance: "arn".to_owned() };
@@ -153,7 +156,7 @@ fn precondition(model: &Model, action: &Action) -> Result<(), String> {
                 _ => require(down || deaf, "the agent is down or not heard"),
             }
         }
-        Target::Instance => instance(&told, action.repair),
+        Target::Instance => instance(model, &told, action.repair),
         other => Err(format!("nothing repairs {other}")),
     }
 }
@@ -178,10 +181,14 @@ fn mount(model: &Model, told: &Answered, repair: Repair) -> Result<(), String> {
     match (repair, entry, session) {
         (Repair::Mount, None, _) => require(!ended, "the session has not ended"),
         (Repair::RestartWorkers, Some(entry), Some(session)) => {
+            require(model.workers() == Workers::Restartable, "workers can be replaced")?;
             require(entry.device == session.device && !ended && confirmed, "the session lives and is silent")
         }
         (Repair::Remount, Some(entry), Some(session)) => {
             let gone = entry.device != session.device || ended || enotconn;
+            let fixed = model.workers() == Workers::Fixed;
+            let renewed = model.attempts(|one| one.repair == Repair::RestartWorkers).len() >= 2;
+            require(gone || fixed || renewed, "workers were replaced first, where they can be")?;
             require(gone || confirmed, "the session is gone, covered, or confirmed to be amiss")
         }
         (Repair::Remount, Some(entry), None) => {
@@ -253,122 +260,66 @@ fn ecs_can_replace(told: &Answered) -> bool {
     }
 }
 
-fn instance(told: &Answered, repair: Repair) -> Result<(), String> {
+/// Since when every attempt at the mount was made that the last rungs wait for: ten.
+pub fn mount_spent(model: &Model, after: Duration) -> Option<Duration> {
+    nth(model, 10, Rung::Remount, after)
+}
+
+/// The same for the container: eight made or started, or, where ECS makes them, five stopped.
+pub fn container_spent(model: &Model, after: Duration) -> Option<Duration> {
+    if model.is_ours() { nth(model, 8, Rung::Recreate, after) } else { nth(model, 5, Rung::Restart, after) }
+}
+
+fn nth(model: &Model, count: usize, rung: Rung, after: Duration) -> Option<Duration> {
+    let tried = model.attempts(|one| one.repair.rung() == rung);
+    tried.into_iter().filter(|at| *at >= after).nth(count - 1)
+}
+
+fn spent_since(model: &Model) -> Option<Duration> {
+    let ever = Duration::ZERO;
+    [mount_spent(model, ever), container_spent(model, ever)].into_iter().flatten().min()
+}
+
+fn instance(model: &Model, told: &Answered, repair: Repair) -> Result<(), String> {
     let shown = match &told.ecs {
         Seen::Known(EcsSeen { instance: Seen::Known(EcsInstance::Present { ready, .. }), .. }) => *ready,
         _ => None,
     };
     match repair {
-        Repair::MarkUnready => require(shown == Some(true), "the cluster says ready"),
+        Repair::MarkUnready => {
+            require(shown == Some(true), "the cluster says ready")?;
+            require(spent_since(model).is_some(), "every attempt was made")
+        }
         Repair::MarkReady => {
-            require(shown == Some(false) && proven(told).is_some(), "the cluster says unready, and it serves")
+            require(
+                shown == Some(false) && proven(told).is_some(),
+                "the cluster says unready, and it serves",
+            )?;
+            require(model.is_bare() || runs_well(told), "the container runs on the mount, and answers")
         }
         Repair::Terminate => {
-            require(held(told) && answers(told), "credentials are held and the bucket answers")
+            require(held(told) && answers(told), "credentials are held and the bucket answers")?;
+            let spent = spent_since(model).is_some_and(|since| model.now() - since >= SPENT_FOR);
+            require(spent, "every attempt was made long ago")?;
+            let alone = model.now() - model.shared.get().unwrap_or_default() >= SPENT_FOR;
+            require(alone, "no cause that others share stood meanwhile")?;
+            let of_the_mount = proven(told).is_none() && model.mount_seen_well.get();
+            require(of_the_mount || model.seen_well.get(), "it was well before")
         }
         other => Err(format!("{other:?} is nothing for an instance")),
     }
 }
 
-/// Watches the host and what the agent says of it.
-pub struct Watcher {
-    model: Rc<Model>,
-    documents: watch::Receiver<Option<Arc<Document>>>,
-    over: Duration,
-    limit: Duration,
-    /// Since when exactly this has been broken, and how often a fault had come or gone by then.
-    standing: RefCell<(Duration, Vec<String>, u32)>,
-}
-
-impl Watcher {
-    pub fn new(
-        model: Rc<Model>,
-        schedule: &Schedule,
-        documents: watch::Receiver<Option<Arc<Document>>>,
-    ) -> Watcher {
-        let limit = if schedule.in_cluster { HEALTH_IN_CLUSTER } else { HEALTH };
-        Watcher { model, documents, over: schedule.over(), limit, standing: RefCell::default() }
-    }
-
-    /// Watches until the host has recovered and was left alone; answers how long the recovery took.
-    pub async fn watch(&self) -> Result<Duration, String> {
-        let mut recovered = None;
-        loop {
-            sleep(Duration::from_millis(250)).await;
-            let now = self.model.now();
-            self.always(now)?;
-            if now < self.over {
-                continue;
-            }
-            let healthy = self.document().is_some_and(|document| {
-                document.health == Health::Healthy && document.ready && document.acting.is_none()
-            });
-            match recovered {
-                None if healthy && self.model.well() => recovered = Some((now, self.model.counts().0)),
-                None if now - self.over > self.limit => {
-                    return Err(format!(
-                        "health: not within {} s: {:#?}",
-                        self.limit.as_secs(),
-                        self.document()
-                    ));
-                }
-                Some((since, actions)) if now - since >= QUIET => {
-                    let more = self.model.counts().0 - actions;
-                    if more > 1 || !healthy {
-                        return Err(format!(
-                            "health: {more} actions on a host that serves, or it did not last"
-                        ));
-                    }
-                    return Ok(since - self.over);
-                }
-                _ => {}
-            }
-        }
-    }
-
-    fn document(&self) -> Option<Arc<Document>> {
-        self.documents.borrow().clone()
-    }
-
-    fn always(&self, now: Duration) -> Result<(), String> {
-        if let Some(broken) = self.model.broken.borrow().clone() {
-            return Err(broken);
-        }
-        let (_, looks) = self.model.counts();
-        if looks as f64 > 20.0 + 11.0 * now.as_secs_f64() {
-            return Err(format!("alive: the loop spins: {looks} looks"));
-        }
-        let Some(document) = self.document() else {
-            return if now > Duration::from_secs(20) { Err("alive: no document".to_owned()) } else { Ok(()) };
-        };
-        let age = now.saturating_sub(Duration::from_millis(document.written_uptime_ms));
-        // An agent that was killed takes two seconds to be started again, and a look to say something.
-        if age > Duration::from_millis(document.fresh_for_ms) + Duration::from_secs(9) {
-            return Err(format!("alive: the document is {} s old", age.as_secs()));
-        }
-        self.honest(now, &document)
-    }
-
-    fn honest(&self, now: Duration, document: &Document) -> Result<(), String> {
-        let excused = self.model.any(&[Kind::Blind, Kind::Deaf, Kind::Slow, Kind::AgentKilled]);
-        // Counted from the last change of what is broken: each new fault has its own time to be found.
-        let faults = self.model.visible_faults();
-        let useless = !self.model.serves_maps();
-        let mut standing = self.standing.borrow_mut();
-        let turns = self.model.turns.get();
-        if excused || standing.1 != faults || standing.2 != turns {
-            *standing = (now, faults, turns);
-            return Ok(());
-        }
-        if now - standing.0 <= HONEST || standing.1.is_empty() {
-            return Ok(());
-        }
-        if document.health == Health::Healthy {
-            return Err(format!("honest: called healthy: {:?}: {document:#?}", standing.1));
-        }
-        if useless && document.ready {
-            return Err(format!("honest: called ready, and serves nothing: {document:#?}"));
-        }
-        Ok(())
-    }
+/// Whether the container was seen to run on the mount that is proven, with nothing that a restart could better.
+fn runs_well(told: &Answered) -> bool {
+    let Seen::Known(ContainerState::Present(facts)) = &told.container else { return false };
+    let silent = matches!(
+        &told.service,
+        Seen::Known(ServiceSeen::Faulty {
+            trigger: Trigger::NoConnection | Trigger::NoAnswer | Trigger::ServerError,
+            ..
+        })
+    );
+    let on = proven(told);
+    facts.phase == Phase::Running && told.view == Seen::Known(on) && !silent
 }

@@ -6,13 +6,14 @@
 //!
 //! ```sh
 //! SIMULATION_SEED=4711 cargo test --test simulation one_schedule -- --nocapture     # plays it again
-//! SIMULATION_COUNT=1000000 cargo test --release --test simulation every -- --nocapture   # many more
+//! scripts/simulation 1000000                                             # many more, optimized
 //! scripts/mutants                                      # breaks the planner on purpose and counts who notices
 //! ```
 
 mod check;
 mod model;
 mod schedule;
+mod watch;
 
 use std::rc::Rc;
 use std::sync::Mutex;
@@ -21,12 +22,12 @@ use std::time::Duration;
 
 use mapkeeper::agent::status::{Document, Writer};
 use mapkeeper::agent::{self, Publisher};
-use tokio::sync::watch;
+use tokio::sync::watch as channel;
 use tokio::time::{Instant, sleep};
 
-use check::Watcher;
 use model::{Model, Simulated};
 use schedule::Schedule;
+use watch::Watcher;
 
 /// Schedules in `make test`.
 const COUNT: u64 = 10_000;
@@ -64,13 +65,14 @@ fn play(seed: u64, told: bool) -> Result<Outcome, String> {
 
 async fn told_by(model: &Rc<Model>, schedule: &Schedule) -> Result<Outcome, String> {
     let begun = Instant::now();
-    let (sender, documents) = watch::channel(None);
+    let (sender, documents) = channel::channel(None);
     let life = lives(model, schedule, sender);
     let faults = model.clone().suffers(schedule);
     let ecs = model.clone().replaces();
     let watcher = Watcher::new(model.clone(), schedule, documents);
     // The watcher ends the schedule; the others go on for ever.
     let recovered = tokio::select! {
+        biased;
         _ = life => unreachable!("the agent is started again for ever"),
         _ = faults => unreachable!("it waits when all is over"),
         _ = ecs => unreachable!("ECS never ends"),
@@ -84,16 +86,17 @@ async fn told_by(model: &Rc<Model>, schedule: &Schedule) -> Result<Outcome, Stri
 async fn lives(
     model: &Rc<Model>,
     schedule: &Schedule,
-    documents: watch::Sender<Option<std::sync::Arc<Document>>>,
+    documents: channel::Sender<Option<std::sync::Arc<Document>>>,
 ) {
     loop {
-        let (_stop, order) = watch::channel(false);
+        let (_stop, order) = channel::channel(false);
         let publisher = Publisher { runtime_dir: None, watch: documents.clone(), alive: Box::new(|_| {}) };
         let writer = Writer { boot_id: "boot".to_owned(), pid: 1, process_start: 1 };
         let settings = schedule.settings();
         let host = Simulated(model.clone());
         // Cancel-safe: whichever ends, the other is dropped for good, as a process that is killed.
         tokio::select! {
+            biased;
             () = agent::run(&host, &settings, writer, publisher, order) => {}
             () = model.killed() => {}
         }

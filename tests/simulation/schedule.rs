@@ -7,12 +7,16 @@ use mapkeeper::agent::state::{ContainerSettings, EcsSettings, Escalation, Owner,
 
 /// Faults begin before this.
 const STORM: u64 = 240_000;
+/// One schedule in so many has a fault that outlasts every budget.
+const DOOM: u32 = 12;
 
 /// One schedule.
 #[derive(Debug, Clone)]
 pub struct Schedule {
     pub owner: Owner,
     pub in_cluster: bool,
+    /// No container is configured: the mount is all there is.
+    pub bare: bool,
     pub workers: Workers,
     pub escalation: Escalation,
     pub faults: Vec<Fault>,
@@ -35,6 +39,10 @@ pub enum Kind {
     ContainerPaused,
     /// It runs and answers nobody.
     ServiceWedged,
+    /// The same, and no restart of it helps.
+    Rotten,
+    /// Each container that starts answers nobody.
+    BornWedged,
     /// It was made from another configuration.
     Outdated,
     /// Docker restarts it behind our back, whatever is mounted.
@@ -49,6 +57,8 @@ pub enum Kind {
     /// The path is taken away, the session lives.
     Unmounted,
     Covered,
+    /// Nothing can be mounted, although the bucket answers.
+    Unmountable,
     WorkersStuck,
     /// File calls fail although the bucket answers.
     MountErrors,
@@ -77,11 +87,13 @@ pub enum Kind {
     Maintenance,
 }
 
-const KINDS: [Kind; 31] = [
+const KINDS: [Kind; 34] = [
     Kind::ContainerKilled,
     Kind::ContainerRemoved,
     Kind::ContainerPaused,
     Kind::ServiceWedged,
+    Kind::Rotten,
+    Kind::BornWedged,
     Kind::Outdated,
     Kind::RestartedByHand,
     Kind::BadEntrypoint,
@@ -91,6 +103,7 @@ const KINDS: [Kind; 31] = [
     Kind::SessionAborted,
     Kind::Unmounted,
     Kind::Covered,
+    Kind::Unmountable,
     Kind::WorkersStuck,
     Kind::MountErrors,
     Kind::S3Away,
@@ -116,13 +129,18 @@ impl Schedule {
         let mut rng = Rng::with_seed(seed);
         let owner = if rng.bool() { Owner::Mapkeeper } else { Owner::Ecs };
         let mut faults = Vec::new();
-        for _ in 0..rng.u32(1..=4) {
+        let doomed = rng.u32(0..DOOM) == 0;
+        for _ in 0..rng.u32(1..=if doomed { 2 } else { 4 }) {
             fault(&mut rng, &mut faults);
+        }
+        if doomed {
+            doom(&mut rng, &mut faults);
         }
         faults.sort_by_key(|fault| fault.at);
         Schedule {
             owner,
             in_cluster: owner == Owner::Ecs && rng.u32(0..4) > 0,
+            bare: rng.u32(0..10) == 0,
             workers: if rng.bool() { Workers::Fixed } else { Workers::Restartable },
             escalation: [Escalation::Drain, Escalation::DryRun, Escalation::Terminate][rng.usize(0..3)],
             faults,
@@ -132,12 +150,16 @@ impl Schedule {
     pub fn settings(&self) -> Settings {
         Settings {
             mounts: vec!["mapfiles".to_owned()],
-            containers: vec![ContainerSettings {
-                name: "mapserver".to_owned(),
-                owner: self.owner,
-                mounts: vec!["mapfiles".to_owned()],
-                probed: true,
-            }],
+            containers: if self.bare {
+                Vec::new()
+            } else {
+                vec![ContainerSettings {
+                    name: "mapserver".to_owned(),
+                    owner: self.owner,
+                    mounts: vec!["mapfiles".to_owned()],
+                    probed: true,
+                }]
+            },
             ecs: self.in_cluster.then(|| EcsSettings { cluster: "maps".to_owned() }),
             workers: self.workers,
             escalation: self.escalation,
@@ -162,5 +184,30 @@ fn fault(rng: &mut Rng, faults: &mut Vec<Fault>) {
         let lasts = Duration::from_millis(rng.u64(50..longest / u64::from(times)));
         faults.push(Fault { at, lasts, kind });
         at += lasts + Duration::from_millis(rng.u64(10..20_000));
+    }
+}
+
+/// Something that no repair cures for longer than an instance is kept, and now and then, meanwhile, a cause that
+/// every other instance would meet as well, or nobody who could see whether there is one.
+fn doom(rng: &mut Rng, faults: &mut Vec<Fault>) {
+    let (lasting, trigger) = match rng.u32(0..4) {
+        0 => (Kind::BadEntrypoint, Kind::ContainerKilled),
+        1 => (Kind::PortTaken, Kind::ContainerKilled),
+        2 => (Kind::BornWedged, Kind::ServiceWedged),
+        _ => (Kind::Unmountable, Kind::SessionAborted),
+    };
+    let at = Duration::from_millis(rng.u64(20_000..STORM));
+    let lasts = Duration::from_millis(rng.u64(900_000..2_000_000));
+    faults.push(Fault { at, lasts, kind: lasting });
+    let moment = Duration::from_millis(100);
+    faults.push(Fault { at: at + moment, lasts: moment, kind: trigger });
+    if rng.bool() {
+        let shared = [Kind::S3Away, Kind::S3Slow, Kind::S3Refuses, Kind::BucketGone, Kind::CredentialsGone];
+        let unseen = [Kind::Blind, Kind::Deaf];
+        let at = at + Duration::from_millis(rng.u64(100_000..700_000));
+        let lasts = Duration::from_millis(rng.u64(60_000..900_000));
+        let kind =
+            if rng.u32(0..3) == 0 { unseen[rng.usize(0..2)] } else { shared[rng.usize(0..shared.len())] };
+        faults.push(Fault { at, lasts, kind });
     }
 }

@@ -24,11 +24,12 @@ use crate::agent::state::{Device, Failure, MountEntry, Origin, Repair, Seen, Ses
 use crate::config::{self, KernelFlags};
 use crate::credentials::Holder;
 use crate::error::{Chain, Exit};
-use crate::fs::StoreHealth;
 use crate::fs::session::FS_TYPE;
+use crate::fs::{Handover, StoreHealth};
+use crate::mount::handover::{self, Sessions};
 use crate::mount::{
     AttachError, How, MissingDirectory, MountTable, Mounted, attach, attach_kernel, detach, is_kernel,
-    requests_waiting, shows,
+    requests_waiting, resume, shows,
 };
 
 /// The mounts of a host, by name.
@@ -47,6 +48,8 @@ struct Slot {
     end_told: Cell<bool>,
     /// What the kernel showed at the last look.
     shown: Cell<Option<Device>>,
+    /// A session that a process before has left, and nobody serves yet.
+    left: RefCell<Option<Handover>>,
 }
 
 impl Mounts {
@@ -58,6 +61,7 @@ impl Mounts {
             attaching: RefCell::new(None),
             end_told: Cell::new(false),
             shown: Cell::new(None),
+            left: RefCell::new(None),
         };
         let slots = config.mounts.iter().map(|spec| (spec.name.clone(), slot(spec))).collect();
         Mounts { region: config.region.clone(), slots }
@@ -75,6 +79,7 @@ impl Mounts {
                 to.attaching.replace(from.attaching.take());
                 to.end_told.set(from.end_told.get());
                 to.shown.set(from.shown.get());
+                to.left.replace(from.left.take());
             }
         }
         renewed
@@ -169,6 +174,9 @@ impl Mounts {
         credentials: Holder,
     ) -> Result<(), Failure> {
         let Some(slot) = self.slots.get(mount) else { return Err(no_such(mount)) };
+        if let Some(Ok(())) = self.resume(mount, &credentials).await {
+            return Ok(());
+        }
         if repair == Repair::Remount {
             let path = slot.path.borrow().clone();
             let detached = tokio::task::spawn_blocking(move || detach(&path)).await;
@@ -228,10 +236,80 @@ impl Mounts {
         }
     }
 
-    /// Lets new workers answer on the session of `mount` that exists. This version has none to put in their place:
-    /// `live::settings` says so, and the plan goes on to the next rung.
-    pub(super) async fn restart_workers(&self, mount: &str) -> Result<(), Failure> {
-        Err(super::plain_failure(format!("the workers of {mount} live and die with its session")))
+    /// Lets new workers answer on the session of `mount` that exists: what the old ones have not answered is theirs.
+    pub(super) async fn restart_workers(&self, mount: &str, credentials: Holder) -> Result<(), Failure> {
+        let Some(slot) = self.slots.get(mount) else { return Err(no_such(mount)) };
+        let served = slot.served.borrow().clone();
+        let handover = served.as_ref().map(|served| served.handover());
+        let (Some(served), Some(Ok(handover))) = (served, handover) else {
+            return Err(super::plain_failure(format!("{mount} has no session that could go on")));
+        };
+        served.leave().await;
+        drop(served);
+        drop(slot.served.take());
+        slot.left.replace(Some(handover));
+        self.resume(mount, &credentials).await.unwrap_or_else(|| Err(no_such(mount)))
+    }
+
+    /// Takes those of `left` that are mounts of this host; the others come back.
+    pub(super) fn adopt_left(&self, mut left: Sessions) -> Sessions {
+        for (name, slot) in &self.slots {
+            *slot.left.borrow_mut() = left.take(name);
+        }
+        left
+    }
+
+    pub(super) fn has_left(&self) -> bool {
+        self.slots.values().any(|slot| slot.left.borrow().is_some())
+    }
+
+    /// Goes on with all sessions that were left and for which there are credentials.
+    pub(super) async fn resume_left(&self, credentials: impl Fn(&config::Mount) -> Option<Holder>) {
+        for (name, slot) in &self.slots {
+            if let Some(credentials) = credentials(&slot.spec) {
+                // A failure was told, and the ladder goes on from what it finds.
+                let _ = self.resume(name, &credentials).await;
+            }
+        }
+    }
+
+    /// Goes on with a session that was left; `None` if there is none. What cannot go on is ended.
+    async fn resume(&self, mount: &str, credentials: &Holder) -> Option<Result<(), Failure>> {
+        let slot = self.slots.get(mount)?;
+        let left = slot.left.take()?;
+        let flags = KernelFlags::default();
+        let resumed = resume(&slot.spec, self.region.as_deref(), credentials, flags, left).await;
+        Some(match resumed {
+            Ok(mounted) => {
+                *slot.path.borrow_mut() = mounted.path().to_owned();
+                slot.end_told.set(false);
+                slot.served.replace(Some(Rc::new(mounted)));
+                Ok(())
+            }
+            Err(error) => {
+                let error = Chain(&error).to_string();
+                tracing::warn!(mount, error, "cannot go on with the mount: it will be mounted anew");
+                handover::let_go(mount);
+                let path = slot.path.borrow().clone();
+                if let Ok(Err(error)) = tokio::task::spawn_blocking(move || detach(&path)).await {
+                    tracing::error!(mount, error = %Chain(&error), "cannot take the mount away");
+                }
+                Err(super::plain_failure(error))
+            }
+        })
+    }
+
+    /// Serves no more and leaves every mount to the process that takes the place of this one.
+    pub(super) async fn leave_all(&self) {
+        for slot in self.slots.values() {
+            if slot.attaching.borrow().is_some() {
+                // Whatever comes of it is left like the others.
+                let _ = slot.attached().await;
+            }
+            if let Some(served) = slot.served.take() {
+                served.leave().await;
+            }
+        }
     }
 
     /// Requests that wait for the session of `mount`.

@@ -22,9 +22,10 @@ use futures::StreamExt;
 use futures::future::{LocalBoxFuture, Shared};
 use tokio::time::{Instant, sleep, timeout};
 
-use super::{seen_at, title};
+use super::seen_at;
 use crate::agent::state::{DataSeen, Seen, StoreSeen};
 use crate::config::{Config, Mount, Source};
+use crate::container::title;
 use crate::credentials::Holder;
 use crate::fs::store::s3::S3;
 use crate::fs::store::{Condition, Depth, Fetch, Fetched, From, List, ObjectStore, StoreError};
@@ -37,6 +38,10 @@ const BELIEVED: Duration = Duration::from_millis(3500);
 const AGAIN: Duration = Duration::from_secs(1);
 /// Longest wait for a bucket. Less than the loop waits for one part of a look.
 const LIMIT: Duration = Duration::from_secs(4);
+/// Longest wait while the key that the bucket refused is being replaced: the answer is the bucket's only after that.
+const RENEWAL_LIMIT: Duration = Duration::from_secs(10);
+/// Time between two looks whether it is.
+const RENEWAL_LOOK: Duration = Duration::from_millis(250);
 /// Time between two comparisons of a key.
 const COMPARED: Duration = Duration::from_secs(30);
 /// What is read where no key is known. That it is not there is the answer.
@@ -84,8 +89,7 @@ impl Stores {
             return Seen::Unknown(format!("no mount is called {mount:?}"));
         };
         if !matches!(asked.spec.source, Source::S3 { .. }) {
-            // No bucket: whether its server is there is told by the mount itself.
-            return Seen::Known(StoreSeen::Answers);
+            return Seen::Known(StoreSeen::NoStore);
         }
         let Some(credentials) = credentials else {
             return Seen::Unknown("there are no credentials to ask it with".to_owned());
@@ -193,8 +197,24 @@ async fn content(store: &S3, key: &str) -> Option<(u64, u64)> {
     Some((object.size, content_hash(&bytes)))
 }
 
+/// Waits for `answer` as long as a bucket has, and longer only if credentials were being replaced meanwhile.
+async fn within_limit<T>(answer: impl Future<Output = T>, renewing: impl Fn() -> bool) -> Option<T> {
+    let mut answer = std::pin::pin!(answer);
+    let began = Instant::now();
+    let mut limit = LIMIT;
+    while began.elapsed() < limit {
+        if let Ok(answer) = timeout(RENEWAL_LOOK, answer.as_mut()).await {
+            return Some(answer);
+        }
+        if renewing() {
+            limit = RENEWAL_LIMIT;
+        }
+    }
+    None
+}
+
 async fn ask(asked: Rc<Asked>, region: Option<String>, credentials: Holder) -> StoreSeen {
-    let answer = timeout(LIMIT, async {
+    let answer = async {
         let store = asked.store.borrow().clone();
         let store = match store {
             Some(store) => store,
@@ -220,17 +240,17 @@ async fn ask(asked: Rc<Asked>, region: Option<String>, credentials: Holder) -> S
             store.list(list).await?;
         }
         Ok(())
-    });
-    match answer.await {
-        Ok(Ok(())) => StoreSeen::Answers,
+    };
+    match within_limit(answer, || credentials.renewing()).await {
+        Some(Ok(())) => StoreSeen::Answers,
         // Asked there from now on; the mount goes there by itself.
-        Ok(Err(StoreError::WrongRegion { region: Some(home), .. })) if asked.home.borrow().is_none() => {
+        Some(Err(StoreError::WrongRegion { region: Some(home), .. })) if asked.home.borrow().is_none() => {
             asked.home.borrow_mut().replace(home);
             asked.store.take();
             StoreSeen::Away { reason: "the bucket lives in another region".to_owned(), hint: None }
         }
-        Ok(Err(error)) => understood(&error),
-        Err(_) => understood(&StoreError::TimedOut(LIMIT)),
+        Some(Err(error)) => understood(&error),
+        None => understood(&StoreError::TimedOut(LIMIT)),
     }
 }
 
@@ -262,4 +282,25 @@ fn known_key(config: &Config, mount: &Mount) -> Option<String> {
             (!key.is_empty()).then_some(key)
         })
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn waited(takes: Duration, renewed_for: Duration) -> (bool, Duration) {
+        let began = Instant::now();
+        let answer = within_limit(sleep(takes), || began.elapsed() < renewed_for).await;
+        (answer.is_some(), began.elapsed())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_bucket_has_its_time_and_more_only_while_its_key_is_replaced() {
+        let seconds = Duration::from_secs;
+        let ever = Duration::MAX;
+        assert_eq!(waited(seconds(3), Duration::ZERO).await, (true, seconds(3)));
+        assert_eq!(waited(ever, Duration::ZERO).await, (false, LIMIT));
+        assert_eq!(waited(seconds(7), seconds(2)).await, (true, seconds(7)));
+        assert_eq!(waited(ever, ever).await, (false, RENEWAL_LIMIT));
+    }
 }

@@ -29,6 +29,7 @@ pub(super) fn mount(name: &str, path: impl Into<PathBuf>) -> Mount {
         on_conflict: crate::config::OnConflict::Fail,
         // Nobody listens there: every attempt to mount fails at once.
         endpoint_url: Some("http://127.0.0.1:1".to_owned()),
+        resend: true,
         path_style: true,
         region: Some("us-east-1".to_owned()),
         profile: None,

@@ -5,8 +5,8 @@ use std::time::Duration;
 use super::judge::{self, Fault, Finding, Judgement, Verdict};
 use super::restart_may_cure;
 use crate::agent::state::{
-    Action, ContainerSettings, EcsAgent, EcsInstance, EcsSeen, Escalation, Health, History, Moment,
-    Observation, Owner, Proof, Record, Repair, Rung, Seen, Settings, Target, Trigger, Workers,
+    Action, ContainerSettings, ContainerState, EcsAgent, EcsInstance, EcsSeen, Escalation, Health, History,
+    Moment, Observation, Owner, Phase, Proof, Record, Repair, Rung, Seen, Settings, Target, Trigger, Workers,
 };
 
 /// What is to be done about one finding.
@@ -135,8 +135,9 @@ impl Round<'_> {
         matches!(self.judgement.verdict(&Target::Credentials), Some(Verdict::Good(_)))
     }
 
+    /// A mount without a bucket needs no answer of one.
     fn store_answers(&self, mount: &str) -> bool {
-        matches!(self.judgement.verdict(&Target::Store(mount.to_owned())), Some(Verdict::Good(_)))
+        matches!(self.judgement.verdict(&Target::Store(mount.to_owned())), Some(Verdict::Good(_)) | None)
     }
 
     fn store_is_bad(&self, mount: &str) -> bool {
@@ -187,7 +188,7 @@ impl Round<'_> {
                 (repair, Cost::Nothing)
             }
             (Trigger::ContainerDead, Owner::Mapkeeper) => (Repair::Recreate, Cost::Nothing),
-            (Trigger::SpecificationChanged, Owner::Mapkeeper) => (Repair::Recreate, Cost::Interruption),
+            (Trigger::SpecificationChanged, Owner::Mapkeeper) => (Repair::Recreate, self.cost_of(container)),
             _ => return Course::Rest,
         };
         if container.owner == Owner::Ecs && self.ecs_is_amiss() {
@@ -196,6 +197,17 @@ impl Round<'_> {
         match self.proofs(container) {
             Some(proofs) => self.due(target, repair, fault.trigger, proofs, cost),
             None => Course::Rest,
+        }
+    }
+
+    /// What it costs to take a container away: one that does not run serves nobody.
+    fn cost_of(&self, container: &ContainerSettings) -> Cost {
+        let seen = self.seen.containers.get(&container.name).map(|seen| &seen.state);
+        match seen {
+            Some(Seen::Known(ContainerState::Present(facts))) if facts.phase != Phase::Running => {
+                Cost::Nothing
+            }
+            _ => Cost::Interruption,
         }
     }
 
@@ -403,12 +415,24 @@ impl Round<'_> {
         self.judgement.exhausted(self.history, self.settings)
     }
 
+    /// Whether `target` was ever well in this run. A container whose service never answered was not, however
+    /// often it ran.
+    fn was_well(&self, target: &Target) -> bool {
+        let ever = |target: &Target| self.history.record(target).ever_well;
+        match target {
+            Target::Container(name) if self.container(name).is_some_and(|container| container.probed) => {
+                ever(target) && ever(&Target::Service(name.clone()))
+            }
+            _ => ever(target),
+        }
+    }
+
     /// Whether credentials are held, every bucket answers, and all that is exhausted was well in this run: what
     /// never was would not be on the next instance either.
     fn cause_is_local(&self) -> bool {
         let stores = self.settings.mounts.iter().all(|mount| self.store_answers(mount));
         let exhausted = self.judgement.all_exhausted(self.history, self.settings);
-        let were_well = exhausted.iter().all(|target| self.history.record(target).ever_well);
+        let were_well = exhausted.iter().all(|target| self.was_well(target));
         self.credentials_held() && stores && !exhausted.is_empty() && were_well
     }
 }

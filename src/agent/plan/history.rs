@@ -63,15 +63,21 @@ impl History {
         }
     }
 
-    /// The instance as a whole is at fault while anything on it is exhausted.
+    /// The instance as a whole is at fault while anything on it is exhausted. A cause that others share stops that
+    /// clock: what is repaired then is nobody's own.
     fn note_instance(&mut self, judgement: &Judgement, now: Moment, settings: &Settings) {
         let exhausted = judgement.exhausted(self, settings);
         let unknown = judgement.findings.iter().any(|finding| matches!(finding.verdict, Verdict::Unknown(_)));
+        let shared = judgement.findings.iter().find(|finding| {
+            matches!(finding.target, Target::Credentials | Target::Store(_))
+                && matches!(finding.verdict, Verdict::Faulty(_))
+        });
         let record = self.targets.entry(Target::Instance).or_default();
-        let verdict = match (exhausted, unknown) {
-            (true, _) => Verdict::Faulty(Fault::exhausted()),
-            (false, true) => Verdict::Unknown("something could not be looked at".to_owned()),
-            (false, false) => Verdict::Good("it can be repaired".to_owned()),
+        let verdict = match (exhausted, shared) {
+            (true, Some(shared)) => Verdict::Blocked(shared.target.clone()),
+            (true, None) => Verdict::Faulty(Fault::exhausted()),
+            (false, _) if unknown => Verdict::Unknown("something could not be looked at".to_owned()),
+            (false, _) => Verdict::Good("it can be repaired".to_owned()),
         };
         record.note(&verdict, now);
     }

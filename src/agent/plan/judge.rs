@@ -103,9 +103,11 @@ pub fn judge(seen: &Observation, settings: &Settings) -> Judgement {
     for name in &settings.mounts {
         let (store, verdict) = match seen.mounts.get(name) {
             Some(mount) => (judge_store(&mount.store), judge_mount(mount)),
-            None => (not_looked_at(), not_looked_at()),
+            None => (Some(not_looked_at()), not_looked_at()),
         };
-        findings.push(Finding { target: Target::Store(name.clone()), verdict: store });
+        if let Some(verdict) = store {
+            findings.push(Finding { target: Target::Store(name.clone()), verdict });
+        }
         if let Some(proof) = seen.mounts.get(name).and_then(|mount| prove(mount, &verdict)) {
             proven.insert(name.clone(), proof);
         }
@@ -170,17 +172,19 @@ fn not_looked_at() -> Verdict {
     Verdict::Unknown("it was not looked at".to_owned())
 }
 
-fn judge_store(seen: &Seen<StoreSeen>) -> Verdict {
+/// The verdict on the bucket of a mount; `None` for a mount that has none.
+fn judge_store(seen: &Seen<StoreSeen>) -> Option<Verdict> {
     let faulty = |trigger, reason: &String, hint: &Option<String>| {
         Verdict::Faulty(Fault { trigger, detail: reason.clone(), hint: hint.clone() })
     };
-    match seen {
+    Some(match seen {
+        Seen::Known(StoreSeen::NoStore) => return None,
         Seen::Unknown(reason) => Verdict::Unknown(reason.clone()),
         Seen::Known(StoreSeen::Answers) => Verdict::Good("answers".to_owned()),
         Seen::Known(StoreSeen::Away { reason, hint }) => faulty(Trigger::StoreAway, reason, hint),
         Seen::Known(StoreSeen::Refuses { reason, hint }) => faulty(Trigger::StoreRefuses, reason, hint),
         Seen::Known(StoreSeen::Missing { reason, hint }) => faulty(Trigger::BucketMissing, reason, hint),
-    }
+    })
 }
 
 /// Judges the ECS agent, then what the cluster says of this instance. Introspection alone cannot tell whether

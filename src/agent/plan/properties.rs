@@ -69,6 +69,7 @@ fn store() -> impl Strategy<Value = StoreSeen> {
     let (away, refuses, missing) = (why(), why(), why());
     prop_oneof![
         6 => Just(StoreSeen::Answers),
+        1 => Just(StoreSeen::NoStore),
         1 => Just(StoreSeen::Away { reason: away.0, hint: away.1 }),
         1 => Just(StoreSeen::Refuses { reason: refuses.0, hint: refuses.1 }),
         1 => Just(StoreSeen::Missing { reason: missing.0, hint: missing.1 }),
@@ -231,10 +232,11 @@ fn mount_precondition(name: &str, repair: Repair, seen: &Observation) -> Result<
         return Err("mounted on could-not-look".to_owned());
     };
     let ended = session.as_ref().is_some_and(|session| matches!(session.state, SessionState::Ended(_)));
-    if matches!(&mount.store, Seen::Known(store) if *store != StoreSeen::Answers) {
+    if matches!(&mount.store, Seen::Known(store) if !matches!(store, StoreSeen::Answers | StoreSeen::NoStore))
+    {
         return Err(format!("mounted a bucket that does not answer: {:?}", mount.store));
     }
-    let answers = mount.store == Seen::Known(StoreSeen::Answers);
+    let answers = matches!(mount.store, Seen::Known(StoreSeen::Answers | StoreSeen::NoStore));
     let silent = match &mount.answer {
         Seen::Known(MountAnswer::Silent(_)) => true,
         Seen::Known(MountAnswer::Errno(errno)) => errno != "ENOTCONN",
@@ -320,7 +322,7 @@ fn broken_while_running(shown: &ContainerSeen, seen: &Observation) -> bool {
     let away = shown
         .views
         .keys()
-        .any(|mount| matches!(&seen.mounts[mount].store, Seen::Known(store) if *store != StoreSeen::Answers));
+        .any(|mount| matches!(&seen.mounts[mount].store, Seen::Known(store) if !matches!(store, StoreSeen::Answers | StoreSeen::NoStore)));
     stale || (looked && silent && !from_cache && !away)
 }
 

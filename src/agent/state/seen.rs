@@ -48,6 +48,8 @@ pub enum CredentialsSeen {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StoreSeen {
     Answers,
+    /// The mount has no bucket: whether its server is there is told by the mount itself.
+    NoStore,
     /// It could not be asked, or does not keep up: nobody on this host can do anything about it.
     Away {
         reason: String,

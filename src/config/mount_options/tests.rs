@@ -44,6 +44,7 @@ fn every_key_of_a_mount_is_an_option() {
         "name=m,read_only=false,freshness=5s,uid=33,gid=34,file_mode=0600",
         "dir_mode=0700,memory=64MiB,disk_cache=1GiB,max_stale=0s,endpoint_url=http://127.0.0.1:9000",
         "path_style=false,region=eu-west-1,profile=maps,staging=/var/staging,on_conflict=overwrite",
+        "resend=false",
     ])
     .expect("valid");
     let expected = Mount {
@@ -61,6 +62,7 @@ fn every_key_of_a_mount_is_an_option() {
         max_stale: Duration::ZERO,
         staging: "/var/staging".into(),
         on_conflict: OnConflict::Overwrite,
+        resend: false,
         endpoint_url: Some("http://127.0.0.1:9000".into()),
         path_style: false,
         region: Some("eu-west-1".into()),

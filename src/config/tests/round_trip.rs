@@ -25,6 +25,7 @@ prop_compose! {
             freshness: Duration::from_millis(millis), uid: numbers.0 & 0x7fff_ffff, gid: numbers.1 & 0x7fff_ffff,
             file_mode: numbers.2 % 0o1000, dir_mode: numbers.3 % 0o1000, memory: bytes, disk_cache: disk,
             staging: "/var/lib/mapkeeper".into(),
+            resend: flags.0,
             on_conflict: if flags.1 { OnConflict::Fail } else { OnConflict::Overwrite },
             max_stale: Duration::from_millis(millis * 7), endpoint_url: None, path_style: flags.1,
             region: flags.0.then(|| "eu-west-1".to_owned()), profile: None,

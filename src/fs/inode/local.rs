@@ -106,6 +106,7 @@ impl Table {
                 node.content = None;
                 node.checked = node.checked.map(|_| now);
             }
+            self.note_facts(ino);
             self.note_gone(path, now);
         }
     }

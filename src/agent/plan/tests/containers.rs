@@ -290,3 +290,17 @@ fn a_mount_in_its_pause_does_not_hold_up_a_container_on_another_mount() {
     world.absent();
     assert_eq!(world.repair(), Some(Repair::Create));
 }
+
+#[test]
+fn what_ended_and_is_outdated_is_made_anew_without_a_long_pause() {
+    let mut world = World::healthy(Owner::Mapkeeper);
+    world.ended(Phase::Exited);
+    world.facts().specification = Specification::Outdated;
+    for _ in 0..Timing::default().recreate.attempts + 2 {
+        let begun = world.now;
+        let action = world.next_action(seconds(600)).unwrap();
+        assert_eq!(action.repair, Repair::Recreate);
+        assert!(world.now.since(begun) <= Timing::default().idle_cap, "{:?}", world.now.since(begun));
+        world.tried(&action, Outcome::Done);
+    }
+}

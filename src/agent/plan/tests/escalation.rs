@@ -84,6 +84,28 @@ fn what_never_was_well_here_gives_nothing_back() {
     assert!(given_back(&mut with_spent_budget(world), &Outcome::Done).is_empty());
 }
 
+#[test]
+fn a_container_that_ran_and_never_served_gives_nothing_back() {
+    let mut world = World::healthy(Owner::Mapkeeper);
+    world.settings.escalation = Escalation::Terminate;
+    world.history = History::default();
+    world.serves(no_connection());
+    world.look();
+    world.ended(Phase::Exited);
+    assert!(given_back(&mut with_spent_budget(world), &Outcome::Done).is_empty());
+}
+
+#[test]
+fn after_a_shared_cause_an_instance_has_its_whole_time_again() {
+    let mut world = exhausted(Escalation::Terminate);
+    world.mount().store = Seen::Known(StoreSeen::Away { reason: "no".to_owned(), hint: None });
+    assert!(given_back(&mut world, &Outcome::Done).is_empty());
+    world.mount().store = Seen::Known(StoreSeen::Answers);
+    let given = given_back(&mut world, &Outcome::Done);
+    let [after] = given[..] else { panic!("{given:?}") };
+    assert!(after >= Timing::default().terminate_after, "{after:?}");
+}
+
 fn with_spent_budget(mut world: World) -> World {
     for _ in 0..Timing::default().recreate.attempts {
         let action = world.next_action(seconds(600)).unwrap();

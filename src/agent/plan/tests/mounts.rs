@@ -281,3 +281,14 @@ fn of_two_faults_the_first_in_order_of_dependency_is_repaired_first() {
     let first = world.look().action.unwrap();
     assert_eq!(first.target, Target::Mount("rasters".to_owned()));
 }
+
+#[test]
+fn a_mount_without_a_bucket_has_no_link_for_one_and_is_repaired_all_the_same() {
+    let mut world = World::healthy(Owner::Mapkeeper);
+    world.mount().store = Seen::Known(StoreSeen::NoStore);
+    let links = world.look().links;
+    assert!(!links.iter().any(|link| matches!(link.target, Target::Store(_))), "{links:?}");
+    world.mount().answer = Seen::Known(MountAnswer::Silent(seconds(4)));
+    let action = world.next_action(seconds(60)).unwrap();
+    assert_eq!((action.target, action.repair), (mount_target(), Repair::Remount));
+}

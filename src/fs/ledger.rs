@@ -1,0 +1,274 @@
+//! What a mount's next process must know, always written down: a SIGKILL gives no time to save.
+//!
+//! ```text
+//!   memfd:  head: format, who and where, how the kernel was greeted | control | slots: requests | log: numbers, handles
+//!
+//!   created --publish--> a successor can resume -- opened by it --> its own
+//!      '-- without a head, of another format, damaged: a successor says so and mounts anew
+//! ```
+//!
+//! It lies in memory that the descriptor's holders share (`region.rs`), and whoever holds the descriptor (systemd, or
+//! our own supervisor) hands it to the next process with the connection's. What must hold: at any moment it says
+//! enough; nothing in it is a secret, and nothing of it reaches a disk.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use serde::{Deserialize, Serialize};
+
+mod log;
+mod region;
+mod requests;
+
+pub use log::{AttributesRecord, Held, NodeRecord, Record};
+pub use requests::{Left, REQUEST_MAX, Requests, Slot};
+
+use log::{CONTROL_BYTES, HALF_BYTES, Log};
+use region::Region;
+
+/// The first bytes of every ledger.
+const MAGIC: u64 = u64::from_ne_bytes(*b"mkledger");
+/// Changes with every change of what is written that an older version would misread.
+const FORMAT: u32 = 1;
+/// Where things are. The head: magic, format, length, checksum, JSON.
+const HEAD_TEXT: usize = 24;
+const HEAD_BYTES: usize = 64 * 1024;
+const GENERATION: usize = HEAD_BYTES;
+const CONTROL: usize = HEAD_BYTES + CONTROL_BYTES;
+const SLOTS: usize = 2 * HEAD_BYTES;
+const HALVES: [usize; 2] = {
+    let first = (SLOTS + requests::BYTES).next_multiple_of(1 << 20);
+    [first, first + HALF_BYTES]
+};
+const BYTES: usize = HALVES[1] + HALF_BYTES;
+
+/// Why nothing can be resumed from a ledger.
+#[derive(Debug, thiserror::Error)]
+pub enum LedgerError {
+    #[error("cannot use the memory of the process before")]
+    Memory { source: io::Error },
+    #[error("the process before had not finished mounting")]
+    Unfinished,
+    #[error("it was written by another version (format {found}, this one reads {FORMAT})")]
+    Format { found: u32 },
+    #[error("{what} is damaged")]
+    Damaged { what: &'static str },
+    #[error("it is full")]
+    Full,
+}
+
+/// Who is mounted where, and what was agreed with the kernel.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Head {
+    pub path: PathBuf,
+    /// Major and minor, as in mountinfo.
+    pub device: (u32, u32),
+    /// What of the settings a session cannot change while it lives.
+    pub settings: String,
+    /// The name under which what is written is kept on disk; absent on a mount that is only read.
+    pub staging: Option<String>,
+    /// The kernel's greeting and the answer to it.
+    pub greeting: Greeting,
+}
+
+/// The INIT request and its answer, byte for byte.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Greeting {
+    pub request: Vec<u8>,
+    pub answer: Vec<u8>,
+}
+
+/// The ledger of one mount.
+pub struct Ledger {
+    region: Arc<Region>,
+    pub requests: Requests,
+    log: Mutex<Log>,
+    /// Something could not be written: it says too little from now on.
+    broken: AtomicBool,
+}
+
+/// A ledger that an earlier process has left.
+pub struct Found {
+    pub ledger: Ledger,
+    pub head: Head,
+    pub held: Held,
+    pub left: Vec<Left>,
+}
+
+impl Ledger {
+    /// An empty one.
+    ///
+    /// # Errors
+    ///
+    /// [`LedgerError::Memory`].
+    pub fn create() -> Result<Ledger, LedgerError> {
+        let region = Region::create(BYTES as u64).map_err(|source| LedgerError::Memory { source })?;
+        region.set_u64(0, MAGIC);
+        region.set_u32(8, FORMAT);
+        Ok(Ledger::of(Arc::new(region)).0)
+    }
+
+    /// The one behind a descriptor, taken over.
+    ///
+    /// # Errors
+    ///
+    /// Any [`LedgerError`]: then nothing can be resumed from it.
+    pub fn open(descriptor: OwnedFd) -> Result<Found, LedgerError> {
+        let region = Region::open(descriptor).map_err(|source| LedgerError::Memory { source })?;
+        if region.bytes() < HEAD_BYTES || region.u64(0) != MAGIC {
+            return Err(LedgerError::Damaged { what: "its beginning" });
+        }
+        let found = region.u32(8);
+        if found != FORMAT {
+            return Err(LedgerError::Format { found });
+        }
+        if region.bytes() != BYTES {
+            return Err(LedgerError::Damaged { what: "its length" });
+        }
+        let head = head_of(&region)?;
+        let generation = region.u64(GENERATION).saturating_add(1);
+        region.set_u64(GENERATION, generation);
+        let (ledger, left) = Ledger::of(Arc::new(region));
+        let held = {
+            let mut log = ledger.log.lock().unwrap_or_else(PoisonError::into_inner);
+            log.shorten()?;
+            log.read()?
+        };
+        Ok(Found { ledger, head, held, left })
+    }
+
+    fn of(region: Arc<Region>) -> (Ledger, Vec<Left>) {
+        let (requests, left) = Requests::new(region.clone(), SLOTS);
+        let log = Mutex::new(Log::new(region.clone(), CONTROL, HALVES));
+        (Ledger { region, requests, log, broken: AtomicBool::new(false) }, left)
+    }
+
+    /// Makes it one from which can be resumed.
+    ///
+    /// # Errors
+    ///
+    /// [`LedgerError::Full`] if the head is too long.
+    pub fn publish(&self, head: &Head) -> Result<(), LedgerError> {
+        let text = serde_json::to_vec(head).map_err(|_| LedgerError::Full)?;
+        if text.len() > HEAD_BYTES - HEAD_TEXT {
+            return Err(LedgerError::Full);
+        }
+        self.region.set_u32(12, 0);
+        self.region.write(HEAD_TEXT, &text);
+        self.region.set_u32(16, crc32fast::hash(&text));
+        self.region.set_u32(12, u32::try_from(text.len()).map_err(|_| LedgerError::Full)?);
+        Ok(())
+    }
+
+    /// How many processes had it before this one.
+    pub fn generation(&self) -> u64 {
+        self.region.u64(GENERATION)
+    }
+
+    /// The first handle that no process before has given.
+    pub fn first_handle(&self) -> u64 {
+        (self.generation() << 40) + 1
+    }
+
+    /// Writes down what the kernel is about to be told, or has given back.
+    pub fn note(&self, record: &Record) {
+        let outcome = self.log.lock().unwrap_or_else(PoisonError::into_inner).append(record);
+        if let Err(error) = outcome
+            && !self.broken.swap(true, Ordering::Relaxed)
+        {
+            tracing::error!(error = %error, "a successor could not resume this mount: it will mount anew");
+            // Without a head there is nothing to resume.
+            self.region.set_u32(12, 0);
+        }
+    }
+}
+
+impl AsFd for Ledger {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.region.as_fd()
+    }
+}
+
+fn head_of(region: &Region) -> Result<Head, LedgerError> {
+    let length = region.u32(12) as usize;
+    if length == 0 {
+        return Err(LedgerError::Unfinished);
+    }
+    if length > HEAD_BYTES - HEAD_TEXT {
+        return Err(LedgerError::Damaged { what: "its head" });
+    }
+    let text = region.copy(HEAD_TEXT, length);
+    if crc32fast::hash(&text) != region.u32(16) {
+        return Err(LedgerError::Damaged { what: "its head" });
+    }
+    serde_json::from_slice(&text).map_err(|_| LedgerError::Damaged { what: "its head" })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn head() -> Head {
+        Head {
+            path: "/srv/maps".into(),
+            device: (0, 77),
+            settings: "s3://maps".into(),
+            staging: None,
+            greeting: Greeting { request: vec![1, 2], answer: vec![3] },
+        }
+    }
+
+    fn handed_on(ledger: &Ledger) -> OwnedFd {
+        ledger.as_fd().try_clone_to_owned().expect("a descriptor")
+    }
+
+    fn why(descriptor: OwnedFd) -> String {
+        Ledger::open(descriptor).err().expect("nothing to resume").to_string()
+    }
+
+    #[test]
+    fn a_successor_finds_what_was_written_and_counts() {
+        let ledger = Ledger::create().expect("memory");
+        ledger.publish(&head()).expect("short");
+        let node = NodeRecord { ino: 7, path: "a".into(), is_named: true, ..NodeRecord::default() };
+        ledger.note(&Record::Node(node));
+        assert_eq!(ledger.first_handle(), 1);
+        let found = Ledger::open(handed_on(&ledger)).expect("whole");
+        assert_eq!((found.head, found.held.nodes[&7].path.as_str()), (head(), "a"));
+        assert_eq!(found.ledger.generation(), 1);
+        assert!(found.ledger.first_handle() > 1 << 40);
+    }
+
+    #[test]
+    fn what_cannot_be_resumed_says_why() {
+        let ledger = Ledger::create().expect("memory");
+        assert_eq!(why(handed_on(&ledger)), "the process before had not finished mounting");
+        ledger.publish(&head()).expect("short");
+        ledger.region.write(HEAD_TEXT + 5, b"X");
+        assert_eq!(why(handed_on(&ledger)), "its head is damaged");
+        ledger.region.set_u32(8, FORMAT + 1);
+        assert_eq!(why(handed_on(&ledger)), "it was written by another version (format 2, this one reads 1)");
+        ledger.region.set_u64(0, 0);
+        assert_eq!(why(handed_on(&ledger)), "its beginning is damaged");
+        let file = tempfile::tempfile().expect("a file");
+        assert_eq!(why(file.into()), "cannot use the memory of the process before");
+    }
+
+    #[test]
+    fn a_hundred_thousand_files_are_read_in_time() {
+        let ledger = Ledger::create().expect("memory");
+        ledger.publish(&head()).expect("short");
+        for ino in 2..100_002 {
+            let path = format!("a/directory/with/maps/of-the-north-{ino}.tif");
+            let version = Some(("\"0123456789abcdef0123456789abcdef\"".into(), 1_700_000_000, None));
+            let node = NodeRecord { ino, path, is_named: true, version, ..NodeRecord::default() };
+            ledger.note(&Record::Node(node));
+            ledger.note(&Record::Counted { ino, by: 1 });
+        }
+        let found = Ledger::open(handed_on(&ledger)).expect("whole");
+        assert_eq!(found.held.nodes.len(), 100_000);
+    }
+}

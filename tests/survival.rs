@@ -1,0 +1,331 @@
+//! P2: the process that serves a mount is killed, again and again, and whoever uses the mount notices a pause.
+//!
+//! The supervisor of `mapkeeper mount` keeps the session here; systemd does the same by the same protocol. What uses the
+//! mount are processes of their own: this test's program, started as a worker. Needs root and `/dev/fuse`.
+
+use std::collections::BTreeMap;
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::os::fd::AsFd;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use mapkeeper::mountinfo::{Device, MountTable};
+use mapkeeper::s3_server::{ACCESS_KEY, Options, SECRET_KEY, Server};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde::{Deserialize, Serialize};
+use tokio::time::{Instant, sleep, timeout};
+
+const LIMIT: Duration = Duration::from_secs(30);
+/// Files of each reader, and in the directory that is listed.
+const FILES: usize = 20;
+const LISTED: usize = 400;
+/// Says what a worker does, where, and until which file is there.
+const WORK: &str = "SURVIVAL_WORK";
+
+/// What a worker met.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Met {
+    operations: u64,
+    /// By errno, or what was wrong.
+    errors: BTreeMap<String, u64>,
+    slowest_ms: u64,
+    /// Operations that took longer than 30 ms.
+    pauses_ms: Vec<u64>,
+}
+
+impl Met {
+    fn note(&mut self, began: Instant, outcome: std::io::Result<Result<(), String>>) {
+        let took = began.elapsed().as_millis() as u64;
+        self.operations += 1;
+        self.slowest_ms = self.slowest_ms.max(took);
+        if took > 30 {
+            self.pauses_ms.push(took);
+        }
+        let wrong = match outcome {
+            Ok(Ok(())) => return,
+            Ok(Err(wrong)) => wrong,
+            Err(error) => error.to_string(),
+        };
+        *self.errors.entry(wrong).or_default() += 1;
+    }
+}
+
+fn content(name: &str, bytes: usize) -> Vec<u8> {
+    let seed = name.bytes().fold(7u32, |seed, byte| seed.wrapping_mul(31).wrapping_add(byte.into()));
+    (0..bytes as u32).map(|at| (seed.wrapping_add(at).wrapping_mul(2_654_435_761) >> 24) as u8).collect()
+}
+
+fn expect(same: bool, otherwise: &str) -> Result<(), String> {
+    if same { Ok(()) } else { Err(otherwise.to_string()) }
+}
+
+/// As a worker this does what it was started for; as a test it proves that a worker tells what went wrong.
+#[test]
+fn what_a_worker_meets_is_told() {
+    let mut met = Met::default();
+    let Ok(work) = std::env::var(WORK) else {
+        met.note(now(), Ok(Ok(())));
+        met.note(now(), Ok(expect(false, "wrong content")));
+        met.note(now(), read(Path::new("/nonexistent"), "0", 0));
+        let told: Vec<_> = met.errors.into_iter().collect();
+        let absent = "No such file or directory (os error 2)".to_string();
+        return assert_eq!((met.operations, told), (3, vec![(absent, 1), ("wrong content".into(), 1)]));
+    };
+    let [kind, root, until] = *work.split('|').collect::<Vec<_>>() else { panic!("{work}") };
+    let (root, until) = (Path::new(root), Path::new(until));
+    for round in 0.. {
+        if until.exists() {
+            break;
+        }
+        let began = now();
+        let outcome = match kind.split_at(1) {
+            ("r", number) => read(root, number, round),
+            ("l", _) => list(root),
+            ("w", _) => write(root, round),
+            _ => panic!("{kind}"),
+        };
+        met.note(began, outcome);
+    }
+    std::fs::write(until.with_extension(kind), serde_json::to_vec(&met).expect("JSON")).expect("told");
+}
+
+fn now() -> Instant {
+    Instant::now()
+}
+
+/// Opens one file, reads it in four pieces past the kernel's memory, and compares.
+fn read(root: &Path, number: &str, round: usize) -> std::io::Result<Result<(), String>> {
+    let name = format!("read/{number}/{}", round % FILES);
+    let mut file = File::open(root.join(&name))?;
+    nix::fcntl::posix_fadvise(file.as_fd(), 0, 0, nix::fcntl::PosixFadviseAdvice::POSIX_FADV_DONTNEED)?;
+    let expected = content(&name, 100_000);
+    let mut found = vec![0; 50_000];
+    file.read_exact(&mut found)?;
+    file.seek(SeekFrom::Start(50_000))?;
+    file.read_to_end(&mut found)?;
+    Ok(expect(found == expected, "wrong content"))
+}
+
+fn list(root: &Path) -> std::io::Result<Result<(), String>> {
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(root.join("list"))? {
+        names.push(entry?.file_name());
+    }
+    names.sort();
+    let all = names.len();
+    names.dedup();
+    Ok(expect(
+        names.len() == LISTED && all == LISTED,
+        &format!("listed {all} names, {} of them once", names.len()),
+    ))
+}
+
+/// Makes a file, writes, syncs, writes on, closes, reads it again, moves it and takes it away.
+fn write(root: &Path, round: usize) -> std::io::Result<Result<(), String>> {
+    let step = |what: &'static str| {
+        move |error: std::io::Error| std::io::Error::new(error.kind(), format!("{what}: {error}"))
+    };
+    let (path, moved) = (root.join(format!("written/{round}")), root.join(format!("written/{round}-moved")));
+    let bytes = content(&format!("{round}"), 60_000);
+    let file = OpenOptions::new().write(true).create_new(true).open(&path).map_err(step("create"))?;
+    file.write_all_at(&bytes[..30_000], 0).map_err(step("write"))?;
+    file.sync_all().map_err(step("sync"))?;
+    (&file).seek(SeekFrom::End(0)).map_err(step("seek"))?;
+    (&file).write_all(&bytes[30_000..]).map_err(step("write on"))?;
+    // What close would say, and drop does not.
+    file.sync_all().map_err(step("sync at the end"))?;
+    drop(file);
+    std::fs::rename(&path, &moved).map_err(step("rename"))?;
+    let found = std::fs::read(&moved).map_err(step("read"))?;
+    std::fs::remove_file(&moved).map_err(step("remove"))?;
+    Ok(expect(found == bytes, "written otherwise"))
+}
+
+struct World {
+    server: Server,
+    scratch: tempfile::TempDir,
+    supervisor: Option<Child>,
+}
+
+impl World {
+    fn new() -> World {
+        let server = Server::start(Options::memory(["maps"])).expect("a server");
+        let put = |key: String, bytes: usize| {
+            server.store().put("maps", &key, content(&key, bytes), &[]).expect("stored");
+        };
+        for reader in 0..8 {
+            (0..FILES).for_each(|file| put(format!("read/{reader}/{file}"), 100_000));
+        }
+        (0..LISTED).for_each(|file| put(format!("list/a-name-of-some-length-{file:04}"), 10));
+        server.store().put("maps", "written/", "", &[("mode", "16895")]).expect("stored");
+        let scratch = tempfile::tempdir().expect("a directory");
+        std::fs::create_dir(scratch.path().join("maps")).expect("a directory");
+        World { server, scratch, supervisor: None }
+    }
+
+    fn point(&self) -> PathBuf {
+        self.scratch.path().join("maps")
+    }
+
+    async fn mount(&mut self, more: &str) {
+        let options = format!(
+            "endpoint_url={},path_style,region=us-east-1,staging={},{more}",
+            self.server.endpoint(),
+            self.scratch.path().join("staging").display()
+        );
+        let log = File::create(self.scratch.path().join("log")).expect("a file");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_mapkeeper"));
+        command.args(["mount", "s3://maps"]).arg(self.point()).args(["-o", &options]);
+        command.env("AWS_ACCESS_KEY_ID", ACCESS_KEY).env("AWS_SECRET_ACCESS_KEY", SECRET_KEY);
+        command.env("AWS_EC2_METADATA_DISABLED", "true").env("MAPKEEPER_LOG", "debug");
+        self.supervisor = Some(command.stdin(Stdio::null()).stderr(log).spawn().expect("started"));
+        until(|| self.device().is_some(), "the mount").await;
+    }
+
+    fn supervisor(&self) -> Pid {
+        Pid::from_raw(self.supervisor.as_ref().expect("started").id() as i32)
+    }
+
+    /// The process that serves, of which the supervisor has at most one.
+    fn serving(&self) -> Option<Pid> {
+        let parent = self.supervisor().to_string();
+        let is_child = |pid: &Pid| {
+            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+            stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.split(' ').nth(1) == Some(&parent))
+        };
+        let all = std::fs::read_dir("/proc").expect("readable").flatten();
+        let mut pids = all.filter_map(|entry| entry.file_name().to_str()?.parse().ok().map(Pid::from_raw));
+        pids.find(is_child)
+    }
+
+    fn device(&self) -> Option<Device> {
+        MountTable::of(None).expect("readable").top(&self.point()).map(|entry| entry.device)
+    }
+
+    fn log(&self) -> String {
+        std::fs::read_to_string(self.scratch.path().join("log")).unwrap_or_default()
+    }
+
+    fn work(&self, kind: &str) -> Child {
+        let until = self.scratch.path().join("enough");
+        let mut command = Command::new(std::env::current_exe().expect("this program"));
+        command.args(["--exact", "what_a_worker_meets_is_told"]).stdout(Stdio::null()).stdin(Stdio::null());
+        command.env(WORK, format!("{kind}|{}|{}", self.point().display(), until.display()));
+        command.spawn().expect("started")
+    }
+
+    /// Has workers work while `disturb` goes on, and tells what each of them met.
+    async fn soak(&self, kinds: &[&str], disturb: impl AsyncFnOnce()) -> BTreeMap<String, Met> {
+        let workers: Vec<Child> = kinds.iter().map(|kind| self.work(kind)).collect();
+        disturb().await;
+        std::fs::write(self.scratch.path().join("enough"), "").expect("written");
+        for mut worker in workers {
+            let pid = worker.id();
+            let ended = timeout(LIMIT, tokio::task::spawn_blocking(move || worker.wait())).await;
+            assert!(ended.is_ok(), "worker {pid} hangs\n{}", self.log());
+        }
+        let met = |kind: &&str| {
+            let told =
+                std::fs::read(self.scratch.path().join("enough").with_extension(kind)).expect("it told");
+            (kind.to_string(), serde_json::from_slice(&told).expect("JSON"))
+        };
+        kinds.iter().map(met).collect()
+    }
+
+    async fn end(mut self) {
+        let mut supervisor = self.supervisor.take().expect("started");
+        kill(Pid::from_raw(supervisor.id() as i32), Signal::SIGTERM).expect("it runs");
+        let ended = tokio::task::spawn_blocking(move || supervisor.wait());
+        let ended = timeout(LIMIT, ended).await.expect("it ends").expect("waited for").expect("waited for");
+        assert!(ended.success(), "{ended}\n{}", self.log());
+        assert_eq!(self.device(), None, "unmounted\n{}", self.log());
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        let serving = self.supervisor.is_some().then(|| self.serving()).flatten();
+        if let Some(mut supervisor) = self.supervisor.take() {
+            let _ = supervisor.kill();
+            let _ = supervisor.wait();
+            if let Some(serving) = serving {
+                let _ = kill(serving, Signal::SIGKILL);
+            }
+            let _ = mapkeeper::mount::detach(&self.point());
+        }
+    }
+}
+
+async fn until(mut condition: impl FnMut() -> bool, what: &str) {
+    let began = Instant::now();
+    while !condition() {
+        assert!(began.elapsed() < LIMIT, "{what} did not happen");
+        sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// Kills, replaces, kills, ... every two seconds for so long.
+async fn disturb(world: &World, length: Duration) -> (u32, u32) {
+    let began = Instant::now();
+    let (mut kills, mut replaced) = (0, 0);
+    while began.elapsed() < length {
+        sleep(Duration::from_secs(2)).await;
+        if (kills + replaced) % 3 == 2 {
+            kill(world.supervisor(), Signal::SIGUSR1).expect("it runs");
+            replaced += 1;
+        } else if let Some(serving) = world.serving() {
+            kill(serving, Signal::SIGKILL).expect("it runs");
+            kills += 1;
+        }
+    }
+    sleep(Duration::from_secs(1)).await;
+    (kills, replaced)
+}
+
+async fn soak(more: &str) {
+    let mut world = World::new();
+    world.mount(&format!("rw,freshness=0s,{more}")).await;
+    let device = world.device();
+    let length = std::env::var("SURVIVAL_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(20);
+    let kinds = ["r0", "r1", "r2", "r3", "r4", "r5", "r6", "r7", "l", "w"];
+    let mut times = (0, 0);
+    let met = world.soak(&kinds, async || times = disturb(&world, Duration::from_secs(length)).await).await;
+    let mut pauses: Vec<u64> = Vec::new();
+    for (kind, met) in &met {
+        println!(
+            "{kind}: {} operations, errors {:?}, slowest {} ms",
+            met.operations, met.errors, met.slowest_ms
+        );
+        pauses.extend(met.pauses_ms.iter().filter(|_| kind.starts_with('r')));
+    }
+    pauses.sort_unstable();
+    let median = pauses.get(pauses.len() / 2);
+    println!(
+        "{more}: killed {} times, replaced {} times; pauses of readers: {} over 30 ms, median {median:?} ms, worst {:?} ms",
+        times.0,
+        times.1,
+        pauses.len(),
+        pauses.last()
+    );
+    assert!(times.0 >= 3 && times.1 >= 1, "{times:?}");
+    for (kind, met) in &met {
+        assert!(met.errors.is_empty(), "{kind}: {:?}\n{}", met.errors, world.log());
+        assert!(met.operations > 0 && met.slowest_ms < 10_000, "{kind}: {met:?}");
+    }
+    assert_eq!(world.device(), device);
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn readers_a_lister_and_a_writer_do_not_notice_that_the_process_is_killed() {
+    soak("resend=true").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nor_do_they_where_the_kernel_cannot_send_again() {
+    soak("resend=false").await;
+}
