@@ -7,6 +7,8 @@
 //!                                                         the gate keeps ECS waiting              status
 //! ```
 //!
+//! Then CloudFormation is told, where the configuration says whom (`signal.rs`).
+//!
 //! What must hold: it may run at every boot, and two may run at once: the second waits and then changes nothing;
 //! no step appends twice; nothing is fetched before the gate stands, so a host whose preparation fails serves
 //! nothing rather than maps from an empty directory.
@@ -16,6 +18,7 @@ mod file;
 mod manifest;
 mod outcome;
 mod overlay;
+mod signal;
 
 use std::fs;
 use std::io;
@@ -141,19 +144,25 @@ where
         return Err(BootstrapError::NotRoot);
     }
     let _lock = lock(&below(&place.root, Path::new(LOCK))).await?;
-    let mut done = Vec::new();
-    let prepared = prepare(place, load, &mut done).await;
+    let (mut done, mut config) = (Vec::new(), None);
+    let prepared = prepare(place, load, &mut done, &mut config).await;
     let told = outcome::write(&place.root, prepared.as_ref().err().map(|error| Chain(error).to_string()));
-    told.map_err(|(path, source)| BootstrapError::Write { path, source })?;
-    prepared?;
-    start(&done).await?;
-    Ok(done)
+    let told = told.map_err(|(path, source)| BootstrapError::Write { path, source });
+    let started = match prepared.and(told) {
+        Ok(()) => start(&done).await,
+        Err(error) => Err(error),
+    };
+    if let Some(config) = &config {
+        signal::send(config, started.is_ok()).await;
+    }
+    started.map(|()| done)
 }
 
 async fn prepare<F>(
     place: &Place,
     load: impl FnOnce() -> F,
     done: &mut Vec<Done>,
+    known: &mut Option<Config>,
 ) -> Result<(), BootstrapError>
 where
     F: Future<Output = Result<Loaded, ConfigError>>,
@@ -168,15 +177,15 @@ where
         let text = fetch_config(from, place).await?;
         done.push(written(place, CONFIG, &text, 0o644)?);
     }
-    let config = load().await.map_err(BootstrapError::Config)?.config;
-    if let Some(step) = ecs_config(&config, place)? {
+    let config = known.insert(load().await.map_err(BootstrapError::Config)?.config);
+    if let Some(step) = ecs_config(config, place)? {
         done.push(step);
     }
     if config.bootstrap.block_imds {
         done.push(block_imds().await?);
     }
     if let Some(overlay) = &config.bootstrap.overlay {
-        let shelf = Shelf::of(overlay, &config).await;
+        let shelf = Shelf::of(overlay, config).await;
         done.extend(overlay::apply(&shelf, config.bootstrap.overlay_version.as_deref(), place).await?);
     }
     Ok(())

@@ -22,6 +22,7 @@ use std::ffi::OsString;
 use clap::{Parser, Subcommand};
 
 use crate::error::{self, Advise, Exit};
+use crate::logging::To;
 use arguments::{
     BootstrapArguments, CheckArguments, DemoArguments, GlobalArguments, HelperArguments, MountArguments,
     PauseArguments, ProbeArguments, RunArguments, ShowArguments, StatusArguments, SuperviseArguments,
@@ -39,6 +40,16 @@ pub struct Cli {
     pub global: GlobalArguments,
     #[command(subcommand)]
     pub command: Command,
+}
+
+impl Cli {
+    /// Where the log of this command goes.
+    pub fn logs_to(&self) -> To {
+        match self.command {
+            Command::Bootstrap(_) => To::Both,
+            _ => To::StandardError,
+        }
+    }
 }
 
 /// What to do.

@@ -21,6 +21,7 @@ mod read;
 mod redact;
 mod schema;
 mod show;
+mod signal;
 mod source;
 mod value;
 
@@ -40,6 +41,7 @@ pub use key::{KEYS, Key, KeyPath, Kind, Step};
 pub use mount_options::{CredentialsChoice, KernelFlags, MountRequest, Remark};
 pub use schema::schema;
 pub use show::Origins;
+pub use signal::StackSignal;
 pub use source::{Entries, Layer, Origin, RESERVED_VARIABLES, STATE_TAG, parameter, variable_of};
 pub use value::{https_url, sha256};
 
@@ -529,6 +531,8 @@ pub struct Bootstrap {
     pub binary_url: Option<String>,
     /// Checksum of the program there.
     pub binary_sha256: Option<String>,
+    /// What of CloudFormation is told how the preparation ended.
+    pub signal: Option<StackSignal>,
 }
 
 /// Where the files of an overlay and its `manifest.toml` are.

@@ -332,6 +332,11 @@ impl Holder {
         format!("{age} s old{version}, from {}", self.source)
     }
 
+    /// From now on the source is looked at about every `refresh`.
+    pub fn look_every(&self, refresh: Duration) {
+        self.desk.every.send_if_modified(|every| std::mem::replace(every, refresh) != refresh);
+    }
+
     /// Whether requests that were refused wait for other credentials.
     pub fn renewing(&self) -> bool {
         self.desk.renewing()
@@ -345,7 +350,7 @@ impl Holder {
 
     fn of(credentials: Credentials, source: &str) -> Holder {
         let held = Held { credentials, stage: None, version: None, since: Instant::now() };
-        Holder { desk: Arc::new(Desk::new(held)), source: source.into(), refresher: None }
+        Holder { desk: Arc::new(Desk::new(held, CHAIN_REFRESH)), source: source.into(), refresher: None }
     }
 
     async fn refreshed(
@@ -353,9 +358,9 @@ impl Holder {
         refresh: Duration,
         prover: Option<Prover>,
     ) -> Result<Holder, CredentialsError> {
-        let desk = Arc::new(Desk::new(refresh::first(&origin, prover.as_ref()).await?));
+        let desk = Arc::new(Desk::new(refresh::first(&origin, prover.as_ref()).await?, refresh));
         let source = origin.to_string().into();
-        let task = tokio::spawn(refresh::keep_fresh(origin, Arc::downgrade(&desk), prover, refresh));
+        let task = tokio::spawn(refresh::keep_fresh(origin, Arc::downgrade(&desk), prover));
         Ok(Holder { desk, source, refresher: Some(Arc::new(Refresher(task))) })
     }
 }

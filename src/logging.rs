@@ -1,7 +1,7 @@
 //! Where log lines go and which of them.
 //!
 //! To the journal when standard error is connected to it (fields stay fields), else to standard error as
-//! lines for people. `MAPKEEPER_LOG` says which: a level (`error`, `warn`, `info`, `debug`, `trace`) for
+//! lines for people; what prepares a host at boot, where cloud-init has standard error, is in the journal as well. `MAPKEEPER_LOG` says which: a level (`error`, `warn`, `info`, `debug`, `trace`) for
 //! mapkeeper itself while its libraries stay at `warn`, or a list of directives such as
 //! `info,mapkeeper::fs=debug`.
 
@@ -14,7 +14,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use tracing::Subscriber;
 use tracing::level_filters::LevelFilter;
-use tracing_subscriber::filter::EnvFilter;
+use tracing_subscriber::filter::{EnvFilter, filter_fn};
 use tracing_subscriber::fmt::FormatFields;
 use tracing_subscriber::fmt::format::{Writer, debug_fn};
 use tracing_subscriber::fmt::time::FormatTime;
@@ -26,14 +26,26 @@ use tracing_subscriber::{Layer, Registry};
 /// The variable that says what is logged.
 pub const VARIABLE: &str = "MAPKEEPER_LOG";
 
+/// Of what is for the journal only, because standard error says it in another form.
+pub const JOURNAL: &str = "mapkeeper::journal";
+
+/// Where lines go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum To {
+    /// The journal if standard error is that, else standard error.
+    StandardError,
+    /// The journal too, where there is one.
+    Both,
+}
+
 /// Starts logging. A second call changes nothing.
-pub fn start() {
+pub fn start(to: To) {
     let wanted = std::env::var(VARIABLE).unwrap_or_default();
     let (filter, refused) = match filter(&wanted) {
         Some(filter) => (filter, false),
         None => (filter("info").expect("a level that exists"), true),
     };
-    let started = Registry::default().with(filter).with(destination()).try_init();
+    let started = Registry::default().with(filter).with(destination(to)).try_init();
     if refused && started.is_ok() {
         tracing::warn!(value = %wanted, "MAPKEEPER_LOG is no level and no list of directives, info is used");
     }
@@ -47,7 +59,7 @@ fn filter(wanted: &str) -> Option<EnvFilter> {
     EnvFilter::try_new(wanted).ok().filter(|_| wanted.contains(['=', ',']))
 }
 
-fn destination<S>() -> Box<dyn Layer<S> + Send + Sync>
+fn destination<S>(to: To) -> Box<dyn Layer<S> + Send + Sync>
 where
     S: Subscriber + for<'span> LookupSpan<'span>,
 {
@@ -59,13 +71,17 @@ where
     }
     let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     let color = io::stderr().is_terminal() && !no_color;
-    tracing_subscriber::fmt::layer()
+    let lines = tracing_subscriber::fmt::layer()
         .fmt_fields(for_people())
         .with_writer(io::stderr)
         .with_ansi(color)
         .with_target(false)
         .with_timer(Seconds)
-        .boxed()
+        .with_filter(filter_fn(|metadata| metadata.target() != JOURNAL));
+    match tracing_journald::layer() {
+        Ok(journal) if to == To::Both => lines.and_then(for_journal(journal)).boxed(),
+        _ => lines.boxed(),
+    }
 }
 
 /// Fields keep their own names, in capitals: only so does `MESSAGE_ID` mean to the journal what it should.

@@ -15,6 +15,6 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(exit) => return exit.into(),
     };
-    logging::start();
+    logging::start(cli.logs_to());
     cli::run(&cli).into()
 }

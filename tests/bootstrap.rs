@@ -11,7 +11,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use mapkeeper::s3_server::{ACCESS_KEY, Options, SECRET_KEY, Server};
+use mapkeeper::s3_server::{ACCESS_KEY, Options, SECRET_KEY, Server, Versioning};
 use sha2::{Digest, Sha256};
 use support::{mapkeeper, streams};
 
@@ -146,6 +146,92 @@ fn three_boots_change_what_one_changes() {
 }
 
 #[test]
+fn the_journal_has_what_cloud_init_takes_from_standard_error() {
+    let world = World::new(CONFIG);
+    let scratch = world.scratch.path().display().to_string();
+    // The journal of a mount namespace: whatever comes is written down.
+    let listener = "import os, socket; s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM); \
+        s.bind('/run/systemd/journal/socket'); open(os.environ['JOURNAL'] + '.ready', 'w').close(); \
+        f = open(os.environ['JOURNAL'], 'ab', 0)\nwhile True: f.write(s.recv(65536) + b'\\n\\n')";
+    let script = format!(
+        "mkdir -p /run/systemd/journal; mount -t tmpfs journal /run/systemd/journal; python3 -c \"$LISTENER\" & \
+         until [ -e {scratch}/journal.ready ]; do sleep .01; done; \"$@\"; code=$?; for n in $(seq 200); do grep -qs prepared {scratch}/journal && break; sleep .05; done; \
+         kill $!; exit $code"
+    );
+    let boot = || {
+        let inner = world.command();
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "sh", "-c", &script, "sh"]).arg(inner.get_program()).args(inner.get_args());
+        command.envs(inner.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        command.env("LISTENER", listener).env("JOURNAL", format!("{scratch}/journal"));
+        streams(&mut command)
+    };
+    let (code, _, errors) = boot();
+    assert_eq!(code, Some(0), "{errors}");
+    assert!(!errors.contains("is prepared"), "{errors}");
+    // A value follows its name, a line's end and eight bytes of length.
+    let journal = || {
+        let bytes = std::fs::read(world.scratch.path().join("journal")).unwrap_or_default();
+        String::from_utf8_lossy(&bytes).replace(|c: char| c.is_control() && c != '\n', "")
+    };
+    let said = journal();
+    assert!(said.contains("MESSAGE\n") && said.contains("the host is prepared\n"), "{said}");
+    assert!(said.contains("SYSLOG_IDENTIFIER\n") && said.contains("CHANGED\n"), "{said}");
+    for name in ["journal", "journal.ready"] {
+        std::fs::remove_file(world.scratch.path().join(name)).expect("there");
+    }
+    world.publish("no toml");
+    assert_eq!(boot().0, Some(64));
+    let said = journal();
+    assert!(said.contains("the host is not prepared\n") && said.contains("ERROR\n"), "{said}");
+}
+
+#[test]
+fn cloud_formation_is_told_how_it_ended_and_changes_nothing() {
+    let metadata = support::metadata(&[]);
+    let stack = support::Http::start(|request| {
+        let waits = request.body.contains("StackName=maps&");
+        let refusal = "<ErrorResponse><Error><Code>ValidationError</Code><Message>it waits for nobody</Message></Error></ErrorResponse>";
+        Some(match waits {
+            true => (200, String::new(), "<SignalResourceResponse/>".to_owned()),
+            false => (400, String::new(), refusal.to_owned()),
+        })
+    });
+    let boot = |world: &World| {
+        let mut command = world.command();
+        command.env("AWS_ENDPOINT_URL_CLOUDFORMATION", &stack.url).env("AWS_REGION", support::REGION);
+        command.env("AWS_EC2_METADATA_DISABLED", "false");
+        streams(command.env("AWS_EC2_METADATA_SERVICE_ENDPOINT", &metadata.url))
+    };
+    let sources = "[sources]\ninstance_tags = false\n";
+    let signal = |stack: &str| format!("{CONFIG}{sources}[bootstrap]\nsignal = \"{stack}/Hosts\"\n");
+    let world = World::new(&signal("maps"));
+    let (code, _, errors) = boot(&world);
+    assert_eq!(code, Some(0), "{errors}");
+    // An overlay that is not there ends the boot.
+    world.publish(&(signal("maps") + "overlay = \"/nonexistent\"\n"));
+    assert_eq!(boot(&world).0, Some(1));
+    let bodies: Vec<String> = stack.requests().into_iter().map(|request| request.body).collect();
+    let said = |body: &str, status: &str| {
+        ["Action=SignalResource", "LogicalResourceId=Hosts", "UniqueId=i-0123456789abcdef0", status]
+            .iter()
+            .all(|field| body.split('&').any(|found| found == *field))
+    };
+    assert_eq!(bodies.len(), 2, "{bodies:?}");
+    assert!(said(&bodies[0], "Status=SUCCESS") && said(&bodies[1], "Status=FAILURE"), "{bodies:?}");
+    let signed = stack.requests()[0].headers["authorization"].clone();
+    assert!(signed.contains(&format!("/{}/cloudformation/aws4_request", support::REGION)), "{signed}");
+    // Nobody waits: the host is prepared all the same.
+    let later = World::new(&signal("other"));
+    let (code, _, errors) = boot(&later);
+    assert_eq!(code, Some(0), "{errors}");
+    assert!(
+        errors.contains("CloudFormation was not told") && errors.contains("it waits for nobody"),
+        "{errors}"
+    );
+}
+
+#[test]
 fn two_at_once_end_as_one() {
     let world = World::new(&format!("{CONFIG}{ECS}"));
     let mut running: Vec<_> = (0..4)
@@ -263,6 +349,40 @@ fn an_overlay_brings_content_mode_and_owner_and_changes_nothing_twice() {
     std::fs::set_permissions(host.world.at("etc/motd"), PermissionsExt::from_mode(0o666)).expect("set");
     assert_eq!(host.boot().0, Some(0));
     assert_eq!(host.world.at("etc/motd").metadata().expect("there").mode() & 0o7777, 0o644);
+}
+
+#[test]
+fn a_pinned_version_of_the_manifest_and_of_a_file_is_the_one_that_is_used() {
+    let host = Overlaid::new("", &[]);
+    host.server.store().set_versioning("host", Versioning::Enabled).expect("a bucket");
+    let version = |key: &str| {
+        let object = host.server.store().get("host", &format!("v1/{key}")).expect("there");
+        object.version.expect("the bucket keeps versions").to_string()
+    };
+    host.put("etc/motd", "first\n");
+    let first = version("etc/motd");
+    host.put("etc/motd", "second\n");
+    let of = |content: &str, more: &str| file("/etc/motd", "0644", content) + more;
+    host.put("manifest.toml", &of("first\n", &format!("version = \"{first}\"\n")));
+    let pinned = version("manifest.toml");
+    // The newest manifest takes the newest file.
+    host.put("manifest.toml", &of("second\n", ""));
+    assert_eq!(host.boot().0, Some(0));
+    assert_eq!(host.world.read("etc/motd"), "second\n");
+    let overlay = format!("{CONFIG}[bootstrap]\noverlay = \"s3://host/v1\"\noverlay_version = ");
+    host.world.publish(&format!("{overlay}\"{pinned}\"\n"));
+    let (code, _, errors) = host.boot();
+    assert_eq!(code, Some(0), "{errors}");
+    assert_eq!(host.world.read("etc/motd"), "first\n");
+    // What is deleted is still there under its version, and a version that never was is an error.
+    host.server.store().delete("host", "v1/etc/motd").expect("deleted");
+    std::fs::remove_file(host.world.at("etc/motd")).expect("there");
+    assert_eq!(host.boot().0, Some(0));
+    assert_eq!(host.world.read("etc/motd"), "first\n");
+    host.world.publish(&format!("{overlay}\"{first}\"\n"));
+    let (code, _, errors) = host.boot();
+    assert_eq!(code, Some(1), "{errors}");
+    assert!(errors.contains("mapkeeper: overlay: manifest.toml: "), "{errors}");
 }
 
 #[test]

@@ -21,6 +21,8 @@ use serde_json::Value;
 use support::{Moto, metadata, streams};
 
 const ACCOUNT: &str = "123456789012";
+/// Set where this program asks AWS by itself: the container instance and the instance.
+const ASKS: [&str; 2] = ["ASKS_OF_CONTAINER_INSTANCE", "ASKS_OF_INSTANCE"];
 
 /// One line of the page.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -78,7 +80,7 @@ fn form(body: &str, name: &str) -> String {
     field.map_or(String::new(), |(_, value)| value.replace("%3A", ":").replace("%2F", "/"))
 }
 
-fn asked(line: &str, headers: &[(String, String)], body: &str) -> Asked {
+fn asked(line: &str, headers: &[(String, String)], body: &str) -> Vec<Asked> {
     let header = |name: &str| {
         let found = headers.iter().find(|(found, _)| found.eq_ignore_ascii_case(name));
         found.map_or("", |(_, value)| value.as_str())
@@ -94,22 +96,14 @@ fn asked(line: &str, headers: &[(String, String)], body: &str) -> Asked {
             "secretsmanager" => {
                 format!("arn:aws:secretsmanager:{region}:{ACCOUNT}:secret:{}-AbCdEf", text("SecretId"))
             }
+            "ecs" => {
+                let named = [&json["containerInstances"][0], &json["attributes"][0]["targetId"]];
+                named.iter().find_map(|value| value.as_str()).unwrap_or_default().to_owned()
+            }
             _ => format!("arn:aws:ssm:{region}:{ACCOUNT}:parameter{}", text("Path") + &text("Name")),
         };
     } else if service == "s3" {
-        let mut words = line.split(' ');
-        let (method, target) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
-        let (path, query) = target.split_once('?').unwrap_or((target, ""));
-        let is_list = query.contains("list-type=2");
-        action = match method {
-            "GET" if is_list => "s3:ListBucket".to_owned(),
-            // Whether there is such a bucket.
-            "HEAD" if !path.trim_matches('/').contains('/') => "s3:ListBucket".to_owned(),
-            "GET" | "HEAD" if query.contains("versionId=") => "s3:GetObjectVersion".to_owned(),
-            "GET" | "HEAD" => "s3:GetObject".to_owned(),
-            other => format!("s3:{other}"),
-        };
-        resource = format!("arn:aws:s3:::{}", path.trim_matches('/'));
+        return asked_of_s3(line, &header);
     } else if service == "elasticfilesystem" {
         let is_list = line.starts_with("GET /2015-02-01/file-systems");
         action = if is_list { "elasticfilesystem:DescribeFileSystems".to_owned() } else { line.to_owned() };
@@ -119,12 +113,50 @@ fn asked(line: &str, headers: &[(String, String)], body: &str) -> Asked {
         resource = match form(body, "Action").as_str() {
             "CreateTags" => format!("arn:aws:ec2:{region}:{ACCOUNT}:instance/{}", form(body, "ResourceId.1")),
             "AssumeRole" => form(body, "RoleArn"),
+            "TerminateInstances" => {
+                format!("arn:aws:ec2:{region}:{ACCOUNT}:instance/{}", form(body, "InstanceId.1"))
+            }
+            "SignalResource" => {
+                format!("arn:aws:cloudformation:{region}:{ACCOUNT}:stack/{}/0-0", form(body, "StackName"))
+            }
             _ => "*".to_owned(),
         };
         tag_keys =
             (1..9).map(|n| form(body, &format!("Tag.{n}.Key"))).filter(|key| !key.is_empty()).collect();
     }
-    Asked { action, resource, tag_keys }
+    vec![Asked { action, resource, tag_keys }]
+}
+
+/// What a request to S3 needs: one that copies or tags needs more than one thing.
+fn asked_of_s3<'a>(line: &str, header: &dyn Fn(&str) -> &'a str) -> Vec<Asked> {
+    let mut words = line.split(' ');
+    let (method, target) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+    let (path, query) = target.split_once('?').unwrap_or((target, ""));
+    let has = |name: &str| query.split('&').any(|pair| pair == name || pair.starts_with(&format!("{name}=")));
+    let of = |action: &str, path: &str| {
+        let resource = format!("arn:aws:s3:::{}", path.trim_matches('/'));
+        Asked { action: format!("s3:{action}"), resource, tag_keys: Vec::new() }
+    };
+    let mut all = vec![match method {
+        "GET" if has("list-type") => of("ListBucket", path),
+        // Whether there is such a bucket.
+        "HEAD" if !path.trim_matches('/').contains('/') => of("ListBucket", path),
+        "GET" if has("tagging") => of("GetObjectTagging", path),
+        "GET" | "HEAD" if has("versionId") => of("GetObjectVersion", path),
+        "GET" | "HEAD" => of("GetObject", path),
+        "PUT" | "POST" => of("PutObject", path),
+        "DELETE" if has("uploadId") => of("AbortMultipartUpload", path),
+        "DELETE" => of("DeleteObject", path),
+        other => of(other, path),
+    }];
+    let source = header("x-amz-copy-source");
+    if !source.is_empty() {
+        all.push(of("GetObject", source));
+    }
+    if !header("x-amz-tagging").is_empty() {
+        all.push(of("PutObjectTagging", path));
+    }
+    all
 }
 
 /// A gate before the server at `backend`; its address.
@@ -154,27 +186,34 @@ fn pass(mut stream: TcpStream, backend: &str, statements: &[Statement], book: &M
     }
     let length = headers.iter().find(|(name, _)| name.eq_ignore_ascii_case("content-length"));
     let mut body = vec![0; length.and_then(|(_, value)| value.parse().ok()).unwrap_or(0)];
+    if headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("expect")) {
+        stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").ok()?;
+    }
     reader.read_exact(&mut body).ok()?;
     let asked = asked(line.trim_end(), &headers, &String::from_utf8_lossy(&body));
-    let allowing = statements.iter().find(|statement| {
-        fits(statement.action.as_bytes(), asked.action.as_bytes())
-            && fits(statement.resource.as_bytes(), asked.resource.as_bytes())
-            && (statement.tag_keys.is_empty()
-                || asked.tag_keys.iter().all(|key| statement.tag_keys.contains(key)))
-    });
-    let Some(allowing) = allowing else {
-        book.lock().expect("not poisoned").refused.insert((asked.action, asked.resource));
+    let allowing = |asked: &Asked| {
+        statements.iter().find(|statement| {
+            fits(statement.action.as_bytes(), asked.action.as_bytes())
+                && fits(statement.resource.as_bytes(), asked.resource.as_bytes())
+                && (statement.tag_keys.is_empty()
+                    || asked.tag_keys.iter().all(|key| statement.tag_keys.contains(key)))
+        })
+    };
+    if let Some(refused) = asked.iter().find(|one| allowing(one).is_none()) {
+        let named = (refused.action.clone(), refused.resource.clone());
+        book.lock().expect("not poisoned").refused.insert(named);
         let refusal = "{\"__type\":\"AccessDeniedException\"}";
         let head = "HTTP/1.1 403 x\r\nContent-Type: application/x-amz-json-1.1\r\nConnection: close\r\n";
         stream
             .write_all(format!("{head}Content-Length: {}\r\n\r\n{refusal}", refusal.len()).as_bytes())
             .ok()?;
         return Some(());
-    };
-    book.lock().expect("not poisoned").used.insert(allowing.clone());
+    }
+    book.lock().expect("not poisoned").used.extend(asked.iter().filter_map(allowing).cloned());
     let mut server = TcpStream::connect(backend).ok()?;
     let mut head = line;
-    for (name, value) in headers.iter().filter(|(name, _)| !name.eq_ignore_ascii_case("connection")) {
+    let passes = |name: &str| !["connection", "expect"].iter().any(|kept| name.eq_ignore_ascii_case(kept));
+    for (name, value) in headers.iter().filter(|(name, _)| passes(name)) {
         head.push_str(&format!("{name}: {value}\r\n"));
     }
     head.push_str("Connection: close\r\n\r\n");
@@ -204,7 +243,7 @@ async fn every_feature(statements: Vec<Statement>) -> Book {
     let behind = agent.server.endpoint().trim_start_matches("http://").to_owned();
     let (aws, s3) = (
         gate(moto.address.clone(), statements.clone(), book.clone()),
-        gate(behind, statements, book.clone()),
+        gate(behind, statements.clone(), book.clone()),
     );
     agent.server.control().accept_key("AKIASECRET", "secret");
     agent.server.store().put("fonts", "host/manifest.toml", "", &[]).expect("stored");
@@ -254,7 +293,16 @@ async fn every_feature(statements: Vec<Statement>) -> Book {
     let sdk = support::sdk(&aws, "test", "test").await;
     mapkeeper::mount::file_system_id(&sdk, "data").await.expect_err("none is called so");
 
-    let text = "[[mount]]\nsource = \"s3://maps\"\npath = \"/srv/maps\"\n[bootstrap]\noverlay = \"s3://fonts/host\"\n";
+    write_files(&agent, (statements, book.clone())).await;
+    let instance = container_instance(&moto, &id).await;
+    let mut cluster = std::process::Command::new(std::env::current_exe().expect("this test's program"));
+    cluster.args(["--exact", "a_cluster_and_an_instance_are_asked_for_by_name", "--nocapture"]);
+    cluster.envs(agent.variables.iter().map(|(name, value)| (name, value)));
+    cluster.env(ASKS[0], &instance).env(ASKS[1], &id);
+    println!("{:?}", streams(&mut cluster));
+
+    let text = "[[mount]]\nsource = \"s3://maps\"\npath = \"/srv/maps\"\n\
+                [bootstrap]\noverlay = \"s3://fonts/host\"\nsignal = \"maps/Hosts\"\n";
     let put = ssm.put_parameter().name("/maps/config").value(text).r#type(ParameterType::String);
     put.send().await.expect("moto stores a parameter");
     let tools = agent.scratch.path().join("tools");
@@ -268,6 +316,59 @@ async fn every_feature(statements: Vec<Statement>) -> Book {
     println!("{:?}", streams(&mut bootstrap));
     drop((agent, other));
     std::mem::take(&mut *book.lock().expect("not poisoned"))
+}
+
+/// All kinds of changes on a mount that is written: of objects with tags and in parts, and of one that is given up.
+async fn write_files(agent: &Agent, (statements, book): (Arc<Vec<Statement>>, Arc<Mutex<Book>>)) {
+    let mut writer = Agent::new();
+    let keys = (ACCESS_KEY, mapkeeper::s3_server::SECRET_KEY);
+    let sdk = support::sdk(&writer.server.endpoint(), keys.0, keys.1).await;
+    let s3 = aws_sdk_s3::config::Builder::from(&sdk).force_path_style(true).build();
+    let put =
+        aws_sdk_s3::Client::from_conf(s3).put_object().bucket("maps").key("tagged").tagging("team=maps");
+    put.send().await.expect("stored");
+    let behind = writer.server.endpoint().trim_start_matches("http://").to_owned();
+    let s3 = gate(behind, statements, book);
+    writer.variables.clone_from(&agent.variables);
+    writer.variables.retain(|(name, _)| !name.starts_with("AWS_ENDPOINT_URL"));
+    let staging = writer.scratch.path().join("staging");
+    let more = format!("read_only = false\nstaging = \"{}\"", staging.display());
+    let mount = writer.mount("maps", &more).replace(&writer.server.endpoint(), &s3);
+    writer.write(&format!("[sources]\ninstance_tags = false\n{mount}"));
+    writer.start();
+    let began = tokio::time::Instant::now();
+    while writer.device("maps").is_none() && began.elapsed() < std::time::Duration::from_secs(10) {
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    let script = "echo new > new; echo more >> tagged; chmod 600 tagged; mv new moved; rm moved; mkdir d; mv d e; rmdir e; \
+                  python3 -c 'import os, time; f = open(\"given-up\", \"wb\", 0); f.write(bytes(30000000)); time.sleep(1); \
+                  os.unlink(\"given-up\"); f.close()'; \
+                  head -c 30000000 /dev/zero > large; printf x | dd of=large bs=1 seek=9 conv=notrunc";
+    let mut shell = tokio::process::Command::new("sh");
+    let shell = shell.args(["-c", script]).current_dir(writer.point("maps")).kill_on_drop(true).output();
+    println!("{:?}", tokio::time::timeout(support::LIMIT, shell).await);
+}
+
+/// The container instance that `id` is in the cluster `maps`.
+async fn container_instance(moto: &Moto, id: &str) -> String {
+    let ecs = aws_sdk_ecs::Client::new(&moto.sdk().await);
+    ecs.create_cluster().cluster_name("maps").send().await.expect("moto makes a cluster");
+    let document = serde_json::json!({ "instanceId": id, "region": support::REGION, "accountId": ACCOUNT });
+    let register = ecs.register_container_instance().cluster("maps");
+    let registered = register.instance_identity_document(document.to_string()).send().await;
+    let instance = registered.expect("moto registers").container_instance.expect("an instance");
+    instance.container_instance_arn.expect("it has a name")
+}
+
+/// The other half of `every_feature`: what takes its addresses from the environment, in a process that has one.
+#[tokio::test]
+async fn a_cluster_and_an_instance_are_asked_for_by_name() {
+    let [Ok(container), Ok(instance)] = ASKS.map(std::env::var) else { return };
+    let nowhere = std::path::Path::new("/nonexistent");
+    let ecs = mapkeeper::ecs::Ecs::new("maps", Some(support::REGION), mapkeeper::ecs::INTROSPECTION, nowhere);
+    println!("{:?}", ecs.instance(&container).await);
+    println!("{:?}", ecs.mark(&container, true).await);
+    println!("{:?}", mapkeeper::instance::terminate(Some(support::REGION), &instance, true).await);
 }
 
 #[tokio::test]

@@ -198,6 +198,27 @@ fn found_in(directory: &std::path::Path, needle: &str) -> Vec<PathBuf> {
 }
 
 #[tokio::test]
+async fn looking_more_often_is_no_reason_to_mount_again() {
+    let mut world = World::new("1d").await;
+    world.agent.server.control().accept_key("AKIAONE", "one");
+    world.create("AKIAONE", "one").await;
+    world.agent.start();
+    world.agent.healthy().await;
+    let device = world.agent.device("maps");
+    world.agent.server.control().accept_key("AKIATWO", "two");
+    let second = world.put("AKIATWO", "two").await;
+    let text = std::fs::read_to_string(world.agent.file()).expect("readable");
+    std::fs::write(world.agent.file(), text.replace("\"1d\"", "\"1s\"")).expect("written");
+    world.agent.signal(nix::sys::signal::Signal::SIGHUP);
+    world.until_version(&second).await;
+    let status = world.agent.healthy().await;
+    assert!(status.to_string().contains("credentials is set anew"), "{status:#}");
+    assert_eq!(world.agent.device("maps"), device);
+    assert_eq!(world.agent.said().matches("mount serves").count(), 1, "{}", world.agent.said());
+    world.agent.end().await;
+}
+
+#[tokio::test]
 async fn the_secret_is_in_no_file_environment_log_status_or_core_dump() {
     const NEEDLE: &str = "hunter2NeverSeenOutside0123456789";
     let mut world = World::new("1s").await;

@@ -4,6 +4,7 @@
 
 mod common;
 
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 use std::time::Duration;
@@ -47,9 +48,12 @@ fn said(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
 }
 
-/// Seeds of fsx: `FSX_SEEDS` of them, `default` without that variable.
-fn seeds(default: u32) -> u32 {
-    std::env::var("FSX_SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(default)
+/// Seeds of fsx: as many as `FSX_SEEDS` says, or from one to another (`4-6`); without it `default` of them.
+fn seeds(default: u32) -> RangeInclusive<u32> {
+    let Ok(text) = std::env::var("FSX_SEEDS") else { return 1..=default };
+    let (first, last) = text.split_once('-').unwrap_or(("1", &text));
+    let number = |text: &str| text.parse().expect("FSX_SEEDS is a number, or two: 4-6");
+    number(first)..=number(last)
 }
 
 async fn fsx(world: &Mounted, fsx: &Path, config: &str, seed: u32, operations: u32) {
@@ -72,14 +76,15 @@ const NO_MMAP: &str = "mapread = 0\nmapwrite = 0";
 const REOPEN: &str =
     "close_open = 1\ninvalidate = 1\nfsync = 0.5\nposix_fallocate = 1\npunch_hole = 1\ncopy_file_range = 1";
 
-async fn all_kinds_of_fsx(bucket: Bucket, size: u64, seeds: u32, operations: u32) {
+async fn all_kinds_of_fsx(bucket: Bucket, size: u64, seeds: RangeInclusive<u32>, operations: u32) {
     let Some(tool) = tool("fsx") else { return };
     let world = Mounted::writable(bucket).await;
     let mut runs = 0;
-    for seed in 1..=seeds {
+    for seed in seeds {
         for weights in ["", NO_MMAP, REOPEN] {
             fsx(&world, &tool, &config(size, size / 8, weights), seed, operations).await;
             runs += 1;
+            println!("fsx: seed {seed}, {:?}: nothing", weights.lines().next().unwrap_or("all"));
         }
     }
     println!("fsx: {runs} runs of {operations} operations on a file of {size} bytes");
@@ -93,7 +98,7 @@ async fn fsx_finds_nothing_in_small_files() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn fsx_finds_nothing_in_files_of_several_parts() {
-    let operations = if seeds(0) > 0 { 2_000 } else { 200 };
+    let operations = if std::env::var_os("FSX_SEEDS").is_some() { 2_000 } else { 200 };
     all_kinds_of_fsx(Bucket::memory(), 32 << 20, seeds(1), operations).await;
 }
 

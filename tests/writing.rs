@@ -425,6 +425,7 @@ os.posix_fadvise(f, 0, 0, os.POSIX_FADV_DONTNEED)
 print(os.pread(f, 2, (1 << 20) - 1).hex(), os.pread(f, 1, 30 << 20).hex())
 for at in range(100, 160):
     os.pwrite(f, bytes([at]) * (1 << 20), at << 20)
+os.pwrite(f, b'here', 120 << 20)
 os.pwrite(f, b'head', 0)
 for at in range(160, 220):
     os.pwrite(f, bytes([at]) * (1 << 20), at << 20)
@@ -435,6 +436,7 @@ os.close(f)
     let (object, body) = stored(&world.bucket, "big").await.expect("there");
     let mut expected: Vec<u8> = (0..220u8).flat_map(|at| vec![at; 1 << 20]).collect();
     expected[..4].copy_from_slice(b"head");
+    expected[120 << 20..][..4].copy_from_slice(b"here");
     expected.truncate((210 << 20) + 5);
     let differs = body.iter().zip(&expected).position(|(found, expected)| found != expected);
     assert_eq!((object.size as usize, differs), (expected.len(), None));

@@ -6,6 +6,8 @@ use std::path::Path;
 use super::arguments::BootstrapArguments;
 use crate::bootstrap::{self, BootstrapError, Change, Place};
 use crate::config::{ConfigFile, Inputs, Loaded};
+use crate::error::Chain;
+use crate::logging::JOURNAL;
 
 /// Where the configuration file goes.
 const FILE: &str = "etc/mapkeeper/config.toml";
@@ -23,7 +25,11 @@ pub(super) async fn bootstrap(arguments: &BootstrapArguments) -> Result<(), Boot
         inputs.file = ConfigFile::Named(of_host);
     }
     let load = || load(inputs);
-    let done = bootstrap::bootstrap(&place, load).await?;
+    let done = bootstrap::bootstrap(&place, load).await.inspect_err(|error| {
+        tracing::error!(target: JOURNAL, error = %Chain(error), "the host is not prepared");
+    })?;
+    let changed = done.iter().filter(|step| step.change == Change::Made).count();
+    tracing::info!(target: JOURNAL, steps = done.len(), changed, "the host is prepared");
     let mut out = std::io::stdout().lock();
     for step in done {
         let word = if step.change == Change::Made { "changed" } else { "as it was" };

@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use super::{Config, Container, Mount, Owner, Selector};
+use super::{Config, Container, Credentials, Mount, Owner, Selector};
 
 /// One thing that follows from a change of the configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,6 +53,13 @@ impl fmt::Display for Consequence {
     }
 }
 
+impl Credentials {
+    /// Whether both are the same credentials, looked at however often.
+    pub fn is_same_source(&self, other: &Credentials) -> bool {
+        (&self.secret, &self.role) == (&other.secret, &other.role)
+    }
+}
+
 impl Config {
     /// What it means to go from this configuration to `new`; empty exactly when they are the same.
     pub fn difference(&self, new: &Config) -> Vec<Consequence> {
@@ -75,7 +82,7 @@ impl Config {
     pub fn remount_reasons(&self, old: &Mount, new: &Config) -> Option<Vec<&'static str>> {
         let wanted = new.mounts.iter().find(|mount| mount.name == old.name)?;
         let mut because = settings_that_differ(old, wanted);
-        if self.credentials != new.credentials {
+        if !self.credentials.is_same_source(&new.credentials) {
             because.push("credentials");
         }
         if self.region != new.region && old.region.is_none() {
@@ -290,6 +297,12 @@ url = "http://127.0.0.1/"
             "credentials is set anew",
         ];
         assert_eq!(follows(OLD, &new), expected);
+    }
+
+    #[test]
+    fn looking_at_a_secret_more_often_interrupts_nothing() {
+        let of = |refresh: &str| format!("{OLD}[credentials]\nsecret = \"maps\"\nrefresh = \"{refresh}\"\n");
+        assert_eq!(follows(&of("5m"), &of("1m")), ["credentials is set anew"]);
     }
 
     #[test]

@@ -118,6 +118,7 @@ pub const KEYS: &[Key] = &[
     key("bootstrap.block_imds", Kind::Boolean, "true or false", Some("false")),
     key("bootstrap.binary_url", Kind::Text, r#"an https:// URL of the program"#, None),
     key("bootstrap.binary_sha256", Kind::Text, "64 hexadecimal digits", None),
+    key("bootstrap.signal", Kind::Text, r#"a stack and a resource such as "maps/Hosts""#, None),
     key("ecs.cluster", Kind::Text, "the name of an ECS cluster", None),
     key("ecs.attributes.*", Kind::Text, "a string", None),
     key("health.listen", Kind::Text, r#"an address and port such as "127.0.0.1:8081""#, None),

@@ -16,7 +16,7 @@ use super::redact::{self, REDACTED};
 use super::source::{Entries, Entry, Value};
 use super::{
     Bootstrap, Config, Container, Credentials, Ecs, Escalate, Expect, Health, Mount, OnConflict, Owner,
-    Probe, Selector, Sources, value,
+    Probe, Selector, Sources, signal, value,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -231,12 +231,14 @@ impl Reader<'_> {
         let block_imds = self.setting(&at.with("block_imds"), boolean);
         let binary_url = self.optional(&at.with("binary_url"), text(value::https_url));
         let binary_sha256 = self.optional(&at.with("binary_sha256"), text(value::sha256));
+        let signal = self.optional(&at.with("signal"), text(signal::stack_signal));
         Some(Bootstrap {
             overlay: overlay?,
             overlay_version: overlay_version?,
             block_imds: block_imds?,
             binary_url: binary_url?,
             binary_sha256: binary_sha256?,
+            signal: signal?,
         })
     }
 

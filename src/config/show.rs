@@ -49,6 +49,7 @@ pub(super) fn toml(config: &Config, entries: &Entries, origins: Origins) -> Stri
     page.line("block_imds", &config.bootstrap.block_imds.to_string());
     page.optional("binary_url", config.bootstrap.binary_url.as_deref());
     page.optional("binary_sha256", config.bootstrap.binary_sha256.as_deref());
+    page.optional("signal", config.bootstrap.signal.as_ref().map(ToString::to_string).as_deref());
     if let Some(ecs) = &config.ecs {
         page.table("[ecs]", KeyPath::default().with("ecs"));
         page.string("cluster", &ecs.cluster);

@@ -62,6 +62,7 @@ overlay_version = "3HL4kqtJlcpXroDTDmJ"
 block_imds = true
 binary_url = "https://example.com/mapkeeper"
 binary_sha256 = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+signal = "maps/Hosts"
 
 [ecs]
 cluster = "maps"
@@ -153,6 +154,7 @@ fn the_full_example_means_what_is_documented() {
             block_imds: true,
             binary_url: Some("https://example.com/mapkeeper".into()),
             binary_sha256: Some("e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855".into()),
+            signal: Some(StackSignal { stack: "maps".into(), resource: "Hosts".into() }),
         },
         ecs: Some(Ecs { cluster: "maps".into(), attributes: map(&[("mapkeeper.ready", "true")]) }),
         health: Some(Health { listen: "127.0.0.1:8081".parse().expect("an address") }),

@@ -56,6 +56,8 @@ pub(super) struct Held {
 #[derive(Debug)]
 pub(super) struct Desk {
     pub held: watch::Sender<Held>,
+    /// Time between two looks at the source.
+    pub every: watch::Sender<Duration>,
     wanted: Notify,
     /// Looks that were asked for and have ended.
     forced_looks: watch::Sender<u64>,
@@ -76,9 +78,10 @@ enum Look {
 }
 
 impl Desk {
-    pub fn new(held: Held) -> Desk {
+    pub fn new(held: Held, every: Duration) -> Desk {
         Desk {
             held: watch::Sender::new(held),
+            every: watch::Sender::new(every),
             wanted: Notify::new(),
             forced_looks: watch::Sender::new(0),
             last_forced: Mutex::new(None),
@@ -144,24 +147,25 @@ pub(super) async fn first(origin: &Origin, prover: Option<&Prover>) -> Result<He
 }
 
 /// Looks again and again. Ends with the holder.
-pub(super) async fn keep_fresh(
-    origin: Origin,
-    desk: std::sync::Weak<Desk>,
-    prover: Option<Prover>,
-    refresh: Duration,
-) {
+pub(super) async fn keep_fresh(origin: Origin, desk: std::sync::Weak<Desk>, prover: Option<Prover>) {
+    let Some(mut every) = desk.upgrade().map(|desk| desk.every.subscribe()) else { return };
     let mut failures = 0;
     loop {
         let forced = {
             let Some(desk) = desk.upgrade() else { return };
             let expiry = desk.held.borrow().credentials.expiry();
+            let refresh = *every.borrow_and_update();
             let wait = pause(refresh, expiry, SystemTime::now(), failures);
-            // Both arms are cancel-safe: a timer, and a word that is kept until somebody waits for it.
+            // All arms are cancel-safe: a timer, a word that is kept until somebody waits for it, a value.
             tokio::select! {
-                () = sleep(wait.mul_f64(0.9 + 0.2 * fastrand::f64())) => false,
-                () = desk.wanted.notified() => true,
+                () = sleep(wait.mul_f64(0.9 + 0.2 * fastrand::f64())) => Some(false),
+                () = desk.wanted.notified() => Some(true),
+                // The sender is the desk's own.
+                _ = every.changed() => None,
             }
         };
+        // Another time between looks: the wait begins anew.
+        let Some(forced) = forced else { continue };
         let Some(desk) = desk.upgrade() else { return };
         let held = desk.held.borrow().clone();
         match look(&origin, &held, prover.as_ref(), forced).await {

@@ -15,7 +15,7 @@ use tokio::time::timeout;
 
 use crate::agent::state::{Escalation, Failure};
 use crate::error::{Chain, Exit};
-use crate::instance::{self, Metadata};
+use crate::instance::Metadata;
 
 /// Where the file is kept.
 pub const STATE: &str = "/var/lib/mapkeeper";
@@ -81,6 +81,12 @@ async fn instance_id() -> Result<String, String> {
     Metadata::from_environment().id().await.map_err(|error| Chain(&error).to_string())
 }
 
+#[cfg(feature = "ec2")]
 async fn terminate(instance: &str, region: Option<&str>, dry_run: bool) -> Result<(), String> {
-    instance::terminate(region, instance, dry_run).await.map_err(|error| Chain(&error).to_string())
+    crate::instance::terminate(region, instance, dry_run).await.map_err(|error| Chain(&error).to_string())
+}
+
+#[cfg(not(feature = "ec2"))]
+async fn terminate(_instance: &str, _region: Option<&str>, _dry_run: bool) -> Result<(), String> {
+    Err("this program was built without the EC2 API".to_owned())
 }

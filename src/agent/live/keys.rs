@@ -80,6 +80,27 @@ impl Keys {
         }
     }
 
+    /// The same holders for a configuration whose credentials come from where they came from; the time between two looks
+    /// at a secret may be another.
+    pub(super) fn renewed(&self, config: &Config) -> Keys {
+        let keys = Keys::new(config, None);
+        for (profile, ring) in keys.rings.borrow_mut().iter_mut() {
+            if let Some(before) = self.rings.borrow().get(profile) {
+                *ring = before.clone();
+                keys.set_pace(ring);
+            }
+        }
+        keys
+    }
+
+    fn set_pace(&self, ring: &Ring) {
+        if let Ring::Held(holder) = ring
+            && self.credentials.secret.is_some()
+        {
+            holder.look_every(self.credentials.refresh);
+        }
+    }
+
     /// The holder for `mount`, if it is there.
     pub(super) fn for_mount(&self, mount: &Mount) -> Option<Holder> {
         match self.rings.borrow().get(&mount.profile) {
@@ -148,6 +169,7 @@ impl Keys {
                 (Ring::Pausing { refusal: refusal.clone(), until, pause }, Some(refusal))
             }
         };
+        self.set_pace(&ring);
         self.rings.borrow_mut().insert(profile, ring);
         refusal
     }

@@ -112,9 +112,12 @@ impl Live {
         // What was not taken over serves nothing that is wanted.
         left.unmount_all().await;
         left.detach_unwanted(&old, new).await;
-        if old.credentials != new.credentials || old.region != new.region || profiles(&old) != profiles(new) {
-            self.keys.replace(Rc::new(Keys::new(new, None)));
-        }
+        let is_same_source = old.credentials.is_same_source(&new.credentials);
+        let keys = match is_same_source && old.region == new.region && profiles(&old) == profiles(new) {
+            true => self.keys.borrow().renewed(new),
+            false => Keys::new(new, None),
+        };
+        self.keys.replace(Rc::new(keys));
         let wanted: BTreeMap<_, _> =
             named(new).into_iter().map(|(name, wanted)| (name, wanted.clone())).collect();
         self.containers.replace(Rc::new(wanted));
