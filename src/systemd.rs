@@ -95,8 +95,8 @@ pub fn is_to_be_replaced() -> bool {
 /// The unit that this process belongs to.
 fn unit() -> Option<String> {
     let groups = std::fs::read_to_string("/proc/self/cgroup").ok()?;
-    let parts = groups.lines().flat_map(|line| line.split('/'));
-    parts.filter(|part| part.ends_with(".service")).next_back().map(str::to_owned)
+    let mut parts = groups.lines().flat_map(|line| line.split('/'));
+    parts.rfind(|part| part.ends_with(".service")).map(str::to_owned)
 }
 
 /// Whether one of `jobs`, a line each (number, unit, kind, state), stops `unit` for good.

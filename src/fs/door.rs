@@ -200,7 +200,7 @@ impl Door {
     }
 
     /// Takes nothing any more, and waits for at most `limit` until what was taken is answered; how much is not. That
-    /// stays in the ledger. The kernel's connection stays as well: a successor goes on.
+    /// stays in the ledger, and so does what a taker holds that is stuck. The kernel's connection stays as well: a successor goes on.
     pub fn leave(&self, limit: Duration) -> usize {
         self.leaving.store(true, Ordering::SeqCst);
         self.ledger.requests.close();
@@ -273,10 +273,10 @@ impl Door {
                     break;
                 }
             };
-            if self.leaving.load(Ordering::SeqCst) {
-                if let Some(large) = next.take() {
-                    self.ledger.requests.release(large);
-                }
+            if self.leaving.load(Ordering::SeqCst)
+                && let Some(large) = next.take()
+            {
+                self.ledger.requests.release(large);
             }
         }
         if !self.leaving.load(Ordering::SeqCst) {

@@ -14,6 +14,8 @@ use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction
 /// Of no meaning to anybody in this process.
 const SIGNAL: Signal = Signal::SIGUSR2;
 const AGAIN: Duration = Duration::from_millis(1);
+/// For about two seconds.
+const TIMES: u32 = 2000;
 
 extern "C" fn nothing(_: libc::c_int) {}
 
@@ -29,14 +31,17 @@ pub fn prepare() -> io::Result<()> {
     Ok(())
 }
 
-/// Wakes `threads` until each of them has ended.
+/// Wakes `threads` until each of them has ended, or does not although it was woken many times: then it is stuck, and
+/// ends with the process.
 pub fn until_ended(threads: Vec<JoinHandle<()>>) {
     for thread in threads {
-        while !thread.is_finished() {
+        for _ in 0..TIMES {
+            if thread.is_finished() {
+                break;
+            }
             // The thread is there until it is joined.
             let _ = pthread_kill(thread.as_pthread_t(), SIGNAL);
             std::thread::park_timeout(AGAIN);
         }
-        let _ = thread.join();
     }
 }

@@ -30,6 +30,7 @@ const SHORT: usize = 1 << 20;
 const FRAME: usize = 8;
 
 /// One thing that the kernel was told or has given back.
+#[expect(clippy::large_enum_variant, reason = "made to be written at once, and read one after the other")]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Record {
     /// A number, and what it means from now on.
