@@ -46,7 +46,7 @@ fmt: ## format the code
 
 lint: ## clippy, with warnings as errors, and shellcheck where it is installed
 	@cargo clippy --locked --all-targets -- -D warnings
-	@if command -v shellcheck >/dev/null; then shellcheck scripts/docker scripts/install scripts/test scripts/tools image/build image/start image/environment image/healthcheck .ci/run; fi
+	@if command -v shellcheck >/dev/null; then shellcheck tests/boot/build tests/boot/start scripts/docker scripts/install scripts/test scripts/tools image/build image/start image/environment image/healthcheck .ci/run; fi
 
 clean-cache: ## remove sample data and the base of the image (not cargo's target directory)
 	rm -rf "$(MAPKEEPER_CACHE)"/demo-data "$(MAPKEEPER_CACHE)"/test-data-* "$(MAPKEEPER_CACHE)"/base-12.tar

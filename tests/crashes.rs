@@ -137,7 +137,8 @@ impl Host {
         let child = Command::new(env!("CARGO_BIN_EXE_mapkeeper"))
             .args(["mount", "s3://maps"])
             .arg(self.point())
-            .args(["-o", &options])
+            // Without a supervisor: nobody goes on where it is killed, as when the host itself ends.
+            .args(["-o", &options, "--supervised"])
             .env("AWS_ACCESS_KEY_ID", ACCESS_KEY)
             .env("AWS_SECRET_ACCESS_KEY", SECRET_KEY)
             .env("AWS_EC2_METADATA_DISABLED", "true")

@@ -84,6 +84,7 @@ fn what_a_worker_meets_is_told() {
         let began = now();
         let outcome = match kind.split_at(1) {
             ("r", number) => read(root, number, round),
+            ("p", _) => pulse(root),
             ("l", _) => list(root),
             ("w", _) => write(root, round),
             _ => panic!("{kind}"),
@@ -108,6 +109,17 @@ fn read(root: &Path, number: &str, round: usize) -> std::io::Result<Result<(), S
     file.seek(SeekFrom::Start(50_000))?;
     file.read_to_end(&mut found)?;
     Ok(expect(found == expected, "wrong content"))
+}
+
+/// Reads one small file past the kernel's memory, every few milliseconds.
+fn pulse(root: &Path) -> std::io::Result<Result<(), String>> {
+    std::thread::park_timeout(Duration::from_millis(2));
+    let name = "list/a-name-of-some-length-0000";
+    let mut file = File::open(root.join(name))?;
+    nix::fcntl::posix_fadvise(file.as_fd(), 0, 0, nix::fcntl::PosixFadviseAdvice::POSIX_FADV_DONTNEED)?;
+    let mut found = Vec::new();
+    file.read_to_end(&mut found)?;
+    Ok(expect(found == content(name, 10), "wrong content"))
 }
 
 fn list(root: &Path) -> std::io::Result<Result<(), String>> {
@@ -178,7 +190,9 @@ impl World {
             self.scratch.path().join("staging").display()
         );
         let log = File::create(self.scratch.path().join("log")).expect("a file");
-        let mut command = Command::new(env!("CARGO_BIN_EXE_mapkeeper"));
+        // Another program, for measuring one that is optimized.
+        let program = std::env::var_os("SURVIVAL_PROGRAM").unwrap_or(env!("CARGO_BIN_EXE_mapkeeper").into());
+        let mut command = Command::new(program);
         command.args(["mount", "s3://maps"]).arg(self.point()).args(["-o", &options]);
         command.env("AWS_ACCESS_KEY_ID", ACCESS_KEY).env("AWS_SECRET_ACCESS_KEY", SECRET_KEY);
         command.env("AWS_EC2_METADATA_DISABLED", "true").env("MAPKEEPER_LOG", "debug");
@@ -328,4 +342,66 @@ async fn readers_a_lister_and_a_writer_do_not_notice_that_the_process_is_killed(
 #[tokio::test(flavor = "multi_thread")]
 async fn nor_do_they_where_the_kernel_cannot_send_again() {
     soak("resend=false").await;
+}
+
+/// Measures, and promises nothing of the time: `SURVIVAL_PROGRAM=target/release/mapkeeper cargo test --test survival
+/// pause -- --nocapture` on an idle machine says how long a restart is felt.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_feels_each_restart_as_a_pause() {
+    let mut world = World::new();
+    world.mount("freshness=0s").await;
+    let length = Duration::from_secs(if std::env::var_os("SURVIVAL_PROGRAM").is_some() { 60 } else { 10 });
+    let mut times = (0, 0);
+    let met = world.soak(&["p"], async || times = disturb(&world, length).await).await;
+    let met = &met["p"];
+    let mut pauses = met.pauses_ms.clone();
+    pauses.sort_unstable();
+    println!(
+        "killed {} times, replaced {} times, {} reads; pauses over 30 ms: {}, median {:?} ms, worst {} ms",
+        times.0,
+        times.1,
+        met.operations,
+        pauses.len(),
+        pauses.get(pauses.len() / 2),
+        met.slowest_ms
+    );
+    assert!(met.errors.is_empty(), "{:?}\n{}", met.errors, world.log());
+    assert!(times.0 + times.1 >= 4 && met.operations > 100, "{times:?} {met:?}");
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mount_whose_supervisor_is_killed_is_served_on() {
+    let mut world = World::new();
+    world.mount("freshness=0s").await;
+    let serving = world.serving().expect("it serves");
+    let mut supervisor = world.supervisor.take().expect("started");
+    supervisor.kill().expect("it ran");
+    supervisor.wait().expect("it ended");
+    let read = Command::new("cat").arg(world.point().join("list/a-name-of-some-length-0000")).output();
+    assert_eq!(read.expect("started").stdout, content("list/a-name-of-some-length-0000", 10));
+    kill(serving, Signal::SIGTERM).expect("it runs");
+    until(|| world.device().is_none(), "the end of the mount").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_cannot_resume_mounts_anew_and_says_why() {
+    let mut world = World::new();
+    world.mount("freshness=0s").await;
+    let serving = world.serving().expect("it serves");
+    // As a version that writes it otherwise: the number of the format is the third word of the ledger.
+    let ledger =
+        std::fs::read_dir(format!("/proc/{serving}/fd")).expect("readable").flatten().find(|entry| {
+            std::fs::read_link(entry.path())
+                .is_ok_and(|link| link.to_string_lossy().contains("mapkeeper-ledger"))
+        });
+    let ledger = OpenOptions::new().write(true).open(ledger.expect("a ledger").path()).expect("a memfd");
+    ledger.write_all_at(&99u32.to_ne_bytes(), 8).expect("written");
+    kill(serving, Signal::SIGKILL).expect("it runs");
+    let reason = "it was written by another version (format 99, this one reads 1)";
+    until(|| world.log().contains(reason), "the reason").await;
+    until(|| world.log().matches("mount serves").count() == 2, "another mount").await;
+    let read = Command::new("cat").arg(world.point().join("list/a-name-of-some-length-0000")).output();
+    assert_eq!(read.expect("started").stdout, content("list/a-name-of-some-length-0000", 10));
+    world.end().await;
 }

@@ -19,8 +19,8 @@ use super::Adapter;
 use super::reply::{believed, errno, file_attr, reply_attributes, reply_bytes};
 use crate::fs::attr::Kind;
 use crate::fs::error::FsError;
-use crate::fs::tree::{Entry, Looked};
-use crate::fs::write::{Caller, Change, Draft, New, SetXattr, Target, Writing, Wrote};
+use crate::fs::tree::{Entry, Looked, Tree};
+use crate::fs::write::{Caller, Change, Draft, New, Opened, SetXattr, Target, Writing, Wrote};
 
 /// Capabilities asked for where the kernel has them.
 pub(super) const WANTED: [InitFlags; 2] = [InitFlags::FUSE_DONT_MASK, InitFlags::FUSE_POSIX_ACL];
@@ -198,10 +198,19 @@ pub(super) fn create(
     };
     let (permissions, umask) = ((mode & 0o7777) as u16, (umask & 0o777) as u16);
     let caller = Caller { uid: request.uid(), gid: request.gid() };
-    let is_exclusive = flags & libc::O_EXCL != 0 && !adapter.may_be_done(request);
+    let is_exclusive = flags & libc::O_EXCL != 0;
+    let (may_be_done, tree) = (adapter.may_be_done(request), adapter.tree());
     adapter.spawn(async move {
         let new = New { parent, name: &name, kind: Kind::File, permissions, umask, caller };
-        match writing.create(new, is_exclusive).await {
+        let created = match may_be_done {
+            true => created_before(&tree, &writing, parent, &name).await,
+            false => None,
+        };
+        let created = match created {
+            Some(created) => created,
+            None => writing.create(new, is_exclusive).await,
+        };
+        match created {
             Ok((Entry { ino, attributes, valid_for }, opened)) => {
                 let (handle, flags) = (FileHandle(opened.handle), FopenFlags::FOPEN_KEEP_CACHE);
                 let attributes = file_attr(ino, &attributes);
@@ -210,6 +219,18 @@ pub(super) fn create(
             Err(error) => reply.error(errno(&error)),
         }
     });
+}
+
+/// The file that a process before has made, opened; `None` if it has not.
+async fn created_before(
+    tree: &Tree,
+    writing: &Writing,
+    parent: u64,
+    name: &str,
+) -> Option<Result<(Entry, Opened), FsError>> {
+    let Ok(Looked::Found(entry)) = tree.lookup(parent, name).await else { return None };
+    let opened = writing.open_to_write(entry.ino).await;
+    Some(opened.map(|opened| (entry, opened)))
 }
 
 pub(super) fn unlink(adapter: &Adapter, request: &Request, (parent, name): Name<'_>, reply: ReplyEmpty) {
