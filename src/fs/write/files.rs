@@ -57,8 +57,15 @@ impl Writing {
     ///
     /// [`FsError::Stale`] when the object is another than the one that was looked up; whatever the store says.
     pub async fn open_to_write(&self, ino: u64) -> Result<Opened, FsError> {
-        self.draft_of(ino).await?;
-        Ok(Opened { handle: self.handles().open(ino, Access::Write) })
+        // First: a draft that somebody opens is not let go by the last one who closes it meanwhile.
+        let handle = self.handles().open(ino, Access::Write);
+        match self.draft_of(ino).await {
+            Ok(_) => Ok(Opened { handle }),
+            Err(error) => {
+                self.handles().close(handle);
+                Err(error)
+            }
+        }
     }
 
     /// The draft of a file if somebody is changing it.

@@ -60,8 +60,8 @@ impl Writing {
         let plan = self.plan(&new)?;
         if is_exclusive {
             let entry = self.make(plan, Bytes::new()).await?;
-            self.draft_of(entry.ino).await?;
-            return Ok((entry.clone(), Opened { handle: self.handles().open(entry.ino, Access::Write) }));
+            let opened = self.open_to_write(entry.ino).await?;
+            return Ok((entry, opened));
         }
         let Plan { path, attributes, xattrs, content_type } = plan;
         let facts = Facts {
@@ -72,19 +72,18 @@ impl Writing {
         };
         let ino = self.record(&path, facts);
         let state = self.state_of_new(path.clone(), attributes.clone(), xattrs, content_type);
-        let draft = match self.begin(ino, state) {
-            Ok(draft) => draft,
-            Err(error) => {
-                self.drop_name(&path, ino);
-                self.tree.forget(ino, 1);
-                return Err(error);
-            }
-        };
+        // First, as everywhere.
+        let opened = Opened { handle: self.handles().open(ino, Access::Write) };
+        if let Err(error) = self.begin(ino, state) {
+            self.handles().close(opened.handle);
+            self.drop_name(&path, ino);
+            self.tree.forget(ino, 1);
+            return Err(error);
+        }
         let mut table = self.tree.table();
         table.set_unsent(&path, true);
         table.set_local(ino, true, Instant::now());
         drop(table);
-        let opened = Opened { handle: self.handles().open(draft.ino, Access::Write) };
         Ok((Entry { ino, attributes, valid_for: self.tree.rules.freshness }, opened))
     }
 
