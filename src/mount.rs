@@ -272,8 +272,8 @@ pub async fn attach(
     }
     match attached {
         Ok(session) => {
-            tracing::info!(mount = %spec.name, device = %session.device(), ?path, "mount serves");
             handover::keep(&spec.name, &session);
+            tracing::info!(mount = %spec.name, device = %session.device(), ?path, "mount serves");
             Ok(Mounted { name: spec.name.clone(), session })
         }
         Err(error) => {

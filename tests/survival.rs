@@ -197,7 +197,8 @@ impl World {
         command.env("AWS_ACCESS_KEY_ID", ACCESS_KEY).env("AWS_SECRET_ACCESS_KEY", SECRET_KEY);
         command.env("AWS_EC2_METADATA_DISABLED", "true").env("MAPKEEPER_LOG", "debug");
         self.supervisor = Some(command.stdin(Stdio::null()).stderr(log).spawn().expect("started"));
-        until(|| self.device().is_some(), "the mount").await;
+        // By then the session is kept as well.
+        until(|| self.log().contains("mount serves"), "the mount").await;
     }
 
     fn supervisor(&self) -> Pid {

@@ -13,10 +13,10 @@ use mapkeeper::mount;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use crate::stand_in::{answer, request};
-use crate::world::{Kit, World, device, output};
+use crate::world::{Kit, LIMIT, World, device, output};
 
 const INSTANCE: &str = "arn:aws:ecs:us-east-1:1:container-instance/maps/0123";
 
@@ -52,6 +52,18 @@ async fn docker(arguments: &[&str]) -> String {
     String::from_utf8_lossy(&done.stdout).trim().to_owned()
 }
 
+/// Listens on `address`, once no connection of another test happens to come from there.
+async fn bound(address: &str) -> TcpListener {
+    let began = Instant::now();
+    loop {
+        match TcpListener::bind(address).await {
+            Ok(listener) => return listener,
+            Err(error) => assert!(began.elapsed() < LIMIT, "{address} is not free: {error}"),
+        }
+        sleep(Duration::from_millis(50)).await;
+    }
+}
+
 impl Cluster {
     async fn start(label: String) -> Cluster {
         let state = Arc::new(Mutex::new(State {
@@ -60,7 +72,7 @@ impl Cluster {
             ready: Some("true".to_owned()),
             ..State::default()
         }));
-        let introspection = TcpListener::bind("127.0.0.1:51678").await.expect("no ECS agent runs here");
+        let introspection = bound("127.0.0.1:51678").await;
         let api = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let endpoint = format!("http://{}", api.local_addr().expect("bound"));
         let tasks = vec![
