@@ -157,9 +157,10 @@ impl Supervisor {
         command.env("NOTIFY_SOCKET", &self.socket.path);
         command.env("LISTEN_FDS", names.len().to_string()).env("LISTEN_FDNAMES", names.join(":"));
         let given = self.given.as_ref().map(AsRawFd::as_raw_fd);
+        let mut places = vec![-1; descriptors.len()];
         // SAFETY: between fork and exec only async-signal-safe calls are made: pthread_sigmask, signal, fcntl
         // and dup2.
-        unsafe { command.pre_exec(move || hand_over(&descriptors, given)) };
+        unsafe { command.pre_exec(move || hand_over(&descriptors, &mut places, given)) };
         command.spawn()
     }
 
@@ -280,8 +281,9 @@ fn receive(socket: &UnixDatagram) -> io::Result<(String, Vec<OwnedFd>)> {
     Ok((String::from_utf8_lossy(&buffer[..length]).into_owned(), descriptors))
 }
 
-/// In the new process: puts `descriptors` where the server looks for them, and lets it have `given`.
-fn hand_over(descriptors: &[RawFd], given: Option<RawFd>) -> io::Result<()> {
+/// In the new process: puts `descriptors` where the server looks for them, and lets it have `given`. Nothing may be
+/// allocated there, so `places`, one for each, come from before.
+fn hand_over(descriptors: &[RawFd], places: &mut [RawFd], given: Option<RawFd>) -> io::Result<()> {
     // Blocked here because a thread waits for them; not so there.
     SigSet::empty().thread_set_mask()?;
     // A terminal that is closed tells both; the order to end comes from here.
@@ -294,12 +296,10 @@ fn hand_over(descriptors: &[RawFd], given: Option<RawFd>) -> io::Result<()> {
         // SAFETY: plain numbers.
         checked(unsafe { libc::fcntl(number, libc::F_DUPFD_CLOEXEC, above) })
     };
-    // No allocation here: at most a few dozen.
-    let mut places = [-1; 128];
     for (place, number) in places.iter_mut().zip(descriptors) {
         *place = moved(*number)?;
     }
-    for (place, number) in places.iter().zip(FIRST..).take(descriptors.len()) {
+    for (place, number) in places.iter().zip(FIRST..) {
         // SAFETY: plain numbers. The copy is not closed by exec.
         checked(unsafe { libc::dup2(*place, number) })?;
     }
@@ -310,8 +310,8 @@ fn hand_over(descriptors: &[RawFd], given: Option<RawFd>) -> io::Result<()> {
     Ok(())
 }
 
-/// Whoever reads what this process says sees the end of it.
-fn let_go_of_terminal() {
+/// Lets go of the terminal, so that whoever reads what this process says sees the end of it.
+pub fn let_go_of_terminal() {
     if let Ok(null) = std::fs::File::options().read(true).write(true).open("/dev/null") {
         let _ = nix::unistd::dup2_stdin(&null);
         let _ = nix::unistd::dup2_stdout(&null);

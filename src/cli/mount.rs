@@ -25,7 +25,7 @@ use crate::config::{ConfigError, CredentialsChoice, MountRequest, Source};
 use crate::credentials::{CredentialsError, Holder, keep_out_of_core_dumps};
 use crate::error::{Advise, Chain, Exit, report};
 use crate::fs::{Handover, UnmountError};
-use crate::mount::{AttachError, How, MissingDirectory, Mounted, attach, detach, handover, resume};
+use crate::mount::{AttachError, How, MissingDirectory, Mounted, attach, handover, resume};
 use crate::supervisor::{self, supervise};
 use crate::systemd;
 
@@ -127,10 +127,7 @@ async fn resumed(
         Ok(mounted) => Ok(mounted),
         Err(error) => {
             tracing::warn!(mount = %mount.name, error = %Chain(&error), "cannot go on with the mount: mounting anew");
-            handover::let_go(&mount.name);
-            if let Err(error) = detach(&mount.path) {
-                tracing::error!(mount = %mount.name, error = %Chain(&error), "cannot take the mount away");
-            }
+            handover::end(&mount.name, &mount.path);
             attached(request, credentials).await
         }
     }
@@ -195,11 +192,7 @@ fn tell(helper: RawFd) {
     if pipe.write_all(WORD).is_err() {
         tracing::warn!("who asked for this mount has gone away");
     }
-    if let Ok(null) = File::options().read(true).write(true).open("/dev/null") {
-        let _ = nix::unistd::dup2_stdin(&null);
-        let _ = nix::unistd::dup2_stdout(&null);
-        let _ = nix::unistd::dup2_stderr(&null);
-    }
+    supervisor::let_go_of_terminal();
 }
 
 /// Does what mount(8) asks: returns when the mount serves, and leaves a process behind that serves it.

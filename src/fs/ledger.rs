@@ -132,11 +132,7 @@ impl Ledger {
         let generation = region.u64(GENERATION).saturating_add(1);
         region.set_u64(GENERATION, generation);
         let (ledger, left) = Ledger::of(Arc::new(region));
-        let held = {
-            let mut log = ledger.log.lock().unwrap_or_else(PoisonError::into_inner);
-            log.shorten()?;
-            log.read()?
-        };
+        let held = ledger.log.lock().unwrap_or_else(PoisonError::into_inner).shorten()?;
         Ok(Found { ledger, head, held, left })
     }
 

@@ -10,6 +10,7 @@
 
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 
 use super::detach;
 use crate::error::Chain;
@@ -41,6 +42,14 @@ pub fn keep(name: &str, session: &fs::Session) {
 pub fn let_go(name: &str) {
     for part in [DEVICE, LEDGER] {
         systemd::let_go(&kept_as(part, name));
+    }
+}
+
+/// Ends a session that cannot go on: has it kept no more, and takes what is mounted on `path` away. Blocks.
+pub fn end(name: &str, path: &Path) {
+    let_go(name);
+    if let Err(error) = detach(path) {
+        tracing::error!(mount = name, error = %Chain(&error), "cannot take the mount away");
     }
 }
 
@@ -76,10 +85,9 @@ impl Sessions {
     pub fn end(self) {
         for (name, handover) in self.0 {
             tracing::info!(mount = name, "a session of a process before is not wanted any more");
-            let_go(&name);
-            let Some(path) = fs::path_of(handover) else { continue };
-            if let Err(error) = detach(&path) {
-                tracing::error!(mount = name, error = %Chain(&error), "cannot take its mount away");
+            match fs::path_of(handover) {
+                Some(path) => end(&name, &path),
+                None => let_go(&name),
             }
         }
     }

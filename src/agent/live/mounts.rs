@@ -274,11 +274,9 @@ impl Mounts {
             Err(error) => {
                 let error = Chain(&error).to_string();
                 tracing::warn!(mount, error, "cannot go on with the mount: it will be mounted anew");
-                handover::let_go(mount);
-                let path = slot.path.borrow().clone();
-                if let Ok(Err(error)) = tokio::task::spawn_blocking(move || detach(&path)).await {
-                    tracing::error!(mount, error = %Chain(&error), "cannot take the mount away");
-                }
+                let (name, path) = (mount.to_owned(), slot.path.borrow().clone());
+                // Unmounting may wait for the kernel.
+                let _ = tokio::task::spawn_blocking(move || handover::end(&name, &path)).await;
                 Err(super::plain_failure(error))
             }
         })

@@ -120,11 +120,15 @@ impl Held {
         }
     }
 
-    fn into_records(self) -> impl Iterator<Item = Record> {
-        let directories = self.directories.into_iter();
+    fn records(&self) -> impl Iterator<Item = Record> {
+        let directories = self.directories.iter();
         std::iter::once(Record::NextIno(self.next_ino))
-            .chain(self.nodes.into_values().map(Record::Node))
-            .chain(directories.map(|(handle, (ino, at))| Record::Directory { handle, ino, at }))
+            .chain(self.nodes.values().cloned().map(Record::Node))
+            .chain(directories.map(|(handle, (ino, at))| Record::Directory {
+                handle: *handle,
+                ino: *ino,
+                at: at.clone(),
+            }))
     }
 }
 
@@ -182,22 +186,22 @@ impl Log {
         Ok(held)
     }
 
-    /// Writes it anew into the other half: what does not matter any more is gone.
+    /// All that the log says, after it was written anew into the other half: what does not matter any more is gone.
     ///
     /// # Errors
     ///
     /// As [`Log::read`] and [`Log::append`].
-    pub fn shorten(&mut self) -> Result<(), LedgerError> {
+    pub fn shorten(&mut self) -> Result<Held, LedgerError> {
         let held = self.read()?;
         let (old, new) = (self.active(), 1 - self.active());
         self.region.set_u64(self.control + 8 + 8 * new, 0);
-        for record in held.into_records() {
+        for record in held.records() {
             self.write(new, &record)?;
         }
         self.region.set_u64(self.control, new as u64);
         self.region.clear(self.halves[old], self.end(old));
         self.limit = SHORT.max(2 * self.end(new));
-        Ok(())
+        Ok(held)
     }
 
     fn write(&mut self, half: usize, record: &Record) -> Result<(), LedgerError> {
