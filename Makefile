@@ -12,7 +12,7 @@ COUNT ?= 1000000
 # Flags for `make bench`, as `cargo bench --bench peers -- --help` lists them.
 BENCH_FLAGS ?=
 
-.PHONY: help demo test test-boot bench simulation mutants image install fmt lint clean-cache
+.PHONY: help demo test test-boot bench bench-restart simulation mutants image install fmt lint clean-cache
 
 help: ## show this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/make \1|\2/p' $(MAKEFILE_LIST) | awk -F '|' '{ printf "%-18s %s\n", $$1, $$2 }'
@@ -33,6 +33,11 @@ test-boot: install ## boot an emulated machine with kernel 6.1 and end the agent
 bench: ## compare with s3fs and rclone, half an hour (Debian, root); BENCH_FLAGS=
 	@scripts/install --bench
 	@cargo bench --locked --bench peers -- $(BENCH_FLAGS)
+
+bench-restart: ## how long a reader feels a restart, with few files known to the kernel and with 100,000; five minutes
+	@cargo build --release --locked
+	@for known in 0 100000; do SURVIVAL_KNOWN=$$known SURVIVAL_PROGRAM="$(CARGO_TARGET_DIR)/release/mapkeeper" \
+		cargo test --locked --test survival a_reader_feels -- --nocapture; done
 
 simulation: ## a million schedules of faults, an hour or more; COUNT=
 	@scripts/simulation $(COUNT)
