@@ -14,6 +14,7 @@ mod check;
 mod difference;
 mod fault;
 mod gather;
+mod kept;
 mod key;
 mod mount_options;
 pub mod quantity;
@@ -91,7 +92,11 @@ impl Loaded {
     ///
     /// [`ConfigError::Faults`] with every fault at once.
     pub fn from_layers(layers: Vec<Layer>) -> Result<Loaded, ConfigError> {
-        let (entries, mut faults) = Entries::merged(layers);
+        let (entries, faults) = Entries::merged(layers);
+        Loaded::checked(entries, faults)
+    }
+
+    fn checked(entries: Entries, mut faults: Vec<Fault>) -> Result<Loaded, ConfigError> {
         let outcome = read::config(&entries);
         faults.extend(outcome.faults);
         faults.extend(gather::circular(&entries));
