@@ -11,6 +11,7 @@ pub mod arguments;
 mod bootstrap;
 mod config;
 mod demo;
+mod inspect;
 mod mount;
 mod reload;
 #[cfg(feature = "ec2")]
@@ -24,9 +25,9 @@ use clap::{Parser, Subcommand};
 use crate::error::{self, Advise, Exit};
 use crate::logging::To;
 use arguments::{
-    BootstrapArguments, CheckArguments, DemoArguments, GlobalArguments, HelperArguments, MountArguments,
-    PauseArguments, ProbeArguments, RunArguments, ShowArguments, StatusArguments, SuperviseArguments,
-    UserDataArguments, WaitArguments,
+    BootstrapArguments, BundleArguments, CheckArguments, DemoArguments, DoctorArguments, ExplainArguments,
+    GlobalArguments, HelperArguments, MountArguments, PauseArguments, ProbeArguments, RunArguments,
+    ShowArguments, StatusArguments, SuperviseArguments, UserDataArguments, WaitArguments,
 };
 
 /// Serves maps out of an S3 bucket on a stock ECS host
@@ -67,8 +68,14 @@ pub enum Command {
     Supervise(SuperviseArguments),
     /// Show the chain, one line a link, and explain the first fault
     Status(StatusArguments),
+    /// Check every precondition of this host, and say what cures what is wrong
+    Doctor(DoctorArguments),
+    /// Follow one map from the bucket to MapServer's answer, and name the first wrong link
+    Explain(ExplainArguments),
     /// Wait until every mount is proven
     Wait(WaitArguments),
+    /// Write everything that somebody else needs to help into one tar, without secrets
+    Bundle(BundleArguments),
     /// Let the agent observe and repair nothing, for a while or until `resume`
     Pause(PauseArguments),
     /// Let the agent repair again
@@ -144,6 +151,9 @@ pub fn run(cli: &Cli) -> Exit {
         Command::Mount(arguments) => mount::supervised(arguments),
         Command::Supervise(arguments) => mount::supervise_command(arguments),
         Command::Status(arguments) => blocking(agent::status(arguments, runtime_dir)),
+        Command::Bundle(arguments) => asking(inspect::bundle(arguments, runtime_dir)),
+        Command::Doctor(arguments) => asking(inspect::doctor(arguments, runtime_dir)),
+        Command::Explain(arguments) => asking(inspect::explain(arguments)),
         Command::Wait(arguments) => blocking(agent::wait(arguments, runtime_dir)),
         Command::Pause(arguments) => ended(agent::pause(arguments, runtime_dir)),
         Command::Resume => ended(agent::resume(runtime_dir)),
@@ -167,6 +177,21 @@ pub fn run_helper(arguments: &HelperArguments) -> Exit {
 fn blocking<T: Into<Exit>, E: Advise + 'static>(command: impl Future<Output = Result<T, E>>) -> Exit {
     match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => ended(runtime.block_on(command)),
+        Err(error) => {
+            eprintln!("mapkeeper: cannot start: {error}");
+            Exit::Degraded
+        }
+    }
+}
+
+/// The same for a command that asks what may hang: its end waits for no thread that still does.
+fn asking<T: Into<Exit>, E: Advise + 'static>(command: impl Future<Output = Result<T, E>>) -> Exit {
+    match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => {
+            let done = runtime.block_on(command);
+            runtime.shutdown_background();
+            ended(done)
+        }
         Err(error) => {
             eprintln!("mapkeeper: cannot start: {error}");
             Exit::Degraded

@@ -28,9 +28,11 @@ use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
 
 pub use board::{Board, Clock, id};
-pub use render::{Style, render};
+pub use render::{event_line, figure_lines, render, word};
 
-use super::state::{Failure, Health, LinkState, Maintenance, Outcome, Repair, Target, Trigger};
+use super::state::{
+    Failure, Figures, Health, LinkState, Maintenance, Outcome, Repair, RepairCount, Target, Trigger,
+};
 use crate::error::{Advise, Exit};
 
 /// Version of the document's shape. A field may be added without changing it.
@@ -76,6 +78,18 @@ pub struct Document {
     pub last_failure: Option<Failure>,
     /// The newest last.
     pub events: Vec<Event>,
+    /// What was counted so far.
+    #[serde(default)]
+    pub figures: Figures,
+    /// Repairs since the agent started.
+    #[serde(default)]
+    pub repairs: Vec<RepairCount>,
+    /// Version of the program that writes this.
+    #[serde(default)]
+    pub program: String,
+    /// How long the agent has been running.
+    #[serde(default)]
+    pub up_ms: u64,
     /// Why the newest configuration is not the one in force.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub configuration_fault: Option<String>,
@@ -364,7 +378,8 @@ pub fn is_fresh(document: &Document) -> bool {
     age_ms(document) <= document.fresh_for_ms
 }
 
-fn age_ms(document: &Document) -> u64 {
+/// How long ago a document was written.
+pub fn age_ms(document: &Document) -> u64 {
     uptime().map_or(0, milliseconds).saturating_sub(document.written_uptime_ms)
 }
 

@@ -6,11 +6,12 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use super::agent::{in_memory, style};
+use super::agent::in_memory;
 use super::arguments::DemoArguments;
 use crate::agent;
 use crate::agent::status::{Document, render};
 use crate::demo::{DemoError, Show, Stage, play};
+use crate::terminal::Style;
 
 /// Plays the demo until Ctrl-C, or with `--check` until the map has been verified.
 ///
@@ -68,7 +69,7 @@ async fn watch_until(mut stop: watch::Receiver<bool>, mut documents: watch::Rece
     loop {
         let document = documents.borrow_and_update().clone();
         if let Some(document) = document {
-            let text = render(&in_memory(&document), style());
+            let text = render(&in_memory(&document), Style::of(&std::io::stdout()));
             if text != shown {
                 show(&text, &shown);
                 shown = text;

@@ -1,11 +1,13 @@
 //! The document written, read, believed or not, and shown on one screen.
 
+use std::collections::BTreeMap;
 use std::time::SystemTime;
 
 use proptest::prelude::*;
 
 use super::*;
-use crate::agent::state::{Action, Decision, Link, Moment};
+use crate::agent::state::{Action, BucketFigures, Decision, Link, Moment, MountFigures};
+use crate::terminal::Style;
 
 fn writer() -> Writer {
     Writer::this().unwrap()
@@ -28,6 +30,10 @@ pub(crate) fn document() -> Document {
         acting: None,
         last_failure: None,
         events: Vec::new(),
+        figures: Figures::default(),
+        repairs: Vec::new(),
+        program: String::new(),
+        up_ms: 0,
         configuration_fault: None,
         ended: None,
     }
@@ -333,6 +339,40 @@ hint: wait
 }
 
 #[test]
+fn what_was_counted_is_shown_below_the_links() {
+    let mut shown = document();
+    shown.program = "1.2.3".to_owned();
+    shown.up_ms = 90_061_000;
+    let mount = MountFigures {
+        mount: "mapfiles".to_owned(),
+        freshness_ms: 1000,
+        oldest_answer_ms: Some(850),
+        cache_hits: 97,
+        cache_misses: 3,
+        cache_bytes: 5 << 20,
+        resumed: 2,
+        ..MountFigures::default()
+    };
+    shown.figures.mounts.push(mount);
+    let requests = BTreeMap::from([("get".to_owned(), 40), ("list".to_owned(), 2)]);
+    let bucket = BucketFigures { bucket: "maps".to_owned(), requests, failed: 1, cents_per_month: Some(123) };
+    shown.figures.buckets.push(bucket);
+    let expected = [
+        "fresh    mapfiles: oldest answer 0.8 s of 1.0 s; cache 97 %; resumed 2 times",
+        "s3       42 requests (1 failed); about $1.23 a month",
+        "agent    1.2.3, up 1 d 1 h, 0 repairs",
+    ];
+    assert_eq!(figure_lines(&shown), expected);
+    shown.figures.mounts[0].oldest_answer_ms = None;
+    shown.figures.buckets[0].cents_per_month = None;
+    let lines = figure_lines(&shown);
+    assert!(
+        lines[0].contains("not asked for a minute") && lines[1].contains("cost not known yet"),
+        "{lines:?}"
+    );
+}
+
+#[test]
 fn faults_come_first_when_there_are_too_many_links() {
     let mut shown = document();
     shown.links = (0..40)
@@ -344,7 +384,7 @@ fn faults_come_first_when_there_are_too_many_links() {
     let (_dir, found) = published(&shown);
     let screen = render(&found, Style::Plain);
     assert!(screen.contains("broken   mount m39"), "{screen}");
-    assert!(screen.contains("and 28 more"), "{screen}");
+    assert!(screen.contains("and 33 more"), "{screen}");
 }
 
 proptest! {
@@ -371,9 +411,17 @@ proptest! {
                 what: Happening::Detected { trigger: None, seen: text.clone() },
             })
             .collect();
+        let mount = MountFigures { mount: text.clone(), cache_hits: u64::MAX / 4, resumed: 7, ..Default::default() };
+        shown.figures.mounts = vec![mount; links];
+        shown.figures.buckets = vec![BucketFigures { cents_per_month: Some(u64::MAX / 64), ..Default::default() }; 3];
+        shown.program = text.clone();
+        shown.up_ms = u64::MAX;
+        shown.configuration_fault = Some(text.clone());
         let report = Report { standing: Standing::Fresh, document: Some(shown) };
         let screen = render(&report, Style::Plain);
-        prop_assert!(screen.chars().count() <= 2_500, "{} characters", screen.chars().count());
+        // Beside it one line says that the preparation of the host failed.
+        let limit = 2_500 - 80;
+        prop_assert!(screen.chars().count() <= limit, "{} characters", screen.chars().count());
         for line in screen.split('\n') {
             prop_assert!(line.chars().count() < 80, "{line:?}");
             prop_assert!(!line.chars().any(char::is_control), "{line:?}");
