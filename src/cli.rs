@@ -79,6 +79,7 @@ pub enum Command {
     /// Let the agent observe and repair nothing, for a while or until `resume`
     Pause(PauseArguments),
     /// Let the agent repair again
+    #[command(after_help = "Example, after work on the host:\n  mapkeeper resume")]
     Resume,
     /// Check or show the configuration
     #[command(subcommand)]
@@ -97,13 +98,18 @@ pub enum ConfigCommand {
     /// Print the effective values as TOML, secrets redacted
     Show(ShowArguments),
     /// Print the JSON Schema of a configuration file
+    #[command(
+        after_help = "Example, for an editor that checks TOML:\n  mapkeeper config schema >mapkeeper.schema.json"
+    )]
     Schema,
 }
 
 const EXAMPLES: &str = "\
 Examples:
   mapkeeper config check --config ./config.toml
-  mapkeeper config show --origin
+  mapkeeper doctor
+  mapkeeper status --watch
+  mapkeeper explain island.map
 
 Environment:
   MAPKEEPER_CONFIG       configuration file, as --config
@@ -220,6 +226,38 @@ mod tests {
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
         arguments::HelperArguments::command().debug_assert();
+    }
+
+    /// Every command that a person may call, from the first to the last level.
+    fn commands(of: &clap::Command) -> Vec<clap::Command> {
+        let visible =
+            of.get_subcommands().filter(|command| !command.is_hide_set() && command.get_name() != "help");
+        visible
+            .flat_map(|command| match command.has_subcommands() {
+                true => commands(command),
+                false => vec![command.clone()],
+            })
+            .collect()
+    }
+
+    #[test]
+    fn the_help_of_every_command_has_an_example_that_is_understood() {
+        let all = commands(&Cli::command());
+        assert!(all.len() >= 15, "{}", all.len());
+        for command in all {
+            let help = command.clone().render_long_help().to_string();
+            let (_, examples) =
+                help.split_once("Example").unwrap_or_else(|| panic!("{}", command.get_name()));
+            let lines = examples.lines().map(str::trim).filter(|line| line.starts_with("mapkeeper "));
+            for line in lines {
+                let words = line.split(['|', '>']).next().unwrap_or_default().replace(['\'', '"'], "");
+                if words.contains("$(") {
+                    continue;
+                }
+                Cli::try_parse_from(words.split_whitespace())
+                    .unwrap_or_else(|error| panic!("{line}: {error}"));
+            }
+        }
     }
 
     #[test]

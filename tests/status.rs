@@ -85,14 +85,18 @@ async fn each_fault_is_on_the_screen_with_its_cause_and_cure_in_the_published_sh
 
     world.server().control().refuse_all(Some(Refusal::AccessDenied));
     world.until("the refusal", |status| status["first_fault"]["trigger"] == "store_refuses").await;
-    tells(&screen(&world, "S3 refuses").await, "is denied (AccessDenied)", "allow s3:ListBucket");
+    tells(
+        &screen(&world, "S3 refuses").await,
+        "access to \"maps\" is denied (AccessDenied)",
+        "allow s3:ListBucket",
+    );
     documents.push(world.status().await);
     world.server().control().refuse_all(None);
     world.until("health", |status| status["health"] == "healthy").await;
 
     let stopped = world.server.take().expect("it runs").stop().await;
     world.until("the outage", |status| status["first_fault"]["trigger"] == "store_away").await;
-    tells(&screen(&world, "S3 away").await, "cannot reach the store", "check the endpoint");
+    tells(&screen(&world, "S3 away").await, "bucket of mapfiles: ", "check the endpoint");
     documents.push(world.status().await);
     world.server = Some(Server::start(stopped).expect("started again"));
     world.until("health", |status| status["health"] == "healthy").await;

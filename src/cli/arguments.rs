@@ -51,6 +51,10 @@ impl FileArguments {
 
 /// `mapkeeper run`
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
+#[command(
+    after_help = "SIGTERM and SIGINT put everything away; SIGHUP reads the configuration anew; SIGUSR1 leaves all to \
+    a successor.\n\nExamples:\n  mapkeeper run --config ./config.toml\n  systemctl start mapkeeper"
+)]
 pub struct RunArguments {
     #[command(flatten)]
     pub file: FileArguments,
@@ -76,7 +80,8 @@ pub struct BootstrapArguments {
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 #[command(
     after_help = "Reads file, environment and flags only. Refuses to print what looks like a secret: everybody \
-    on the instance can read user data."
+    on the instance can read user data.\n\nExamples:\n  mapkeeper user-data --config maps.toml >user-data.txt\n  \
+    mapkeeper user-data --url https://example.com/mapkeeper --sha256 \"$(sha256sum mapkeeper | cut -d ' ' -f 1)\""
 )]
 pub struct UserDataArguments {
     #[command(flatten)]
@@ -144,7 +149,10 @@ Examples:
 
 /// `mapkeeper status`
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
-#[command(after_help = "Exit status: 0 healthy, 1 degraded or repairing, 2 not running or stale, 64 usage.")]
+#[command(
+    after_help = "Exit status: 0 healthy, 1 degraded or repairing, 2 not running or stale, 64 usage.\n\n\
+    Examples:\n  mapkeeper status\n  mapkeeper status --watch\n  mapkeeper status --json | jq .first_fault"
+)]
 pub struct StatusArguments {
     /// Print the whole status document as JSON
     #[arg(long)]
@@ -248,7 +256,8 @@ pub struct BundleArguments {
 
 /// `mapkeeper config check`
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
-#[command(after_help = "Exit status: 0 valid (warnings are allowed), 64 faults; all of them are listed.")]
+#[command(after_help = "Exit status: 0 valid (warnings are allowed), 64 faults; all of them are listed.\n\n\
+    Example:\n  mapkeeper config check --config ./config.toml")]
 pub struct CheckArguments {
     #[command(flatten)]
     pub file: FileArguments,

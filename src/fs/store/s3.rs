@@ -158,7 +158,8 @@ impl S3 {
             From::Page(token) => request.continuation_token(token),
             From::After(key) => request.start_after(key),
         };
-        let answer = request.send().await.map_err(|error| self.failure(&error, list.prefix))?;
+        let what = if list.prefix.is_empty() { &self.bucket } else { list.prefix };
+        let answer = request.send().await.map_err(|error| self.failure(&error, what))?;
         // A key may hold what no XML can say.
         let decoded = match answer.encoding_type() {
             Some(EncodingType::Url) => form_decoded,
