@@ -103,7 +103,7 @@ async fn each_fault_is_on_the_screen_with_its_cause_and_cure_in_the_published_sh
 
     assert!(output(world.mapkeeper().arg("pause")).await.status.success());
     mount::detach(&world.point()).expect("detached");
-    world.until("the loss", |status| status["first_fault"]["trigger"] == "nothing_mounted").await;
+    world.until("the loss", |status| status["first_fault"]["target"]["kind"] == "mount").await;
     let lost = screen(&world, "mount gone, repairs paused").await;
     assert!(lost.contains("paused: nothing is repaired until mapkeeper resume"), "{lost}");
     documents.push(world.status().await);

@@ -263,10 +263,10 @@ h1{font-size:1.5rem;margin:.2rem 0}h2{font-size:1rem;margin:0 0 .4rem}\
 .dot{display:inline-block;width:.8em;height:.8em;border-radius:50%;margin-right:.45em;background:var(--soft)}\
 .dot.ok{background:var(--ok)}.dot.degraded{background:var(--warn)}.dot.broken{background:var(--bad)}\
 .reason{color:var(--soft);margin:.1rem 0 1rem}\
-.chain{list-style:none;display:flex;flex-wrap:wrap;gap:.5rem 1.7rem;padding:0;margin:0 0 1rem}\
+.chain{list-style:none;display:flex;flex-wrap:wrap;gap:.6rem 1.55rem;padding:0;margin:0 0 1rem}\
 .chain li{position:relative;background:var(--card);border:1px solid var(--edge);border-left:.35rem solid var(--soft);border-radius:.4rem;padding:.45rem .7rem;min-width:6.2rem}\
-.chain li+li::before{content:'\\2192';position:absolute;left:-1.6rem;top:50%;transform:translateY(-50%);color:var(--soft)}\
-.chain .kind{display:block;font-weight:600}.chain .name{display:block;color:var(--soft);font-size:.85rem;overflow-wrap:anywhere;min-height:1.2em}\
+.chain li+li::before{content:'\\2192';position:absolute;left:-1.45rem;top:50%;transform:translateY(-50%);color:var(--soft)}\
+.chain .kind{display:block;font-weight:600}.chain .name{display:block;color:var(--soft);font-size:.85rem;max-width:7.5rem;overflow:hidden;text-overflow:ellipsis;white-space:nowrap;min-height:1.2em}\
 .chain .state{font-size:.85rem}\
 .chain li.ok{border-left-color:var(--ok)}.chain li.degraded,.chain li.waiting,.chain li.unknown{border-left-color:var(--warn)}.chain li.broken{border-left-color:var(--bad)}\
 .ok .state,td.ok{color:var(--ok)}.degraded .state,.waiting .state,.unknown .state,td.degraded,td.waiting,td.unknown{color:var(--warn)}.broken .state,td.broken{color:var(--bad)}\

@@ -454,7 +454,7 @@ async fn file(place: &Place<'_>, object: Option<&(Object, u64)>) -> Finding {
             };
             return Finding::fail("file", said, hint);
         }
-        if matches!(found, Ok(_)) {
+        if found.is_ok() {
             sleep(freshness.min(Duration::from_secs(5)) + Duration::from_millis(500)).await;
         }
     }
