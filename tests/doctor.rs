@@ -6,6 +6,10 @@
 #[allow(dead_code)]
 mod world;
 
+#[path = "faults/stand_in.rs"]
+#[allow(dead_code)]
+mod stand_in;
+
 use std::collections::BTreeMap;
 use std::os::unix::net::UnixListener;
 use std::process::Command;
@@ -135,6 +139,43 @@ async fn a_right_to_write_is_asked_for_without_writing() {
         assert_eq!(checks.grade(name), "fail", "{name}: {}", checks.text(name));
         assert!(checks.text(name).contains("allow s3:"), "{}", checks.text(name));
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_secret_that_is_malformed_wrong_or_right_is_told_apart_and_never_shown() {
+    let secrets = stand_in::Secrets::start().await;
+    let kit = Kit {
+        top: "[credentials]\nsecret = \"maps\"".to_owned(),
+        environment: vec![
+            ("AWS_ENDPOINT_URL_SECRETS_MANAGER".to_owned(), secrets.endpoint.clone()),
+            ("AWS_ACCESS_KEY_ID".to_owned(), "role".to_owned()),
+            ("AWS_SECRET_ACCESS_KEY".to_owned(), "role".to_owned()),
+        ],
+        keys: false,
+        ..Kit::default()
+    };
+    let world = World::prepared("doctor-secret", kit);
+    secrets.say("hunter2hunter2hunter2");
+    let checks = Checks::of(doctor(&world, true)).await;
+    assert_eq!(checks.grade("secret"), "fail", "{}", checks.text("secret"));
+    assert!(checks.text("secret").contains("ACCESS_KEY_ID:SECRET_ACCESS_KEY"), "{}", checks.text("secret"));
+    assert!(!format!("{:?}", checks.all).contains("hunter2"));
+    secrets.say("AKIAWRONG:hunter2hunter2hunter2");
+    let checks = Checks::of(doctor(&world, true)).await;
+    assert_eq!((checks.grade("secret"), checks.grade("bucket")), ("ok", "fail"), "{}", checks.text("bucket"));
+    assert!(checks.text("bucket").contains("check the access key"), "{}", checks.text("bucket"));
+    assert!(!format!("{:?}", checks.all).contains("hunter2"));
+    secrets.say_right();
+    let checks = Checks::of(doctor(&world, true)).await;
+    assert_eq!((checks.grade("secret"), checks.grade("s3:ListBucket")), ("ok", "ok"));
+    assert!(checks.text("secret").contains("version 1111"), "{}", checks.text("secret"));
+    // A port of the container that somebody else has.
+    let taken = std::net::TcpListener::bind(("127.0.0.1", world.port)).expect("free");
+    let checks = Checks::of(doctor(&world, true)).await;
+    let name = format!("port {}", world.port);
+    assert_eq!(checks.grade(&name), "fail", "{}", checks.text(&name));
+    assert!(checks.text(&name).contains("ss -ltnp"), "{}", checks.text(&name));
+    drop(taken);
 }
 
 #[tokio::test(flavor = "multi_thread")]

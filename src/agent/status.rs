@@ -43,8 +43,10 @@ pub const EVENTS: usize = 20;
 
 /// How often a watched document is looked at.
 const WATCH_EVERY: Duration = Duration::from_millis(500);
-/// Puts the cursor of a terminal at its upper left and clears everything below.
-const CLEAR: &str = "\x1b[H\x1b[J";
+/// Puts the cursor of a terminal at its upper left, clears the rest of a line, and everything below.
+const HOME: &str = "\x1b[H";
+const REST_OF_LINE: &str = "\x1b[K";
+const BELOW: &str = "\x1b[J";
 
 const FILE: &str = "status.json";
 const LOCK: &str = "agent.lock";
@@ -95,6 +97,19 @@ pub struct Document {
     pub configuration_fault: Option<String>,
     /// Set in the last document of an agent that stopped in order: why.
     pub ended: Option<String>,
+}
+
+impl Document {
+    /// The same without what is counted.
+    pub fn without_figures(&self) -> Document {
+        Document {
+            figures: Figures::default(),
+            repairs: Vec::new(),
+            program: String::new(),
+            up_ms: 0,
+            ..self.clone()
+        }
+    }
 }
 
 /// The process that writes a document.
@@ -305,6 +320,12 @@ impl Report {
         }
     }
 
+    /// The same without what is counted.
+    pub fn without_figures(&self) -> Report {
+        let document = self.document.as_ref().map(Document::without_figures);
+        Report { standing: self.standing, document }
+    }
+
     /// The document as `status --json` prints it, with how far it can be believed.
     pub fn json(&self) -> serde_json::Value {
         let mut value = match &self.document {
@@ -442,19 +463,26 @@ pub async fn watch(
 ) -> io::Error {
     let mut shown = String::new();
     loop {
-        let screen = match read(dir) {
-            Ok(report) => show(&report),
-            Err(error) => crate::error::report(&error),
+        let (screen, matters) = match (read(dir), screens) {
+            (Ok(report), Screens::Replaced) => (show(&report), show(&report)),
+            // Counters move all the time: that alone is no reason for one screen more.
+            (Ok(report), Screens::Kept) => (show(&report), show(&report.without_figures())),
+            (Err(error), _) => (crate::error::report(&error), String::new()),
         };
-        if screen != shown {
+        if matters != shown {
             let text = match screens {
-                Screens::Replaced => format!("{CLEAR}{screen}"),
-                Screens::Kept => screen.clone(),
+                // Overwritten and not cleared first, so that nothing flickers.
+                Screens::Replaced => {
+                    let lines: String =
+                        screen.lines().map(|line| format!("{line}{REST_OF_LINE}\n")).collect();
+                    format!("{HOME}{lines}{BELOW}")
+                }
+                Screens::Kept => screen,
             };
             if let Err(error) = out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
                 return error;
             }
-            shown = screen;
+            shown = matters;
         }
         tokio::time::sleep(WATCH_EVERY).await;
     }

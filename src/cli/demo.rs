@@ -69,7 +69,10 @@ async fn watch_until(mut stop: watch::Receiver<bool>, mut documents: watch::Rece
     loop {
         let document = documents.borrow_and_update().clone();
         if let Some(document) = document {
-            let text = render(&in_memory(&document), Style::of(&std::io::stdout()));
+            let out = io::stdout();
+            // Where lines stay, what is only counted is no reason for more of them.
+            let document = if out.is_terminal() { (*document).clone() } else { document.without_figures() };
+            let text = render(&in_memory(&document), Style::of(&out));
             if text != shown {
                 show(&text, &shown);
                 shown = text;

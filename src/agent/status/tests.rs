@@ -251,13 +251,17 @@ async fn watching_redraws_only_what_changed_and_ends_with_its_reader() {
     struct Reader<'a> {
         dir: &'a RuntimeDir,
         screens: Vec<String>,
+        changes: bool,
     }
     impl Write for Reader<'_> {
         fn write(&mut self, text: &[u8]) -> io::Result<usize> {
             self.screens.push(String::from_utf8(text.to_vec()).unwrap());
             match self.screens.len() {
                 1 => {
-                    self.dir.publish(&Document { health: Health::Degraded, ..document() }).unwrap();
+                    let health = if self.changes { Health::Degraded } else { Health::Healthy };
+                    self.dir
+                        .publish(&Document { health, up_ms: 7000, program: "1".into(), ..document() })
+                        .unwrap();
                     Ok(text.len())
                 }
                 _ => Err(io::ErrorKind::BrokenPipe.into()),
@@ -270,12 +274,25 @@ async fn watching_redraws_only_what_changed_and_ends_with_its_reader() {
     let dir = tempfile::tempdir().unwrap();
     let runtime = RuntimeDir::claim(dir.path()).unwrap();
     runtime.publish(&document()).unwrap();
-    let mut reader = Reader { dir: &runtime, screens: Vec::new() };
+    let mut reader = Reader { dir: &runtime, screens: Vec::new(), changes: true };
     let ended = watch(dir.path(), Screens::Kept, |report| render(report, Style::Plain), &mut reader).await;
     assert_eq!(ended.kind(), io::ErrorKind::BrokenPipe);
     assert_eq!(reader.screens.len(), 2);
     assert!(reader.screens[0].starts_with("mapkeeper: healthy"), "{:?}", reader.screens[0]);
     assert!(reader.screens[1].starts_with("mapkeeper: degraded"), "{:?}", reader.screens[1]);
+    // What is only counted is shown where the screen is replaced, line by line, and adds no screen where all stay.
+    runtime.publish(&document()).unwrap();
+    let mut reader = Reader { dir: &runtime, screens: Vec::new(), changes: false };
+    let plain = |report: &Report| render(report, Style::Plain);
+    let kept = watch(dir.path(), Screens::Kept, plain, &mut reader);
+    assert!(tokio::time::timeout(Duration::from_secs(60), kept).await.is_err());
+    assert_eq!(reader.screens.len(), 1);
+    runtime.publish(&document()).unwrap();
+    let mut reader = Reader { dir: &runtime, screens: Vec::new(), changes: false };
+    watch(dir.path(), Screens::Replaced, plain, &mut reader).await;
+    let [first, second] = reader.screens.as_slice() else { panic!("{:?}", reader.screens) };
+    assert!(first.starts_with("\x1b[Hmapkeeper: healthy") && !first.contains("\x1b[2J"), "{first:?}");
+    assert!(second.contains("  agent    1, up 7 s, 0 repairs\x1b[K\n\x1b[J"), "{second:?}");
 }
 
 #[test]
