@@ -2,6 +2,9 @@
 //!
 //! Everything is real. Needs root, `/dev/fuse`, Docker and the image `mapserver:8`.
 
+#[path = "support/child.rs"]
+#[allow(dead_code)]
+mod child;
 #[path = "faults/world.rs"]
 #[allow(dead_code)]
 mod world;

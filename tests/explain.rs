@@ -3,6 +3,9 @@
 //! Everything is real: FUSE through the kernel, Docker Engine, MapServer, an S3 server, the agent as a process of its
 //! own. Needs root, `/dev/fuse`, Docker and the image `mapserver:8`.
 
+#[path = "support/child.rs"]
+#[allow(dead_code)]
+mod child;
 #[path = "faults/world.rs"]
 #[allow(dead_code)]
 mod world;

@@ -3,6 +3,9 @@
 //!
 //! Everything is real. Needs root, `/dev/fuse`, Docker, the image `mapserver:8`, promtool and Chromium.
 
+#[path = "support/child.rs"]
+#[allow(dead_code)]
+mod child;
 #[path = "faults/world.rs"]
 #[allow(dead_code)]
 mod world;

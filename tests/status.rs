@@ -2,6 +2,9 @@
 //!
 //! Everything is real. Needs root, `/dev/fuse`, Docker, the image `mapserver:8` and Debian's python3-jsonschema.
 
+#[path = "support/child.rs"]
+#[allow(dead_code)]
+mod child;
 #[path = "faults/world.rs"]
 #[allow(dead_code)]
 mod world;

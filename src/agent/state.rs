@@ -24,7 +24,7 @@ pub use figures::{BucketFigures, Figures, MountFigures, RepairCount, ServiceFigu
 pub use seen::{
     ContainerFacts, ContainerSeen, ContainerState, CredentialsSeen, DataSeen, DockerSeen, EcsAgent,
     EcsInstance, EcsSeen, Maintenance, MountAnswer, MountEntry, MountSeen, Observation, Origin, Phase,
-    ServiceSeen, Session, SessionState, Specification, StoreSeen,
+    Requests, ServiceSeen, Session, SessionState, Specification, StoreSeen,
 };
 pub use timing::{Budget, Timing};
 
@@ -131,6 +131,8 @@ pub enum Trigger {
     DataDiffers,
     /// Requests of the kernel have been waiting for an answer all the time.
     RequestsStuck,
+    /// The kernel waits for answers of which the session knows nothing.
+    RequestsLost,
     /// S3 cannot be asked; the mount serves what it remembers.
     ServesFromCache,
     /// What was written lost a race and is kept on disk.
@@ -310,6 +312,8 @@ pub struct Record {
     pub life: Option<Life>,
     /// Since when requests have been waiting for its session at every look.
     pub waiting_since: Option<Moment>,
+    /// Since when requests were waiting at every look of which its session knows nothing.
+    pub lost_since: Option<Moment>,
 }
 
 /// How long one fault has stood.

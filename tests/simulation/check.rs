@@ -13,6 +13,7 @@
 //! | alive | documents come in time, and the loop does not spin |
 //! | prompt | what serves nobody is tried again within seconds, however often it was tried before |
 //! | told | a cluster learns in time that a host is spent, and that it serves again; an instance that is to be given back is |
+//! | anew | what was well for long is repaired as on the first day: promptly, and the next time too |
 //! | health | once the faults are over, the host serves within bounded time, and then nothing is done any more |
 
 use std::time::Duration;
@@ -24,6 +25,8 @@ use crate::schedule::Kind;
 
 /// The ECS agent has this long to come up by itself, to register and to connect.
 const ECS_PATIENCE: Duration = Duration::from_secs(30);
+/// Requests of which nobody knows are seen for this long before a session is given up for them.
+const LOST_PATIENCE: Duration = Duration::from_secs(10);
 /// A host that is spent says so for this long before it is given back.
 pub const SPENT_FOR: Duration = Duration::from_secs(600);
 
@@ -73,7 +76,14 @@ fn bounded(model: &Model, action: &Action) {
         wrong(model, format!("bounded: {action:?} without a breath"));
     }
     let per_minute = if gentle { 20 } else { 7 };
-    let per_ten = if gentle { 130 } else { 30 };
+    // A restart: five attempts and one in five minutes, or five attempts before and after a long health.
+    let per_ten = if gentle {
+        130
+    } else if rung == Rung::Restart {
+        13
+    } else {
+        30
+    };
     for (limit, within) in [(per_minute, 60), (per_ten, 600)] {
         let count = of_its_kind(Duration::from_secs(within));
         // Each agent has budgets of its own: those that were killed left theirs behind.
@@ -177,7 +187,8 @@ fn mount(model: &Model, told: &Answered, repair: Repair) -> Result<(), String> {
         Seen::Known(MountAnswer::Errno(errno)) => errno != "ENOTCONN",
         _ => false,
     };
-    let confirmed = amiss && answers(told) && model.amiss_looks() >= 2;
+    let lost = answers(told) && model.lost_for() >= LOST_PATIENCE;
+    let confirmed = amiss && answers(told) && model.amiss_looks() >= 2 || lost;
     match (repair, entry, session) {
         (Repair::Mount, None, _) => require(!ended, "the session has not ended"),
         (Repair::RestartWorkers, Some(entry), Some(session)) => {
