@@ -57,7 +57,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "terminal",
         ],
     ),
-    ("demo", &["agent", "config", "container", "credentials", "error", "probe", "s3_server"]),
+    ("demo", &["agent", "config", "container", "credentials", "error", "mount", "probe", "s3_server"]),
     (
         "agent",
         &[

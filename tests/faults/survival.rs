@@ -1,7 +1,8 @@
 //! P2 on a whole host: the agent is killed and replaced, again and again, and MapServer notices at most a pause.
 
 use std::os::unix::fs::FileExt;
-use std::process::{Command, Stdio};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use mapkeeper::s3_server::{Action, Fault, LogEntry};
@@ -10,7 +11,7 @@ use nix::unistd::Pid;
 use tokio::time::{Instant, sleep};
 
 use super::child::child_of;
-use super::world::{Kit, World, device};
+use super::world::{HEALTH_MAP, Kit, World, device};
 
 /// Kills and replacements, one every two seconds.
 const TIMES: usize = 6;
@@ -107,4 +108,75 @@ async fn whoever_waits_for_a_request_that_nobody_knows_of_is_freed_by_the_ladder
     world.until("health", |status| status["health"] == "healthy").await;
     assert!(world.serves().await);
     world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_demo_that_is_killed_goes_on_with_its_mount_and_its_container() {
+    let data = tempfile::tempdir().expect("a directory");
+    std::fs::write(data.path().join("health.map"), HEALTH_MAP).expect("written");
+    let log = data.path().with_extension("log");
+    let port =
+        std::net::TcpListener::bind("0.0.0.0:0").and_then(|free| free.local_addr()).expect("a port").port();
+    let mut demo = Command::new(env!("CARGO_BIN_EXE_mapkeeper"));
+    demo.arg("demo")
+        .arg(data.path())
+        .args(["--port", &port.to_string(), "--output"])
+        .arg(data.path().join("map.png"));
+    let file = std::fs::File::create(&log).expect("a file");
+    demo.stdin(Stdio::null()).stdout(file.try_clone().expect("a file")).stderr(file);
+    let mut demo = Demo { supervisor: demo.spawn().expect("started"), log };
+    demo.until("the first map", |said| said.contains("WMS:")).await;
+    let point = std::path::Path::new(mapkeeper::demo::RUNTIME_DIR).join("mapfiles");
+    let container = || {
+        let inspect = ["inspect", "--format", "{{.Id}} {{.State.StartedAt}}", "mapkeeper-demo"];
+        String::from_utf8(Command::new("docker").args(inspect).output().expect("docker").stdout)
+            .expect("text")
+    };
+    let before = (container(), device(&point));
+    let supervisor = Pid::from_raw(demo.supervisor.id() as i32);
+    kill(child_of(supervisor).expect("it plays"), Signal::SIGKILL).expect("it runs");
+    let url =
+        format!("http://127.0.0.1:{port}/?map=/mapfiles/health.map&SERVICE=WMS&REQUEST=GetCapabilities");
+    let asked = Instant::now();
+    let answer = mapkeeper::probe::ask_service(&url, Duration::from_secs(20)).await.expect("an answer");
+    assert!(String::from_utf8_lossy(&answer.body).contains("WMS_Capabilities"));
+    println!("killed, and the next map served after {:?}", asked.elapsed());
+    demo.until("another process", |said| said.matches("WMS:").count() == 2).await;
+    assert_eq!((container(), device(&point)), before);
+    kill(supervisor, Signal::SIGINT).expect("it runs");
+    let began = Instant::now();
+    while demo.supervisor.try_wait().expect("asked").is_none() {
+        assert!(began.elapsed() < Duration::from_secs(60), "it does not end: {}", demo.said());
+        sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!((container().trim(), point.exists()), ("", false), "{}", demo.said());
+}
+
+/// A demo, and what it says.
+struct Demo {
+    supervisor: Child,
+    log: PathBuf,
+}
+
+impl Demo {
+    fn said(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    async fn until(&self, what: &str, holds: impl Fn(&str) -> bool) {
+        let began = Instant::now();
+        while !holds(&self.said()) {
+            assert!(began.elapsed() < Duration::from_secs(120), "{what} did not come: {}", self.said());
+            sleep(Duration::from_millis(50)).await;
+        }
+    }
+}
+
+impl Drop for Demo {
+    fn drop(&mut self) {
+        // In order, which takes mount and container away.
+        let _ = kill(Pid::from_raw(self.supervisor.id() as i32), Signal::SIGTERM);
+        let _ = self.supervisor.wait();
+        let _ = std::fs::remove_file(&self.log);
+    }
 }
