@@ -108,6 +108,7 @@ async fn each_fault_is_on_the_screen_with_its_cause_and_cure_in_the_published_sh
     mount::detach(&world.point()).expect("detached");
     world.until("the loss", |status| status["first_fault"]["target"]["kind"] == "mount").await;
     let lost = screen(&world, "mount gone, repairs paused").await;
+    tells(&lost, "mount mapfiles: ", "mapkeeper resume has it repaired");
     assert!(lost.contains("paused: nothing is repaired until mapkeeper resume"), "{lost}");
     documents.push(world.status().await);
     assert!(output(world.mapkeeper().arg("resume")).await.status.success());
@@ -116,7 +117,11 @@ async fn each_fault_is_on_the_screen_with_its_cause_and_cure_in_the_published_sh
     let mut agent = world.agent.take().expect("it runs");
     agent.kill().expect("killed");
     tokio::task::spawn_blocking(move || agent.wait()).await.expect("waited").expect("ended");
-    assert!(screen(&world, "agent killed").await.starts_with("mapkeeper: not running; last known: healthy"));
+    tells(
+        &screen(&world, "agent killed").await,
+        "mapkeeper: not running; last known: healthy",
+        "systemctl start mapkeeper",
+    );
     documents.push(world.status().await);
     world.start();
     let (after, _) = world.until("health", |status| status["health"] == "healthy").await;

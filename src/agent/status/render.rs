@@ -12,6 +12,9 @@ const LINKS: usize = 8;
 /// Most lines of the cause and of the hint.
 const CAUSE_LINES: usize = 5;
 const HINT_LINES: usize = 3;
+/// What to do about an agent that is not there, or hangs.
+const START: &str = "systemctl start mapkeeper; journalctl -u mapkeeper says why it ended";
+const RESTART: &str = "systemctl restart mapkeeper: mounts and containers stay";
 /// Most lines about a configuration that was refused.
 const CONFIGURATION_LINES: usize = 2;
 /// Mounts whose figures are shown, one line each.
@@ -22,7 +25,7 @@ const EVENTS: usize = 5;
 /// Shows a report on one screen. With [`Style::Coloured`] the escapes come on top of the limit.
 pub fn render(report: &Report, style: Style) -> String {
     let Some(document) = &report.document else {
-        return "mapkeeper: not running, and nothing is known of an earlier run\n".to_owned();
+        return format!("mapkeeper: not running, and nothing is known of an earlier run\nhint: {START}\n");
     };
     let mut lines = vec![headline(report.standing, document)];
     lines.extend(
@@ -32,9 +35,9 @@ pub fn render(report: &Report, style: Style) -> String {
     if let Some(fault) = &document.first_fault {
         lines.push(String::new());
         lines.extend(wrap(&format!("{}: {}", fault.target, fault.cause), COLUMNS - 1, CAUSE_LINES));
-        if let Some(hint) = &fault.hint {
-            lines.extend(wrap(&format!("hint: {hint}"), COLUMNS - 1, HINT_LINES));
-        }
+    }
+    if let Some(hint) = cure(report.standing, document) {
+        lines.extend(wrap(&format!("hint: {hint}"), COLUMNS - 1, HINT_LINES));
     }
     if let Some(fault) = &document.configuration_fault {
         lines.push(String::new());
@@ -51,6 +54,23 @@ pub fn render(report: &Report, style: Style) -> String {
     let mut text = lines.join("\n");
     text.push('\n');
     text
+}
+
+/// What is to be done first; `None`: nothing.
+fn cure(standing: Standing, document: &Document) -> Option<String> {
+    match standing {
+        Standing::Fresh => {}
+        // What it last said is of the past.
+        Standing::Stale { .. } => return Some(RESTART.to_owned()),
+        Standing::Ended | Standing::Absent => return Some(START.to_owned()),
+    }
+    let fault = document.first_fault.as_ref()?;
+    let otherwise = match (document.maintenance, document.health) {
+        (Maintenance::On { .. }, _) => "mapkeeper resume has it repaired",
+        (_, Health::Repairing) => "it is being repaired: mapkeeper status --watch",
+        _ => "mapkeeper doctor looks at everything around it",
+    };
+    Some(fault.hint.clone().unwrap_or_else(|| otherwise.to_owned()))
 }
 
 fn headline(standing: Standing, document: &Document) -> String {

@@ -112,7 +112,8 @@ fn a_directory_without_a_document_is_not_an_error() {
     assert_eq!((found.standing, found.exit()), (Standing::Absent, Exit::NotRunning));
     assert_eq!(
         render(&found, Style::Plain),
-        "mapkeeper: not running, and nothing is known of an earlier run\n"
+        "mapkeeper: not running, and nothing is known of an earlier run\nhint: systemctl start mapkeeper; \
+         journalctl -u mapkeeper says why it ended\n"
     );
     assert_eq!(found.json(), serde_json::json!({ "version": 1, "standing": "absent" }));
 }
