@@ -40,6 +40,7 @@ pub use fault::{ConfigError, Expected, Fault, Faults, Problem, SyntaxFault};
 pub use gather::Inputs;
 pub use key::{KEYS, Key, KeyPath, Kind, Step};
 pub use mount_options::{CredentialsChoice, KernelFlags, MountRequest, Remark};
+pub use redact::{REDACTED, names_a_secret};
 pub use schema::schema;
 pub use show::Origins;
 pub use signal::StackSignal;

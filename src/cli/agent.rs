@@ -17,13 +17,14 @@ use super::reload;
 use crate::agent::live::{self, Live, LiveError};
 use crate::agent::state::Settings;
 use crate::agent::status::{
-    self, Document, ReadError, Report, RuntimeDir, RuntimeDirError, Screens, Style, WaitError, Writer, render,
+    self, Document, ReadError, Report, RuntimeDir, RuntimeDirError, Screens, WaitError, Writer, render,
 };
 use crate::agent::{self, Orders, Publisher, maintenance};
 use crate::bootstrap;
 use crate::config::{ConfigError, Inputs, Loaded};
 use crate::error::{Advise, Chain, Exit};
 use crate::mount::handover::{self, Sessions};
+use crate::terminal::Style;
 use crate::{probe, systemd};
 
 /// How long an agent that cannot start takes to end, where it is started again.
@@ -200,7 +201,7 @@ pub(super) async fn status(arguments: &StatusArguments, runtime_dir: &Path) -> R
             let line = fault.lines().next().unwrap_or_default().replace(char::is_control, " ");
             format!("bootstrap failed: {}\n", line.chars().take(60).collect::<String>())
         });
-        render(report, style()) + &told.unwrap_or_default()
+        render(report, Style::of(&io::stdout())) + &told.unwrap_or_default()
     };
     if arguments.watch {
         let replaced = io::stdout().is_terminal() && !arguments.json;
@@ -213,12 +214,6 @@ pub(super) async fn status(arguments: &StatusArguments, runtime_dir: &Path) -> R
     // A reader that has gone away (`status | head`) has seen enough.
     let _ = io::stdout().lock().write_all(show(&report).as_bytes());
     Ok(report.exit())
-}
-
-/// Colour only for a person who has not asked for none.
-pub(super) fn style() -> Style {
-    let unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-    if io::stdout().is_terminal() && !unwanted { Style::Coloured } else { Style::Plain }
 }
 
 /// Returns as soon as every mount is proven.
