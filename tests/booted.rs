@@ -1,4 +1,5 @@
-//! The service under systemd 252, the version of the stock ECS AMI: whatever ends the agent, the mount stays.
+//! The service under systemd 252, the version of the stock ECS AMI: it works in its sandbox, and whatever ends the agent,
+//! the mount stays.
 //!
 //! A container whose first process is systemd, made by `tests/boot/build`, with our unit as it is and this program. Needs
 //! root, `/dev/fuse` and a Docker Engine.
@@ -162,11 +163,36 @@ fn configuration(endpoint: &str) -> String {
     )
 }
 
+impl Host {
+    /// The sandbox of the unit, as systemd sees it, and that the agent lives in it with the host's own mounts.
+    fn is_sandboxed(&self) {
+        // The unit has no fault of its own: nothing is said of it.
+        let verified = self.run("systemd-analyze verify mapkeeper.service 2>&1");
+        let said = String::from_utf8_lossy(&verified.stdout).into_owned();
+        assert!(verified.status.success() && said.is_empty(), "{said}");
+        let exposure = self.run("systemd-analyze security --no-pager --threshold=40 mapkeeper.service");
+        let shown = String::from_utf8_lossy(&exposure.stdout).into_owned();
+        println!("{shown}");
+        assert!(exposure.status.success(), "the exposure is above 4.0");
+        let agent = self.agent();
+        let state = self.sh(&format!("grep -E '^(Seccomp|NoNewPrivs|CapBnd):' /proc/{agent}/status"));
+        assert!(state.contains("Seccomp:\t2") && state.contains("NoNewPrivs:\t1"), "{state}");
+        // SYS_ADMIN, DAC_READ_SEARCH, DAC_OVERRIDE.
+        assert!(state.contains("CapBnd:\t0000000000200006"), "{state}");
+        assert_eq!(
+            self.sh(&format!("readlink /proc/{agent}/ns/mnt")),
+            self.sh("readlink /proc/1/ns/mnt"),
+            "the mounts of the agent are not the host's"
+        );
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_mount_outlives_every_end_of_the_agent_and_ends_with_the_service() {
     let host = Host::boot().await;
     host.sh("systemctl start mapkeeper && mapkeeper wait --timeout 30s");
     host.until("health", |host| host.says("mapkeeper status").1).await;
+    host.is_sandboxed();
     host.outlives("kill -9", "systemctl kill --signal KILL --kill-who main mapkeeper").await;
     host.outlives("systemctl restart", "systemctl restart mapkeeper").await;
     host.outlives("abort", "systemctl kill --signal ABRT --kill-who main mapkeeper").await;
