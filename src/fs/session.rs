@@ -167,6 +167,7 @@ impl Connection {
             let kept = wire::promises(&greeting.answer) == wire::promises(&head.greeting.answer);
             kept.then_some(()).ok_or(SessionError::Promised)
         });
+        tracing::debug!(requests = left.len(), resend = can_resend, "goes on where another process ended");
         kept.and_then(|()| connection.door.resume(THREADS, left, can_resend).map_err(handshake))
             .inspect_err(|_| connection.door.close())?;
         Ok(connection)

@@ -13,6 +13,7 @@
 //! | alive | documents come in time, and the loop does not spin |
 //! | prompt | what serves nobody is tried again within seconds, however often it was tried before |
 //! | told | a cluster learns in time that a host is spent, and that it serves again; an instance that is to be given back is |
+//! | anew | what was well for long is repaired as on the first day: promptly, and the next time too |
 //! | health | once the faults are over, the host serves within bounded time, and then nothing is done any more |
 
 use std::time::Duration;
@@ -73,7 +74,14 @@ fn bounded(model: &Model, action: &Action) {
         wrong(model, format!("bounded: {action:?} without a breath"));
     }
     let per_minute = if gentle { 20 } else { 7 };
-    let per_ten = if gentle { 130 } else { 30 };
+    // A restart: five attempts and one in five minutes, or five attempts before and after a long health.
+    let per_ten = if gentle {
+        130
+    } else if rung == Rung::Restart {
+        13
+    } else {
+        30
+    };
     for (limit, within) in [(per_minute, 60), (per_ten, 600)] {
         let count = of_its_kind(Duration::from_secs(within));
         // Each agent has budgets of its own: those that were killed left theirs behind.

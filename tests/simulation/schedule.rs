@@ -9,6 +9,8 @@ use mapkeeper::agent::state::{ContainerSettings, EcsSettings, Escalation, Owner,
 const STORM: u64 = 240_000;
 /// One schedule in so many has a fault that outlasts every budget.
 const DOOM: u32 = 12;
+/// One schedule in so many has a service that fails again and again, and once more after a long health.
+const WEAR: u32 = 12;
 
 /// One schedule.
 #[derive(Debug, Clone)]
@@ -20,6 +22,8 @@ pub struct Schedule {
     pub workers: Workers,
     pub escalation: Escalation,
     pub faults: Vec<Fault>,
+    /// When the service fails after a health so long that what was done before is forgotten.
+    pub anew: Vec<Duration>,
 }
 
 /// One fault: it begins, and what lasts ends by itself.
@@ -136,14 +140,21 @@ impl Schedule {
         if doomed {
             doom(&mut rng, &mut faults);
         }
+        let in_cluster = owner == Owner::Ecs && rng.u32(0..4) > 0;
+        let bare = rng.u32(0..10) == 0;
+        let mut anew = Vec::new();
+        if rng.u32(0..WEAR) == 0 && owner == Owner::Mapkeeper && !bare {
+            (faults, anew) = wear(&mut rng);
+        }
         faults.sort_by_key(|fault| fault.at);
         Schedule {
             owner,
-            in_cluster: owner == Owner::Ecs && rng.u32(0..4) > 0,
-            bare: rng.u32(0..10) == 0,
+            in_cluster,
+            bare,
             workers: if rng.bool() { Workers::Fixed } else { Workers::Restartable },
             escalation: [Escalation::Drain, Escalation::DryRun, Escalation::Terminate][rng.usize(0..3)],
             faults,
+            anew,
         }
     }
 
@@ -210,4 +221,25 @@ fn doom(rng: &mut Rng, faults: &mut Vec<Fault>) {
             if rng.u32(0..3) == 0 { unseen[rng.usize(0..2)] } else { shared[rng.usize(0..shared.len())] };
         faults.push(Fault { at, lasts, kind });
     }
+}
+
+/// A service that fails every half minute until its budget is long spent; that serves for so long that everything is
+/// forgotten; and that then fails again.
+fn wear(rng: &mut Rng) -> (Vec<Fault>, Vec<Duration>) {
+    let wedged = |at: u64| Fault {
+        at: Duration::from_millis(at),
+        lasts: Duration::from_millis(50),
+        kind: Kind::ServiceWedged,
+    };
+    let mut at = rng.u64(20_000..60_000);
+    let mut faults = Vec::new();
+    while at < 600_000 {
+        faults.push(wedged(at));
+        at += rng.u64(20_000..30_000);
+    }
+    // The slow pause, the time after which is forgiven, and a little.
+    let first = at + rng.u64(660_000..900_000);
+    let again = [first, first + 20_000];
+    faults.extend(again.map(wedged));
+    (faults, again.map(Duration::from_millis).to_vec())
 }

@@ -24,6 +24,8 @@ const HONEST: Duration = Duration::from_secs(15);
 const PROMPT: Duration = Duration::from_secs(12);
 /// The cluster is told within this that a host is spent, or serves again: a pause of a minute, and a look.
 const TOLD: Duration = Duration::from_secs(75);
+/// What fails after a long health is repaired within this: three looks, and a restart is due.
+const ANEW: Duration = Duration::from_secs(25);
 /// A host that serves again is left alone for this long.
 const QUIET: Duration = Duration::from_secs(60);
 
@@ -46,6 +48,7 @@ pub struct Watcher {
     /// Since when it has served while the cluster is told otherwise.
     untold: Cell<Option<Duration>>,
     escalation: Escalation,
+    anew: Vec<Duration>,
 }
 
 impl Watcher {
@@ -67,6 +70,7 @@ impl Watcher {
             served: Cell::default(),
             untold: Cell::default(),
             escalation: schedule.escalation,
+            anew: schedule.anew.clone(),
         }
     }
 
@@ -130,7 +134,20 @@ impl Watcher {
         }
         self.honest(now, &document)?;
         self.prompt(now)?;
+        self.repaired_anew(now)?;
         self.told(now)
+    }
+
+    /// What was done before a long health does not hold up what is to be done after it.
+    fn repaired_anew(&self, now: Duration) -> Result<(), String> {
+        let tried = self.model.attempts(|one| one.target == Target::Container("mapserver".to_owned()));
+        let in_time = |at: &Duration| tried.iter().any(|tried| tried > at && *tried - *at <= ANEW);
+        match self.anew.iter().find(|at| now > **at + ANEW && !in_time(at)) {
+            Some(at) => {
+                Err(format!("anew: well for long, broken at {at:?}, and not repaired: tried at {tried:?}"))
+            }
+            None => Ok(()),
+        }
     }
 
     /// Whether something keeps the agent from seeing or doing what it would.

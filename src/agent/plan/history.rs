@@ -99,6 +99,10 @@ impl History {
             Outcome::Failed(failure) => Some(failure.clone()),
         };
         record.last_action = Some(now);
+        // What is seen from now on is seen of a new session.
+        if failure.is_none() && matches!(action.target, Target::Mount(_)) {
+            record.fault = None;
+        }
         record.attempts.insert(
             rung,
             Attempts { count, last: action.repair, not_before: now.after(delay), delay, failure },

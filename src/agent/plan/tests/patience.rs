@@ -230,3 +230,20 @@ fn the_next_look_comes_when_the_pause_ends() {
     assert_eq!(decision.action, None);
     assert_eq!(decision.next_look, Timing::default().remount.base);
 }
+
+#[test]
+fn a_mount_that_was_made_anew_has_the_patience_of_a_new_one() {
+    let mut world = World::healthy(Owner::Mapkeeper);
+    world.mount().answer = Seen::Known(MountAnswer::Errno("EIO".to_owned()));
+    let remount = world.next_action(seconds(60)).expect("it was patient for long");
+    assert_eq!((remount.repair, remount.trigger), (Repair::Remount, Trigger::MountErrors));
+    world.tried(&remount, Outcome::Done);
+    // Nothing can be seen for a while, and then the new one fails as well.
+    world.mount().answer = Seen::Unknown("no answer".to_owned());
+    world.wait(seconds(60));
+    world.look();
+    world.mount().answer = Seen::Known(MountAnswer::Errno("EIO".to_owned()));
+    assert_eq!(world.repair(), None);
+    world.wait(world.settings.timing.errors_patience);
+    assert_eq!(world.repair(), Some(Repair::Remount));
+}
