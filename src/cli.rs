@@ -11,6 +11,7 @@ pub mod arguments;
 mod bootstrap;
 mod config;
 mod demo;
+mod manual;
 mod mount;
 mod reload;
 #[cfg(feature = "ec2")]
@@ -24,9 +25,9 @@ use clap::{Parser, Subcommand};
 use crate::error::{self, Advise, Exit};
 use crate::logging::To;
 use arguments::{
-    BootstrapArguments, CheckArguments, DemoArguments, GlobalArguments, HelperArguments, MountArguments,
-    PauseArguments, ProbeArguments, RunArguments, ShowArguments, StatusArguments, SuperviseArguments,
-    UserDataArguments, WaitArguments,
+    BootstrapArguments, CheckArguments, DemoArguments, GlobalArguments, HelperArguments, ManualArguments,
+    MountArguments, PauseArguments, ProbeArguments, RunArguments, ShowArguments, StatusArguments,
+    SuperviseArguments, UserDataArguments, WaitArguments,
 };
 
 /// Serves maps out of an S3 bucket on a stock ECS host
@@ -78,6 +79,9 @@ pub enum Command {
     Config(ConfigCommand),
     /// Play the whole chain on this machine, with a directory as the bucket
     Demo(DemoArguments),
+    /// Write man pages and shell completions
+    #[command(hide = true)]
+    Manual(ManualArguments),
     #[command(name = crate::probe::MOUNT_COMMAND, hide = true)]
     ProbeMount(ProbeArguments),
 }
@@ -148,6 +152,7 @@ pub fn run(cli: &Cli) -> Exit {
         Command::Pause(arguments) => ended(agent::pause(arguments, runtime_dir)),
         Command::Resume => ended(agent::resume(runtime_dir)),
         Command::Demo(arguments) => blocking(demo::demo(arguments)),
+        Command::Manual(arguments) => ended(manual::write(arguments)),
         Command::ProbeMount(arguments) => agent::probe_mount(arguments),
         Command::Config(ConfigCommand::Check(arguments)) => blocking(config::check(arguments)),
         Command::Config(ConfigCommand::Show(arguments)) => blocking(config::show(arguments)),
