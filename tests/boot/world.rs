@@ -1,7 +1,7 @@
-//! A stock-like host that boots by systemd in a container, and AWS around it in the same network namespace.
+//! A stock-like host that boots, whatever it runs on, and AWS around it in a network namespace.
 //!
-//! What must hold: the program finds AWS by AWS's own names, with no endpoint of ours anywhere; nothing of the host
-//! comes from the machine that runs the test but its kernel.
+//! What must hold: the program finds AWS by AWS's own names, with no endpoint of ours anywhere.
+#![allow(dead_code)] // Each test uses a part of it.
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -11,36 +11,27 @@ use std::time::{Duration, Instant, SystemTime};
 
 use sha2::{Digest, Sha256};
 
-/// Longest wait for anything but what says its own.
-pub const LIMIT: Duration = Duration::from_secs(120);
 /// Where the host meets AWS.
-const ADDRESS: &str = "10.254.0.2";
+pub const ADDRESS: &str = "10.254.0.2";
 const PROGRAM_URL: &str = "https://mapserver-bucket.s3.us-east-1.amazonaws.com/mapkeeper";
-const SYSTEMD: &[&str] = &[
-    "--cgroupns=private",
-    "--cap-add=ALL",
-    "--cap-drop=SYS_RESOURCE",
-    "--security-opt=seccomp=unconfined",
-    "--security-opt=apparmor=unconfined",
-    "--device=/dev/fuse",
-    "--tmpfs=/run",
-    "--tmpfs=/tmp",
-];
-
-fn package(path: &str) -> PathBuf {
+pub fn package(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }
 
 /// Where what takes its time is kept.
-fn cache() -> PathBuf {
+pub fn cache() -> PathBuf {
     let home = || PathBuf::from(std::env::var_os("HOME").expect("HOME")).join(".cache/mapkeeper");
     std::env::var_os("MAPKEEPER_CACHE").map_or_else(home, PathBuf::from)
 }
 
 /// The program that is shipped, where `make test` built it; else the one of this build.
-pub fn program() -> PathBuf {
-    std::env::var_os("MAPKEEPER_PROGRAM")
+fn program() -> PathBuf {
+    std::env::var_os("PROGRAM_UNDER_TEST")
         .map_or(PathBuf::from(env!("CARGO_BIN_EXE_mapkeeper")), PathBuf::from)
+}
+
+pub fn shipped() -> Vec<u8> {
+    std::fs::read(program()).expect("readable")
 }
 
 pub fn sum(content: &[u8]) -> String {
@@ -52,27 +43,29 @@ fn text(bytes: &[u8]) -> String {
 }
 
 /// Runs a command that has to succeed, and returns what it prints.
-fn done(command: &mut Command) -> String {
+pub fn done(command: &mut Command) -> String {
     let output = command.output().expect("started");
     assert!(output.status.success(), "{command:?}: {}{}", text(&output.stdout), text(&output.stderr));
     text(&output.stdout)
 }
 
-fn docker(words: &[&str]) -> String {
+pub fn docker(words: &[&str]) -> String {
     done(Command::new("docker").args(words))
 }
 
 /// AWS as one host sees it: `tests/boot/aws` in a network namespace that a container holds.
 pub struct Aws {
     pub directory: tempfile::TempDir,
-    namespace: String,
-    holder: u32,
+    pub namespace: String,
+    /// A process in it.
+    pub holder: u32,
     process: Child,
 }
 
 impl Aws {
     /// An account whose bucket holds `maps`, and `program` as what hosts fetch.
-    fn start(program: &[u8]) -> Aws {
+    pub fn start(program: &[u8], metadata: Metadata) -> Aws {
+        done(Command::new(package("tests/boot/build")).arg("stock"));
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let namespace =
             format!("mapkeeper-boot-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
@@ -106,7 +99,8 @@ impl Aws {
         ]));
         let moto = done(&mut Command::new(package("tests/support/moto")));
         let mut command = aws.inside(&Path::new(&moto).with_file_name("python").display().to_string());
-        command.arg(package("tests/boot/aws")).arg(aws.directory.path()).args([ADDRESS, "--v1"]);
+        command.arg(package("tests/boot/aws")).arg(aws.directory.path()).arg(ADDRESS);
+        command.args((metadata == Metadata::TokensOptional).then_some("--v1"));
         aws.process = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("started");
         let mut line = String::new();
         let out = aws.process.stdout.take().expect("piped above");
@@ -116,9 +110,14 @@ impl Aws {
     }
 
     /// A command in the network namespace of the host, from outside the host.
-    fn inside(&self, program: &str) -> Command {
+    pub fn inside(&self, program: &str) -> Command {
+        Aws::within(self.holder, program)
+    }
+
+    /// A command in the network namespace of the process `holder`.
+    pub fn within(holder: u32, program: &str) -> Command {
         let mut command = Command::new("nsenter");
-        command.args(["--target", &self.holder.to_string(), "--net", program]);
+        command.args(["--target", &holder.to_string(), "--net", program]);
         command
     }
 
@@ -152,8 +151,26 @@ impl Drop for Aws {
     }
 }
 
+/// Whether the host is one of ECS.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Ecs {
+    There,
+    Absent,
+}
+
+/// How cloud-init's data source speaks to the metadata service.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Metadata {
+    /// With a token, as where the firmware says that this is EC2.
+    Tokens,
+    /// Also without.
+    TokensOptional,
+}
+
 /// What a host runs on: the scenario knows no more of it.
 pub trait Machine {
+    /// Longest time from the start of the machine to the first map, and longest wait for anything else.
+    fn limits(&self) -> (Duration, Duration);
     /// Switches it on.
     fn start(&self);
     /// Whether it is on.
@@ -164,73 +181,6 @@ pub trait Machine {
     fn run(&self, command: &str) -> Output;
 }
 
-/// A container whose first process is systemd, with a disk for Docker.
-struct Container(String);
-
-/// Whether the host is one of ECS.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Ecs {
-    There,
-    Absent,
-}
-
-impl Container {
-    /// One that has never been on, in the network of `aws`.
-    fn new(aws: &Aws, ecs: Ecs) -> Container {
-        let container = Container(format!("{}-host", aws.namespace));
-        let name = container.0.as_str();
-        docker(&["volume", "create", name]);
-        let at = |volume| docker(&["volume", "inspect", "--format", "{{.Mountpoint}}", volume]);
-        let (from, to) = (format!("{}/.", at("mapkeeper-boot-images")), at(name));
-        done(Command::new("cp").args(["--archive", &from, &to]));
-        let network = format!("--network=container:{}", aws.namespace);
-        let (disk, asks) =
-            (format!("--volume={name}:/var/lib/docker"), format!("--env=NAMESERVER={ADDRESS}"));
-        let mut create = vec!["create", "--name", name, &network, &disk, &asks];
-        create.extend(SYSTEMD);
-        create.push("mapkeeper-stock:12");
-        docker(&create);
-        let authority = aws.directory.path().join("ca.pem").display().to_string();
-        docker(&["cp", &authority, &format!("{name}:/usr/local/share/ca-certificates/stand-in.crt")]);
-        if ecs == Ecs::Absent {
-            let masked = aws.directory.path().join("ecs.service");
-            std::os::unix::fs::symlink("/dev/null", &masked).expect("made");
-            docker(&[
-                "cp",
-                &masked.display().to_string(),
-                &format!("{name}:/etc/systemd/system/ecs.service"),
-            ]);
-        }
-        container
-    }
-}
-
-impl Machine for Container {
-    fn start(&self) {
-        docker(&["start", &self.0]);
-    }
-
-    fn is_on(&self) -> bool {
-        docker(&["inspect", "--format", "{{.State.Running}}", &self.0]) == "true"
-    }
-
-    fn cut_power(&self) {
-        docker(&["kill", &self.0]);
-    }
-
-    fn run(&self, command: &str) -> Output {
-        let words = ["exec", &self.0, "timeout", "100", "sh", "-c", command];
-        Command::new("docker").args(words).output().expect("started")
-    }
-}
-
-impl Drop for Container {
-    fn drop(&mut self) {
-        let _ = Command::new("docker").args(["rm", "--force", "--volumes", &self.0]).output();
-        let _ = Command::new("docker").args(["volume", "rm", "--force", &self.0]).output();
-    }
-}
-
 /// One host, off at first.
 pub struct Host {
     machine: Box<dyn Machine>,
@@ -239,14 +189,11 @@ pub struct Host {
 }
 
 impl Host {
-    /// A host that has never booted, whose user data is for `config` and which is to fetch `program`, if that has the
-    /// checksum of the real one.
-    pub fn new(config: &str, ecs: Ecs, program: &[u8]) -> Host {
-        done(Command::new(package("tests/boot/build")).arg("stock"));
-        let aws = Aws::start(program);
-        let right = sum(&std::fs::read(self::program()).expect("readable"));
+    /// A host that has never booted, with user data for `config`; what it fetches has to be the real program.
+    pub fn new<M: Machine + 'static>(aws: Aws, config: &str, machine: impl FnOnce(&Aws) -> M) -> Host {
+        let right = sum(&shipped());
         println!("{}", aws.instance(config, &right));
-        Host { machine: Box::new(Container::new(&aws, ecs)), aws, started: SystemTime::UNIX_EPOCH }
+        Host { machine: Box::new(machine(&aws)), aws, started: SystemTime::UNIX_EPOCH }
     }
 
     /// Switches it on.
@@ -294,10 +241,15 @@ impl Host {
         format!("{}\n{}", self.says(&command).0, self.says("mapkeeper status").0)
     }
 
+    /// Longest time from the start of the machine to the first map.
+    pub fn first_map_limit(&self) -> Duration {
+        self.machine.limits().0
+    }
+
     pub fn until(&self, what: &str, holds: impl Fn(&Host) -> bool) {
         let began = Instant::now();
         while !holds(self) {
-            assert!(began.elapsed() < LIMIT, "{what} did not come\n{}", self.story());
+            assert!(began.elapsed() < self.machine.limits().1, "{what} did not come\n{}", self.story());
             std::thread::sleep(Duration::from_millis(200));
         }
     }
