@@ -46,7 +46,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use self::state::{
     Action, ContainerSeen, ContainerSettings, ContainerState, CredentialsSeen, DataSeen, Device, DockerSeen,
     EcsSeen, Failure, History, Maintenance, Moment, MountAnswer, MountEntry, MountSeen, Observation, Outcome,
-    Phase, Repair, Seen, ServiceSeen, Session, Settings, StoreSeen,
+    Phase, Repair, Requests, Seen, ServiceSeen, Session, Settings, StoreSeen,
 };
 use self::status::{Board, Clock, Document, RuntimeDir, Writer, milliseconds};
 use crate::error::Chain;
@@ -86,8 +86,9 @@ pub trait Host {
     fn mount_answer(&self, mount: &str) -> impl Future<Output = Seen<MountAnswer>>;
     /// What a child process reads of a known key, compared with the bucket.
     fn data(&self, mount: &str) -> impl Future<Output = DataSeen>;
-    /// Requests that the kernel has handed to the session of `mount` and that are not answered. Answers at once.
-    fn waiting(&self, mount: &str) -> Seen<u64>;
+    /// What the kernel has asked of the session of `mount` and has no answer to. A request is lost only if it was that
+    /// for as long as this took.
+    fn requests(&self, mount: &str) -> impl Future<Output = Seen<Requests>>;
     fn docker(&self) -> impl Future<Output = Seen<DockerSeen>>;
     fn container(&self, container: &ContainerSettings) -> impl Future<Output = Seen<ContainerState>>;
     /// The names of our mounts that this container binds: by configuration and by what Docker shows.
@@ -409,13 +410,14 @@ pub async fn observe<H: Host>(host: &H, settings: &Settings) -> Observation {
             let data = timeout(LOOK_LIMIT, host.data(name)).await;
             (answer, data.unwrap_or(DataSeen::NotCompared))
         };
-        let (store, entry, session, (answer, data)) = futures::join!(
+        let (store, entry, session, requests, (answer, data)) = futures::join!(
             limited(host.store(name)),
             limited(host.mount_entry(name)),
             limited(host.session(name)),
+            limited(host.requests(name)),
             answered,
         );
-        (name.clone(), MountSeen { store, entry, session, answer, data, waiting: host.waiting(name) })
+        (name.clone(), MountSeen { store, entry, session, answer, data, requests })
     }));
     let containers = join_all(settings.containers.iter().map(|container| async move {
         let waits = |mounts: Vec<String>| any_of(mounts, useless, told);

@@ -151,7 +151,10 @@ pub fn run(cli: &Cli) -> Exit {
         Command::Wait(arguments) => blocking(agent::wait(arguments, runtime_dir)),
         Command::Pause(arguments) => ended(agent::pause(arguments, runtime_dir)),
         Command::Resume => ended(agent::resume(runtime_dir)),
-        Command::Demo(arguments) => blocking(demo::demo(arguments)),
+        Command::Demo(arguments) => match arguments.supervised {
+            Some(bucket_port) => blocking(demo::demo(arguments, bucket_port)),
+            None => demo::supervised(),
+        },
         Command::Manual(arguments) => ended(manual::write(arguments)),
         Command::ProbeMount(arguments) => agent::probe_mount(arguments),
         Command::Config(ConfigCommand::Check(arguments)) => blocking(config::check(arguments)),

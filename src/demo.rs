@@ -13,7 +13,7 @@
 mod map;
 
 use std::io;
-use std::net::TcpListener;
+use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,13 +22,14 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use crate::agent::live::{self, AtStop, Live, LiveError};
-use crate::agent::state::{Failure, Health};
+use crate::agent::state::{Failure, Health, Settings};
 use crate::agent::status::{Document, RuntimeDir, RuntimeDirError, Writer};
-use crate::agent::{self, Publisher};
+use crate::agent::{self, Orders, Publisher};
 use crate::config::{Config, ConfigError, Layer, Loaded};
 use crate::container::{ContainerError, Engine};
 use crate::credentials::{Holder, Secret};
 use crate::error::{Advise, Exit};
+use crate::mount::handover::Sessions;
 use crate::s3_server::{self, ACCESS_KEY, SECRET_KEY, Server, Store};
 
 pub use map::{MapError, Picture};
@@ -51,6 +52,16 @@ pub struct Show {
     pub image: String,
     /// File that the fetched map is written to.
     pub output: PathBuf,
+}
+
+/// What this process has from outside, and another would have as well.
+#[derive(Debug)]
+pub struct Life {
+    /// Port of loopback at which the bucket is served: the same for each process that goes on.
+    pub bucket_port: u16,
+    /// Sessions that a process before has left.
+    pub left: Sessions,
+    pub orders: Orders,
 }
 
 /// Why the demo cannot go on.
@@ -137,7 +148,7 @@ impl Advise for DemoError {
 /// What keeps the chain from becoming healthy, and what `watcher` returns.
 pub async fn play<F>(
     show: &Show,
-    mut stop: watch::Receiver<bool>,
+    life: Life,
     watcher: impl FnOnce(Stage, watch::Receiver<Option<Arc<Document>>>) -> F,
 ) -> Result<(), DemoError>
 where
@@ -150,23 +161,36 @@ where
     let directory =
         directory.map_err(|source| DemoError::Directory { path: show.directory.clone(), source })?;
     let map = map::first(&directory).ok_or_else(|| DemoError::NoMap { path: directory.clone() })?;
-    port_is_free(show.port)?;
+    let Life { bucket_port, left, orders } = life;
+    let goes_on = !left.is_empty();
+    if !goes_on {
+        port_is_free(show.port)?;
+    }
     Engine::connect().await?.ping().await?;
     let serve = |source| DemoError::Directory { path: directory.clone(), source };
     let store = Store::directory(BUCKET, &directory).map_err(serve)?;
-    let server = Server::start(s3_server::Options::new(store)).map_err(serve)?;
+    let listen = (Ipv4Addr::LOCALHOST, bucket_port).into();
+    let server = Server::start(s3_server::Options { listen, ..s3_server::Options::new(store) });
+    let server = server.map_err(serve)?;
     let config = settings(show, &server.endpoint(), &map)?;
 
     // The first thing that leaves a trace: whatever is refused above leaves none.
     let runtime_dir = RuntimeDir::claim(Path::new(RUNTIME_DIR))?;
     let credentials =
         Holder::fixed(Secret::new(ACCESS_KEY.to_owned()), Secret::new(SECRET_KEY.to_owned()), None);
-    let options =
-        live::Options { credentials: Some(credentials), at_stop: AtStop::Remove, ..live::Options::default() };
+    let options = live::Options {
+        credentials: Some(credentials),
+        at_stop: AtStop::Remove,
+        runtime_dir: Some(runtime_dir.path().to_owned()),
+        left,
+        orders: Some(orders.clone()),
+        ..live::Options::default()
+    };
     let host = Live::new(&config, options)?;
     let writer = Writer::this().map_err(|source| DemoError::Process { source })?;
     let (publisher, documents) = Publisher::new(Some(runtime_dir));
     let (end, ended) = watch::channel(false);
+    let mut stop = orders.stop.clone();
     let script = async {
         let told = async {
             // Cancel-safe: both arms only wait.
@@ -184,12 +208,13 @@ where
         end.send_replace(true);
         outcome
     };
-    let settings = live::settings(&config);
+    let settings = Settings { workers: host.workers(), ..live::settings(&config) };
     let ((), outcome) = futures::join!(agent::run(&host, &settings, writer, publisher, ended), script);
     drop(server.stop().await);
-    // Both are empty again; a directory that somebody uses stays.
-    let _ = std::fs::remove_dir(mount_path());
-    let _ = std::fs::remove_dir_all(RUNTIME_DIR);
+    // Whatever is mounted there still is left alone, and so is what a process that goes on needs.
+    if !orders.replace() && std::fs::remove_dir(mount_path()).is_ok() {
+        let _ = std::fs::remove_dir_all(RUNTIME_DIR);
+    }
     outcome
 }
 

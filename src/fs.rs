@@ -143,6 +143,8 @@ pub struct Health {
     pub kept: Vec<PathBuf>,
     /// How often another process went on with the session.
     pub resumed: u64,
+    /// Requests of the kernel that are in hand.
+    pub taken: u64,
 }
 
 /// A mounted bucket. Dropping it does not unmount: use [`Session::unmount`].
@@ -353,6 +355,7 @@ impl Session {
             hidden_keys: self.tree.hidden.count(),
             kept: self.writing.as_ref().map(|writing| writing.kept()).unwrap_or_default(),
             resumed: self.connection.resumed(),
+            taken: self.connection.taken(),
         }
     }
 

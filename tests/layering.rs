@@ -36,7 +36,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "systemd",
         ],
     ),
-    ("demo", &["agent", "config", "container", "credentials", "error", "probe", "s3_server"]),
+    ("demo", &["agent", "config", "container", "credentials", "error", "mount", "probe", "s3_server"]),
     (
         "agent",
         &[

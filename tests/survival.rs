@@ -19,6 +19,11 @@ use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, sleep, timeout};
 
+use child::child_of;
+
+#[path = "support/child.rs"]
+mod child;
+
 const LIMIT: Duration = Duration::from_secs(30);
 /// Files of each reader, and in the directory that is listed.
 const FILES: usize = 20;
@@ -207,14 +212,7 @@ impl World {
 
     /// The process that serves, of which the supervisor has at most one.
     fn serving(&self) -> Option<Pid> {
-        let parent = self.supervisor().to_string();
-        let is_child = |pid: &Pid| {
-            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-            stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.split(' ').nth(1) == Some(&parent))
-        };
-        let all = std::fs::read_dir("/proc").expect("readable").flatten();
-        let mut pids = all.filter_map(|entry| entry.file_name().to_str()?.parse().ok().map(Pid::from_raw));
-        pids.find(is_child)
+        child_of(self.supervisor())
     }
 
     fn device(&self) -> Option<Device> {
@@ -345,12 +343,22 @@ async fn nor_do_they_where_the_kernel_cannot_send_again() {
     soak("resend=false").await;
 }
 
-/// Measures, and promises nothing of the time: `SURVIVAL_PROGRAM=target/release/mapkeeper cargo test --test survival
-/// pause -- --nocapture` on an idle machine says how long a restart is felt.
+/// Measures, and promises nothing of the time: `make bench-restart` says how long a restart is felt, on an idle machine.
+/// `SURVIVAL_KNOWN` is the number of files that the kernel knows beside those that are read.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reader_feels_each_restart_as_a_pause() {
     let mut world = World::new();
-    world.mount("freshness=0s").await;
+    let known: usize = std::env::var("SURVIVAL_KNOWN").map_or(0, |text| text.parse().expect("a number"));
+    for file in 0..known {
+        world.server.store().put("maps", &format!("known/a-name-{file:06}"), "x", &[]).expect("stored");
+    }
+    world.mount("freshness=0s,memory=512MiB").await;
+    if known > 0 {
+        let mut find = Command::new("find");
+        let found = find.arg(world.point().join("known")).args(["-type", "f", "-size", "1c"]).output();
+        let found = found.expect("started").stdout;
+        assert_eq!(found.iter().filter(|byte| **byte == b'\n').count(), known);
+    }
     let length = Duration::from_secs(if std::env::var_os("SURVIVAL_PROGRAM").is_some() { 60 } else { 10 });
     let mut times = (0, 0);
     let met = world.soak(&["p"], async || times = disturb(&world, length).await).await;

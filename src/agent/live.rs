@@ -43,8 +43,8 @@ use self::services::Services;
 use self::stores::Stores;
 use super::state::{
     Action, ContainerFacts, ContainerSettings, ContainerState, CredentialsSeen, DataSeen, Device, DockerSeen,
-    EcsSeen, Failure, Maintenance, MountAnswer, MountEntry, Phase, Repair, Seen, ServiceSeen, Session,
-    Specification, StoreSeen, Target,
+    EcsSeen, Failure, Maintenance, MountAnswer, MountEntry, Phase, Repair, Requests, Seen, ServiceSeen,
+    Session, Specification, StoreSeen, Target,
 };
 use super::status::uptime;
 use super::{Adoption, Host, Orders};
@@ -383,8 +383,8 @@ impl Host for Live {
         }
     }
 
-    fn waiting(&self, mount: &str) -> Seen<u64> {
-        self.mounts().waiting(mount)
+    async fn requests(&self, mount: &str) -> Seen<Requests> {
+        self.mounts().requests(mount).await
     }
 
     async fn docker(&self) -> Seen<DockerSeen> {

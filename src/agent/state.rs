@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 pub use seen::{
     ContainerFacts, ContainerSeen, ContainerState, CredentialsSeen, DataSeen, DockerSeen, EcsAgent,
     EcsInstance, EcsSeen, Maintenance, MountAnswer, MountEntry, MountSeen, Observation, Origin, Phase,
-    ServiceSeen, Session, SessionState, Specification, StoreSeen,
+    Requests, ServiceSeen, Session, SessionState, Specification, StoreSeen,
 };
 pub use timing::{Budget, Timing};
 
@@ -129,6 +129,8 @@ pub enum Trigger {
     DataDiffers,
     /// Requests of the kernel have been waiting for an answer all the time.
     RequestsStuck,
+    /// The kernel waits for answers of which the session knows nothing.
+    RequestsLost,
     /// S3 cannot be asked; the mount serves what it remembers.
     ServesFromCache,
     /// What was written lost a race and is kept on disk.
@@ -308,6 +310,8 @@ pub struct Record {
     pub life: Option<Life>,
     /// Since when requests have been waiting for its session at every look.
     pub waiting_since: Option<Moment>,
+    /// Since when requests were waiting at every look of which its session knows nothing.
+    pub lost_since: Option<Moment>,
 }
 
 /// How long one fault has stood.

@@ -90,8 +90,8 @@ impl Host for Rc<Model> {
         DataSeen::NotCompared
     }
 
-    fn waiting(&self, _: &str) -> Seen<u64> {
-        Seen::Known(0)
+    async fn requests(&self, _: &str) -> Seen<Requests> {
+        Seen::Known(Requests::default())
     }
 
     async fn ecs(&self) -> Seen<EcsSeen> {

@@ -1,6 +1,9 @@
 //! `mapkeeper demo`: the stage is `demo.rs`'s, the words on the terminal are here.
+//!
+//! Served by a process under a supervisor, like a mount: should it be killed, another goes on with mount and container.
 
 use std::io::{self, IsTerminal, Write};
+use std::net::{Ipv4Addr, TcpListener};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -8,30 +11,50 @@ use tokio::sync::watch;
 
 use super::agent::{in_memory, style};
 use super::arguments::DemoArguments;
+use super::mount::run_supervised;
 use crate::agent;
 use crate::agent::status::{Document, render};
-use crate::demo::{DemoError, Show, Stage, play};
+use crate::demo::{DemoError, Life, Show, Stage, play};
+use crate::error::Exit;
+use crate::mount::handover;
+
+/// Has the demo played by a process of its own, and by another should that one be killed. The bucket stays where it was:
+/// a mount goes on only with the bucket that it had.
+pub(super) fn supervised() -> Exit {
+    let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|listener| listener.local_addr());
+    let address = match free {
+        Ok(address) => address,
+        Err(source) => return super::ended::<(), _>(Err(DemoError::Process { source })),
+    };
+    let mut words: Vec<_> = std::env::args_os().skip(1).collect();
+    words.extend(["--supervised".into(), address.port().to_string().into()]);
+    run_supervised(&words, None)
+}
 
 /// Plays the demo until Ctrl-C, or with `--check` until the map has been verified.
 ///
 /// # Errors
 ///
 /// What keeps the chain from becoming healthy.
-pub(super) async fn demo(arguments: &DemoArguments) -> Result<(), DemoError> {
+pub(super) async fn demo(arguments: &DemoArguments, bucket_port: u16) -> Result<(), DemoError> {
+    // Before any child is started, which would hold them as well.
+    let left = handover::left();
     let show = Show {
         directory: arguments.directory.clone().unwrap_or_else(sample_data),
         port: arguments.port,
         image: arguments.image.clone(),
         output: arguments.output.clone(),
     };
-    let stop = agent::stop_on_signals().map_err(|source| DemoError::Process { source })?.stop;
-    let interrupted = stop.clone();
+    let orders = agent::stop_on_signals().map_err(|source| DemoError::Process { source })?;
+    let life = Life { bucket_port, left, orders: orders.clone() };
     let check = arguments.check;
-    play(&show, stop, |stage, documents| async move {
+    play(&show, life, |stage, documents| async move {
         announce(&stage);
         if !check {
-            watch_until(interrupted, documents).await;
-            println!("\nleaving: the container and the mount are removed");
+            watch_until(orders.stop.clone(), documents).await;
+            if !orders.replace() {
+                println!("\nleaving: the container and the mount are removed");
+            }
         }
         Ok(())
     })

@@ -155,7 +155,7 @@ pub(super) fn supervise_command(arguments: &SuperviseArguments) -> Exit {
     run_supervised(&arguments.words, None)
 }
 
-fn run_supervised(words: &[OsString], given: Option<OwnedFd>) -> Exit {
+pub(super) fn run_supervised(words: &[OsString], given: Option<OwnedFd>) -> Exit {
     let program = std::env::current_exe();
     let supervised = program.and_then(|program| supervise(&program, words, given));
     super::ended(supervised.map_err(|source| MountCommandError::Serve { source }))

@@ -221,6 +221,11 @@ impl Door {
         let _ = shutdown(self.socket.as_raw_fd(), Shutdown::Both);
     }
 
+    /// Requests that are pending.
+    pub fn taken(&self) -> u64 {
+        self.state().pending.len() as u64
+    }
+
     /// Whether a process before may have done what `unique` asks for.
     pub fn may_be_done(&self, unique: u64) -> bool {
         unique & wire::SENT_AGAIN != 0 || self.state().repeated.contains(&unique)

@@ -233,6 +233,11 @@ impl Connection {
         self.ledger.generation()
     }
 
+    /// Requests of the kernel that are in hand.
+    pub fn taken(&self) -> u64 {
+        self.door.taken()
+    }
+
     pub fn device(&self) -> Device {
         self.device
     }

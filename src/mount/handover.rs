@@ -76,6 +76,10 @@ pub fn left() -> Sessions {
 pub struct Sessions(BTreeMap<String, Handover>);
 
 impl Sessions {
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// That of the mount `name`.
     pub fn take(&mut self, name: &str) -> Option<Handover> {
         self.0.remove(&plain(name))

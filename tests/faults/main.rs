@@ -6,6 +6,8 @@
 //! `table.rs` makes every fault of the table in `docs/operating.md`, measures it, and compares what became of the
 //! container; `FAULTS_WRITE=1` writes the table anew.
 
+#[path = "../support/child.rs"]
+mod child;
 mod ecs;
 mod engine;
 mod machine;

@@ -1,27 +1,20 @@
 //! P2 on a whole host: the agent is killed and replaced, again and again, and MapServer notices at most a pause.
 
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use mapkeeper::s3_server::{Action, Fault, LogEntry};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::time::{Instant, sleep};
 
-use super::world::{Kit, World, device};
+use super::child::child_of;
+use super::world::{HEALTH_MAP, Kit, World, device};
 
 /// Kills and replacements, one every two seconds.
 const TIMES: usize = 6;
-
-/// The process that the supervisor has started.
-fn serving(supervisor: Pid) -> Option<Pid> {
-    let parent = supervisor.to_string();
-    let is_child = |pid: &Pid| {
-        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.split(' ').nth(1) == Some(&parent))
-    };
-    let all = std::fs::read_dir("/proc").expect("readable").flatten();
-    let mut pids = all.filter_map(|entry| entry.file_name().to_str()?.parse().ok().map(Pid::from_raw));
-    pids.find(is_child)
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_agent_that_is_killed_and_replaced_leaves_mount_and_container_alone() {
@@ -35,7 +28,7 @@ async fn an_agent_that_is_killed_and_replaced_leaves_mount_and_container_alone()
         if time % 3 == 2 {
             kill(supervisor, Signal::SIGUSR1).expect("it runs");
         } else {
-            kill(serving(supervisor).expect("it serves"), Signal::SIGKILL).expect("it runs");
+            kill(child_of(supervisor).expect("it serves"), Signal::SIGKILL).expect("it runs");
         }
         let began = Instant::now();
         while began.elapsed() < Duration::from_secs(2) {
@@ -52,4 +45,138 @@ async fn an_agent_that_is_killed_and_replaced_leaves_mount_and_container_alone()
     assert_eq!(device(&world.point()), mounted);
     assert!(slowest < Duration::from_secs(5), "{slowest:?}");
     world.end().await;
+}
+
+/// Takes the only request out of the ledger of a process that is stopped, as if nobody had ever written it down; false
+/// if there are others as well. Behind the head and the control lie the small slots, and each of them has the length of
+/// its request in the same place.
+fn forget_request(process: Pid) -> bool {
+    const FIRST: u64 = 128 * 1024 + 256;
+    const SLOT: u64 = 4096;
+    let is_ledger = |entry: &std::fs::DirEntry| {
+        let target = std::fs::read_link(entry.path()).unwrap_or_default();
+        target.to_string_lossy().contains("mapkeeper-ledger")
+    };
+    let mut open = std::fs::read_dir(format!("/proc/{process}/fd")).expect("readable").flatten();
+    let path = open.find(is_ledger).expect("a ledger").path();
+    let ledger = std::fs::File::options().read(true).write(true).open(path).expect("a memfd");
+    let is_taken = |at: &u64| {
+        let mut length = [0; 4];
+        ledger.read_exact_at(&mut length, *at).expect("read");
+        length != [0; 4]
+    };
+    let taken: Vec<u64> = (0..4096).map(|slot| FIRST + slot * SLOT).filter(is_taken).collect();
+    let [at] = *taken else { return false };
+    ledger.write_all_at(&[0; 4], at).expect("written");
+    true
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_waits_for_a_request_that_nobody_knows_of_is_freed_by_the_ladder() {
+    let kit = Kit { supervised: true, mount: "resend = false".to_owned(), ..Kit::default() };
+    let world = World::healthy_with("lost", kit).await;
+    let supervisor = Pid::from_raw(world.agent.as_ref().expect("started").id() as i32);
+    world.server().store().put("maps", "deep/slow", vec![7; 100_000], &[]).expect("stored");
+    world.server().control().inject(Fault::new(Action::Stall).under("deep/slow"));
+    let mut reader = Command::new("cat");
+    reader.arg(world.point().join("deep/slow")).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut reader = reader.spawn().expect("started");
+    let process = child_of(supervisor).expect("it serves");
+    let is_asked = |one: &LogEntry| one.key == "deep/slow" && one.status.is_none();
+    while !world.server().control().log().iter().any(is_asked) {
+        assert!(reader.try_wait().expect("asked").is_none(), "it has an answer");
+        sleep(Duration::from_millis(20)).await;
+    }
+    loop {
+        kill(process, Signal::SIGSTOP).expect("it runs");
+        if forget_request(process) {
+            break;
+        }
+        kill(process, Signal::SIGCONT).expect("it runs");
+        sleep(Duration::from_millis(50)).await;
+    }
+    kill(process, Signal::SIGKILL).expect("it runs");
+    let began = Instant::now();
+    let said = |status: &serde_json::Value| status.to_string().contains("an answer that nobody will give");
+    let (status, _) = world.until("the report", said).await;
+    while reader.try_wait().expect("asked").is_none() {
+        assert!(began.elapsed() < Duration::from_secs(60), "the reader hangs: {status:#}");
+        sleep(Duration::from_millis(50)).await;
+    }
+    println!("a lost request: its reader freed after {:?}", began.elapsed());
+    world.server().control().clear_faults();
+    world.until("health", |status| status["health"] == "healthy").await;
+    assert!(world.serves().await);
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_demo_that_is_killed_goes_on_with_its_mount_and_its_container() {
+    let data = tempfile::tempdir().expect("a directory");
+    std::fs::write(data.path().join("health.map"), HEALTH_MAP).expect("written");
+    let log = data.path().with_extension("log");
+    let port =
+        std::net::TcpListener::bind("0.0.0.0:0").and_then(|free| free.local_addr()).expect("a port").port();
+    let mut demo = Command::new(env!("CARGO_BIN_EXE_mapkeeper"));
+    demo.arg("demo")
+        .arg(data.path())
+        .args(["--port", &port.to_string(), "--output"])
+        .arg(data.path().join("map.png"));
+    let file = std::fs::File::create(&log).expect("a file");
+    demo.stdin(Stdio::null()).stdout(file.try_clone().expect("a file")).stderr(file);
+    let mut demo = Demo { supervisor: demo.spawn().expect("started"), log };
+    demo.until("the first map", |said| said.contains("WMS:")).await;
+    let point = std::path::Path::new(mapkeeper::demo::RUNTIME_DIR).join("mapfiles");
+    let container = || {
+        let inspect = ["inspect", "--format", "{{.Id}} {{.State.StartedAt}}", "mapkeeper-demo"];
+        String::from_utf8(Command::new("docker").args(inspect).output().expect("docker").stdout)
+            .expect("text")
+    };
+    let before = (container(), device(&point));
+    let supervisor = Pid::from_raw(demo.supervisor.id() as i32);
+    kill(child_of(supervisor).expect("it plays"), Signal::SIGKILL).expect("it runs");
+    let url =
+        format!("http://127.0.0.1:{port}/?map=/mapfiles/health.map&SERVICE=WMS&REQUEST=GetCapabilities");
+    let asked = Instant::now();
+    let answer = mapkeeper::probe::ask_service(&url, Duration::from_secs(20)).await.expect("an answer");
+    assert!(String::from_utf8_lossy(&answer.body).contains("WMS_Capabilities"));
+    println!("killed, and the next map served after {:?}", asked.elapsed());
+    demo.until("another process", |said| said.matches("WMS:").count() == 2).await;
+    assert_eq!((container(), device(&point)), before);
+    kill(supervisor, Signal::SIGINT).expect("it runs");
+    let began = Instant::now();
+    while demo.supervisor.try_wait().expect("asked").is_none() {
+        assert!(began.elapsed() < Duration::from_secs(60), "it does not end: {}", demo.said());
+        sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!((container().trim(), point.exists()), ("", false), "{}", demo.said());
+}
+
+/// A demo, and what it says.
+struct Demo {
+    supervisor: Child,
+    log: PathBuf,
+}
+
+impl Demo {
+    fn said(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    async fn until(&self, what: &str, holds: impl Fn(&str) -> bool) {
+        let began = Instant::now();
+        while !holds(&self.said()) {
+            assert!(began.elapsed() < Duration::from_secs(120), "{what} did not come: {}", self.said());
+            sleep(Duration::from_millis(50)).await;
+        }
+    }
+}
+
+impl Drop for Demo {
+    fn drop(&mut self) {
+        // In order, which takes mount and container away.
+        let _ = kill(Pid::from_raw(self.supervisor.id() as i32), Signal::SIGTERM);
+        let _ = self.supervisor.wait();
+        let _ = std::fs::remove_file(&self.log);
+    }
 }

@@ -12,6 +12,8 @@ use nix::unistd::Pid;
 use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
+use super::child::child_of;
+
 /// The promise: repaired within this of the fault.
 const PROMISE: Duration = Duration::from_secs(10);
 /// Longest wait of the test itself: a loaded machine is no broken promise of ours.
@@ -280,8 +282,11 @@ url = "http://127.0.0.1:{port}/?map=/mapfiles/health.map&SERVICE=WMS&REQUEST=Get
 impl Drop for World {
     fn drop(&mut self) {
         if let Some(mut agent) = self.agent.take() {
+            // Of a supervisor, the agent goes on without it.
+            let served_by = self.kit.supervised.then(|| child_of(Pid::from_raw(agent.id() as i32))).flatten();
             let _ = agent.kill();
             let _ = agent.wait();
+            let _ = served_by.map(|pid| kill(pid, Signal::SIGKILL));
         }
         let _ = mount::detach(&self.point());
         let remove = ["rm", "--force", "--volumes", &self.container];

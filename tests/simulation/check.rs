@@ -25,6 +25,8 @@ use crate::schedule::Kind;
 
 /// The ECS agent has this long to come up by itself, to register and to connect.
 const ECS_PATIENCE: Duration = Duration::from_secs(30);
+/// Requests of which nobody knows are seen for this long before a session is given up for them.
+const LOST_PATIENCE: Duration = Duration::from_secs(10);
 /// A host that is spent says so for this long before it is given back.
 pub const SPENT_FOR: Duration = Duration::from_secs(600);
 
@@ -185,7 +187,8 @@ fn mount(model: &Model, told: &Answered, repair: Repair) -> Result<(), String> {
         Seen::Known(MountAnswer::Errno(errno)) => errno != "ENOTCONN",
         _ => false,
     };
-    let confirmed = amiss && answers(told) && model.amiss_looks() >= 2;
+    let lost = answers(told) && model.lost_for() >= LOST_PATIENCE;
+    let confirmed = amiss && answers(told) && model.amiss_looks() >= 2 || lost;
     match (repair, entry, session) {
         (Repair::Mount, None, _) => require(!ended, "the session has not ended"),
         (Repair::RestartWorkers, Some(entry), Some(session)) => {

@@ -43,6 +43,8 @@ pub struct Truth {
     pub session_ended: bool,
     pub stuck: bool,
     pub errors: bool,
+    /// Somebody waits for an answer that nobody will give; whether a new process could give it.
+    pub lost: Option<bool>,
     pub died: Option<Duration>,
     pub next_device: u32,
     pub container: Option<Container>,
@@ -80,6 +82,7 @@ pub struct Answered {
     pub view: Seen<Option<Device>>,
     pub service: Seen<ServiceSeen>,
     pub ecs: Seen<EcsSeen>,
+    pub requests: Seen<Requests>,
 }
 
 pub struct Model {
@@ -99,6 +102,8 @@ pub struct Model {
     first_seen: Cell<(u32, Duration)>,
     /// Since when ECS was seen amiss without a break.
     ecs_amiss: Cell<Option<Duration>>,
+    /// Since when requests were seen lost at every look.
+    lost: Cell<Option<Duration>>,
     /// Whether the agent that runs now has seen everything well, and which was its first action.
     pub seen_well: Cell<bool>,
     pub mount_seen_well: Cell<bool>,
@@ -136,6 +141,7 @@ impl Model {
                 session_ended: false,
                 stuck: false,
                 errors: false,
+                lost: None,
                 died: None,
                 next_device: 50,
                 container: None,
@@ -155,6 +161,7 @@ impl Model {
                 view: unseen(),
                 service: unseen(),
                 ecs: unseen(),
+                requests: unseen(),
             }),
             conditions: RefCell::default(),
             owner: schedule.owner,
@@ -166,6 +173,7 @@ impl Model {
             served: Cell::default(),
             first_seen: Cell::default(),
             ecs_amiss: Cell::default(),
+            lost: Cell::default(),
             seen_well: Cell::default(),
             mount_seen_well: Cell::default(),
             shared: Cell::default(),
@@ -242,6 +250,10 @@ impl Model {
     }
 
     /// How long ECS has been seen amiss without a break.
+    pub fn lost_for(&self) -> Duration {
+        self.lost.get().map_or(Duration::ZERO, |since| self.now() - since)
+    }
+
     pub fn ecs_amiss_for(&self) -> Duration {
         self.ecs_amiss.get().map_or(Duration::ZERO, |since| self.now() - since)
     }
@@ -341,7 +353,7 @@ impl Model {
         let mut truth = self.truth.borrow_mut();
         truth.session = None;
         truth.session_ended = false;
-        (truth.stuck, truth.errors) = (false, false);
+        (truth.stuck, truth.errors, truth.lost) = (false, false, None);
         truth.died = Some(self.now());
         self.killed.set(true);
         self.served.set(0);
@@ -349,6 +361,7 @@ impl Model {
         self.amiss.set(0);
         self.misses.set(0);
         self.ecs_amiss.set(None);
+        self.lost.set(None);
         self.seen_well.set(false);
         self.mount_seen_well.set(false);
         self.first_action.set(self.actions.borrow().len());
@@ -379,7 +392,8 @@ impl Model {
                     && now >= container.answers_from
             });
         let ecs = truth.registered && truth.agent_restarting.is_none();
+        let lost = truth.lost.is_some();
         drop(truth);
-        self.serving() && runs && ecs && self.conditions.borrow().is_empty()
+        !lost && self.serving() && runs && ecs && self.conditions.borrow().is_empty()
     }
 }

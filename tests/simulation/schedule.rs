@@ -66,6 +66,8 @@ pub enum Kind {
     WorkersStuck,
     /// File calls fail although the bucket answers.
     MountErrors,
+    /// Somebody waits for an answer that nobody will give.
+    RequestLost,
     S3Away,
     S3Refuses,
     BucketGone,
@@ -91,7 +93,7 @@ pub enum Kind {
     Maintenance,
 }
 
-const KINDS: [Kind; 34] = [
+const KINDS: [Kind; 35] = [
     Kind::ContainerKilled,
     Kind::ContainerRemoved,
     Kind::ContainerPaused,
@@ -110,6 +112,7 @@ const KINDS: [Kind; 34] = [
     Kind::Unmountable,
     Kind::WorkersStuck,
     Kind::MountErrors,
+    Kind::RequestLost,
     Kind::S3Away,
     Kind::S3Refuses,
     Kind::BucketGone,

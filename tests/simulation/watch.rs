@@ -197,7 +197,9 @@ impl Watcher {
             cell.set(if held { cell.get().or(Some(now)) } else { None });
             cell.get().map_or(Duration::ZERO, |since| now - since)
         };
-        let spent_for = since(useless, &self.spent);
+        // What the agent saw for a moment may have been over before this looked.
+        let shared = self.model.shared.get().map_or(now, |at| now - at);
+        let spent_for = since(useless, &self.spent).min(shared);
         let in_cluster = self.model.in_cluster();
         if in_cluster && spent_for > TOLD && self.cluster_says_ready() {
             return Err("told: every attempt was made, and the cluster says ready".to_owned());

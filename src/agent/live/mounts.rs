@@ -14,13 +14,17 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::select_all;
 use tokio::task::JoinHandle;
+use tokio::time::sleep;
 
 use super::failure;
-use crate::agent::state::{Device, Failure, MountEntry, Origin, Repair, Seen, Session, SessionState};
+use crate::agent::state::{
+    Device, Failure, MountEntry, Origin, Repair, Requests, Seen, Session, SessionState,
+};
 use crate::config::{self, KernelFlags};
 use crate::credentials::Holder;
 use crate::error::{Chain, Exit};
@@ -31,6 +35,10 @@ use crate::mount::{
     AttachError, How, MissingDirectory, MountTable, Mounted, attach, attach_kernel, detach, is_kernel,
     requests_waiting, resume, shows,
 };
+
+/// How often, and after which pause, a request is looked for that no process has in hand.
+const LOST_LOOKS: u32 = 20;
+const LOST_AGAIN: Duration = Duration::from_millis(25);
 
 /// The mounts of a host, by name.
 pub(super) struct Mounts {
@@ -295,14 +303,25 @@ impl Mounts {
         }
     }
 
-    /// Requests that wait for the session of `mount`.
-    pub(super) fn waiting(&self, mount: &str) -> Seen<u64> {
+    /// What the session of `mount` has not answered. Kernel and session are not asked at the same moment: what looks lost
+    /// is looked at again and again.
+    pub(super) async fn requests(&self, mount: &str) -> Seen<Requests> {
         let served = self.slots.get(mount).and_then(|slot| slot.served.borrow().clone());
-        match served.map(|served| requests_waiting(served.device())) {
-            None => Seen::Known(0),
-            Some(Ok(waiting)) => Seen::Known(waiting),
-            Some(Err(error)) => Seen::Unknown(format!("cannot read how many requests wait: {error}")),
+        let Some(served) = served else { return Seen::Known(Requests::default()) };
+        let mut requests = Requests::default();
+        for _ in 0..LOST_LOOKS {
+            requests = match requests_waiting(served.device()) {
+                Ok(waiting) => Requests { waiting, taken: served.health().taken },
+                Err(error) => {
+                    return Seen::Unknown(format!("cannot read how many requests wait: {error}"));
+                }
+            };
+            if !requests.are_lost() {
+                break;
+            }
+            sleep(LOST_AGAIN).await;
         }
+        Seen::Known(requests)
     }
 
     /// Waits until something happened to a mount: its session ended, or the kernel shows another device

@@ -73,18 +73,23 @@ impl Round<'_> {
     }
 
     /// The finding, with what only a series of looks can show: a mount that answers, and on which requests have
-    /// been waiting all the time. Under a heavy load that is no fault, so nothing is repaired for it.
+    /// been waiting all the time. Under a heavy load that is no fault, so nothing is repaired for it, unless the session
+    /// knows of none.
     pub(super) fn with_memory(&self, finding: &Finding) -> Finding {
         let (Target::Mount(_), Verdict::Good(_)) = (&finding.target, &finding.verdict) else {
             return finding.clone();
         };
-        let waiting = self.history.record(&finding.target).waiting_since;
-        let waited = waiting.map_or(Duration::ZERO, |since| self.now.since(since));
-        if waited < self.settings.timing.waiting_patience {
-            return finding.clone();
-        }
-        let fault = Fault::requests_stuck(waited);
-        Finding { target: finding.target.clone(), verdict: Verdict::Reduced(fault) }
+        let (record, timing) = (self.history.record(&finding.target), &self.settings.timing);
+        let lasted = |since: Option<Moment>| since.map_or(Duration::ZERO, |since| self.now.since(since));
+        let (lost, waited) = (lasted(record.lost_since), lasted(record.waiting_since));
+        let verdict = if lost >= timing.lost_patience {
+            Verdict::Faulty(Fault::requests_lost())
+        } else if waited >= timing.waiting_patience {
+            Verdict::Reduced(Fault::requests_stuck(waited))
+        } else {
+            finding.verdict.clone()
+        };
+        Finding { target: finding.target.clone(), verdict }
     }
 
     pub(super) fn container(&self, name: &str) -> Option<&ContainerSettings> {
@@ -116,6 +121,7 @@ impl Round<'_> {
                 true => (self.workers_or_remount(target), Cost::Interruption),
                 false => return Course::Await(Waiting::Confirmation),
             },
+            Trigger::RequestsLost => (self.workers_or_remount(target), Cost::Interruption),
             Trigger::ForeignMount => return Course::Person,
             _ => return Course::Rest,
         };

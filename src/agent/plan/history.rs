@@ -38,10 +38,14 @@ impl History {
         }
         for (name, mount) in &seen.mounts {
             let record = self.targets.entry(Target::Mount(name.clone())).or_default();
-            match &mount.waiting {
-                Seen::Known(0) => record.waiting_since = None,
-                Seen::Known(_) => drop(record.waiting_since.get_or_insert(now)),
-                Seen::Unknown(_) => {}
+            if let Seen::Known(requests) = &mount.requests {
+                let since = |held: bool, before: Option<Moment>| held.then(|| before.unwrap_or(now));
+                record.waiting_since = since(requests.waiting > 0, record.waiting_since);
+                record.lost_since = since(requests.are_lost(), record.lost_since);
+                // It answers, and is not forgiven what was tried for those that wait.
+                if requests.are_lost() {
+                    record.well_since = None;
+                }
             }
         }
         self.note_credentials(judgement, now);
@@ -101,7 +105,7 @@ impl History {
         record.last_action = Some(now);
         // What is seen from now on is seen of a new session.
         if failure.is_none() && matches!(action.target, Target::Mount(_)) {
-            record.fault = None;
+            (record.fault, record.waiting_since, record.lost_since) = (None, None, None);
         }
         record.attempts.insert(
             rung,

@@ -82,6 +82,10 @@ impl Fault {
         Fault::new(Trigger::RequestsStuck, detail).hint(hint)
     }
 
+    pub(super) fn requests_lost() -> Fault {
+        Fault::new(Trigger::RequestsLost, "somebody waits for an answer that nobody will give")
+    }
+
     fn hint(mut self, hint: impl Into<String>) -> Fault {
         self.hint = Some(hint.into());
         self

@@ -51,15 +51,15 @@ fn mount() -> impl Strategy<Value = MountSeen> {
         seen(proptest::option::weighted(0.8, entry)),
         seen(proptest::option::weighted(0.8, session)),
         seen(answer),
-        seen(0u64..3),
+        seen((0u64..3, 0u64..2).prop_map(|(waiting, taken)| Requests { waiting, taken })),
     )
-        .prop_map(|(store, entry, session, answer, waiting)| MountSeen {
+        .prop_map(|(store, entry, session, answer, requests)| MountSeen {
             store,
             entry,
             session,
             answer,
             data: DataSeen::Same,
-            waiting,
+            requests,
         });
     prop_oneof![2 => device().prop_map(good_mount), 3 => anything]
 }
@@ -80,7 +80,7 @@ fn good_mount(device: Device) -> MountSeen {
     MountSeen {
         store: Seen::Known(StoreSeen::Answers),
         data: DataSeen::Same,
-        waiting: Seen::Known(0),
+        requests: Seen::Known(Requests::default()),
         entry: Seen::Known(Some(MountEntry {
             device,
             fs_type: "fuse.mapkeeper".to_owned(),
@@ -243,10 +243,11 @@ fn mount_precondition(name: &str, repair: Repair, seen: &Observation) -> Result<
         _ => false,
     };
     let enotconn = mount.answer == Seen::Known(MountAnswer::Errno("ENOTCONN".to_owned()));
+    let lost = matches!(&mount.requests, Seen::Known(requests) if requests.are_lost());
     let ok = match (repair, entry, session) {
         (Repair::Mount, None, _) => !ended,
         (Repair::Remount, Some(entry), Some(session)) => {
-            entry.device != session.device || ended || enotconn || (silent && answers)
+            entry.device != session.device || ended || enotconn || ((silent || lost) && answers)
         }
         (Repair::Remount, Some(entry), None) => match entry.origin {
             Origin::Mapkeeper => enotconn,

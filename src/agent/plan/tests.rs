@@ -148,7 +148,7 @@ fn healthy() -> Observation {
     let mount = MountSeen {
         store: Seen::Known(StoreSeen::Answers),
         data: DataSeen::Same,
-        waiting: Seen::Known(0),
+        requests: Seen::Known(Requests::default()),
         entry: Seen::Known(Some(entry(DEVICE, Origin::Mapkeeper))),
         session: Seen::Known(Some(Session { device: DEVICE, state: SessionState::Serving })),
         answer: Seen::Known(MountAnswer::Serves(DEVICE)),

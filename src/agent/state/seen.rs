@@ -80,8 +80,24 @@ pub struct MountSeen {
     pub answer: Seen<MountAnswer>,
     /// What a child process read of a known key, compared with what the bucket says.
     pub data: DataSeen,
-    /// Requests that the kernel has handed to the session and that are not answered.
-    pub waiting: Seen<u64>,
+    /// What the kernel has asked of the session and has no answer to.
+    pub requests: Seen<Requests>,
+}
+
+/// Requests at one look.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Requests {
+    /// The kernel waits for their answers.
+    pub waiting: u64,
+    /// The session has them in hand.
+    pub taken: u64,
+}
+
+impl Requests {
+    /// Whether whoever waits waits for nobody: a request that no process knows of.
+    pub fn are_lost(&self) -> bool {
+        self.waiting > 0 && self.taken == 0
+    }
 }
 
 /// Whether the mount shows what the bucket holds.

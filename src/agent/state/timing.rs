@@ -34,6 +34,8 @@ pub struct Timing {
     pub errors_patience: Duration,
     /// Requests may wait in a session this long, at every look, before that is told.
     pub waiting_patience: Duration,
+    /// Requests of which a session knows nothing may wait this long, at every look, before the session is given up.
+    pub lost_patience: Duration,
     /// The ECS agent has this long to come up, to register and to connect by itself.
     pub ecs_patience: Duration,
     /// A repair of what serves nobody (nothing mounted, nothing running) waits no longer than this after
@@ -99,6 +101,7 @@ impl Default for Timing {
             silence_patience: seconds(3),
             errors_patience: seconds(8),
             waiting_patience: seconds(120),
+            lost_patience: seconds(10),
             ecs_patience: seconds(30),
             idle_cap: seconds(5),
             terminate_after: seconds(600),

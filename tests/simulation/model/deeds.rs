@@ -45,8 +45,10 @@ impl Model {
     async fn carry_out_mount(&self, repair: Repair, took: u64, clumsy: bool) -> Result<(), Failure> {
         if repair == Repair::RestartWorkers {
             sleep(Duration::from_millis(took)).await;
-            // Only workers are cured by new workers.
-            self.truth.borrow_mut().stuck = false;
+            // Only workers are cured by new workers, and what the kernel can send again.
+            let mut truth = self.truth.borrow_mut();
+            truth.stuck = false;
+            truth.lost = truth.lost.filter(|can_be_sent_again| !can_be_sent_again);
             return Ok(());
         }
         {
@@ -58,6 +60,7 @@ impl Model {
             }
             truth.session = None;
             (truth.stuck, truth.errors, truth.session_ended) = (false, false, false);
+            truth.lost = None;
             truth.died = Some(self.now());
         }
         sleep(Duration::from_millis(took)).await;

@@ -133,8 +133,17 @@ impl Host for Simulated {
         DataSeen::NotCompared
     }
 
-    fn waiting(&self, _: &str) -> Seen<u64> {
-        Seen::Known(u64::from(self.truth.borrow().stuck))
+    async fn requests(&self, _: &str) -> Seen<Requests> {
+        let found = || {
+            let truth = self.truth.borrow();
+            let (lost, taken) = (u64::from(truth.lost.is_some()), u64::from(truth.stuck));
+            Requests { waiting: lost + taken, taken }
+        };
+        let seen = self.tell(|told, seen| told.requests = seen, found).await;
+        if let Seen::Known(requests) = &seen {
+            self.lost.set(requests.are_lost().then(|| self.lost.get().unwrap_or(self.now())));
+        }
+        seen
     }
 
     async fn docker(&self) -> Seen<DockerSeen> {

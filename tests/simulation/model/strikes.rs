@@ -48,6 +48,7 @@ impl Model {
             Kind::Covered if !truth.layers.is_empty() => truth.layers.push(FOREIGN),
             Kind::WorkersStuck => truth.stuck = truth.session.is_some(),
             Kind::MountErrors => truth.errors = truth.session.is_some(),
+            Kind::RequestLost => truth.lost = truth.session.map(|_| self.rng.borrow_mut().bool()),
             Kind::EcsDeregistered if self.in_cluster => truth.registered = false,
             Kind::AgentKilled => self.kill.notify_one(),
             Kind::ClockJump => {

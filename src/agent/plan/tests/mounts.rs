@@ -239,13 +239,29 @@ fn what_the_bucket_does_not_hold_is_reported_and_not_repaired() {
 #[test]
 fn requests_that_wait_at_every_look_are_reported_and_not_repaired() {
     let mut world = World::healthy(Owner::Mapkeeper);
-    world.mount().waiting = Seen::Known(1);
+    world.mount().requests = Seen::Known(Requests { waiting: 1, taken: 1 });
     assert_eq!(world.next_action(seconds(110)), None);
     assert_eq!(world.look().health, Health::Healthy);
     world.wait(seconds(10));
     assert_eq!((world.look().action, world.look().health), (None, Health::Degraded));
-    world.mount().waiting = Seen::Known(0);
+    world.mount().requests = Seen::Known(Requests::default());
     assert_eq!(world.look().health, Health::Healthy);
+}
+
+#[test]
+fn a_session_is_given_up_for_a_request_of_which_it_knows_nothing_at_any_look() {
+    let mut world = World::healthy(Owner::Mapkeeper);
+    world.mount().requests = Seen::Known(Requests { waiting: 2, taken: 0 });
+    assert_eq!(world.next_action(seconds(9)), None);
+    // At one look it had one in hand.
+    world.mount().requests = Seen::Known(Requests { waiting: 2, taken: 1 });
+    world.look();
+    world.mount().requests = Seen::Known(Requests { waiting: 2, taken: 0 });
+    assert_eq!(world.next_action(seconds(9)), None);
+    let action = world.next_action(seconds(4)).expect("it lasts");
+    assert_eq!((action.repair, action.trigger), (Repair::Remount, Trigger::RequestsLost));
+    world.mount().store = Seen::Known(StoreSeen::Away { reason: "no answer".to_owned(), hint: None });
+    assert_eq!(world.next_action(seconds(60)), None);
 }
 
 #[test]
