@@ -12,23 +12,25 @@ COUNT ?= 1000000
 # Flags for `make bench`, as `cargo bench --bench peers -- --help` lists them.
 BENCH_FLAGS ?=
 
-.PHONY: help demo test test-boot bench bench-restart simulation mutants image install fmt lint clean-cache
+SCRIPTS = .ci/run $(addprefix image/,build start environment healthcheck) $(addprefix packaging/,deb-postinst deb-postrm deb-prerm) \
+	$(addprefix scripts/,docker install packages release test tools) tests/support/moto tests/support/stack \
+	$(addprefix tests/boot/,build machine host/start stock/install stock/start)
+
+.PHONY: help demo test test-boot bench bench-restart simulation mutants image release packages install fmt lint clean-cache
 
 help: ## show this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/make \1|\2/p' $(MAKEFILE_LIST) | awk -F '|' '{ printf "%-18s %s\n", $$1, $$2 }'
 
 demo: install ## serve maps out of a bucket, here and now; DIR=, DEMO_FLAGS=
-	@cargo build --release --locked
 	@demo/make-data "$(DIR)"
-	@scripts/docker run sh -c 'image/build && exec "$$0" "$$@"' "$(CARGO_TARGET_DIR)/release/mapkeeper" demo "$(DIR)" $(DEMO_FLAGS)
+	@program=$$(scripts/release) && scripts/docker run sh -c 'image/build && exec "$$0" "$$@"' "$$program" demo "$(DIR)" $(DEMO_FLAGS)
 
 test: install ## every test, nothing skipped, and the demo from end to end
 	@scripts/docker run scripts/test
 
-test-boot: install ## boot an emulated machine with kernel 6.1 and end the agent there in every way, ten minutes
-	@cargo build --release --locked
-	@MAPKEEPER_PROGRAM="$(CARGO_TARGET_DIR)/release/mapkeeper" scripts/docker run \
-		cargo test --locked --test machine -- --show-output
+test-boot: install ## boot emulated machines with kernel 6.1, end the agent there in every way, ten minutes
+	@program=$$(scripts/release) && PROGRAM_UNDER_TEST="$$program" scripts/docker run \
+		cargo test --locked --test machine --test boot-machine -- --show-output
 
 bench: ## compare with s3fs and rclone, half an hour (Debian, root); BENCH_FLAGS=
 	@scripts/install --bench
@@ -48,6 +50,12 @@ mutants: ## break the planner on purpose and count which bugs the simulation fin
 image: install ## build the MapServer image mapserver:8, unless it is there already
 	@scripts/docker run image/build
 
+release: install ## build the program as it is shipped, for glibc 2.26 and later, and print where it is
+	@scripts/release
+
+packages: install ## build the RPM and the deb from that, into target/packages
+	@scripts/packages
+
 install: ## install what the targets above need (Debian, root), or say what is missing
 	@scripts/install
 
@@ -55,8 +63,8 @@ fmt: ## format the code
 	@cargo fmt
 
 lint: ## clippy, with warnings as errors, and shellcheck where it is installed
-	@cargo clippy --locked --all-targets --test machine -- -D warnings
-	@if command -v shellcheck >/dev/null; then shellcheck tests/boot/build tests/boot/machine tests/boot/start scripts/docker scripts/install scripts/test scripts/tools image/build image/start image/environment image/healthcheck .ci/run; fi
+	@cargo clippy --locked --all-targets --test machine --test boot-machine -- -D warnings
+	@if command -v shellcheck >/dev/null; then shellcheck $(SCRIPTS); fi
 
 clean-cache: ## remove sample data and the base of the image (not cargo's target directory)
 	rm -rf "$(MAPKEEPER_CACHE)"/demo-data "$(MAPKEEPER_CACHE)"/test-data-* "$(MAPKEEPER_CACHE)"/base-12.tar

@@ -49,6 +49,7 @@ const IMDS: &str = "169.254.169.254/32";
 /// Files that come with the program.
 const UNITS: &[(&str, &str)] = &[
     ("/etc/systemd/system/mapkeeper.service", include_str!("../units/mapkeeper.service")),
+    ("/etc/systemd/system/mapkeeper-volume.service", include_str!("../units/mapkeeper-volume.service")),
     (
         "/etc/systemd/system/ecs.service.d/10-mapkeeper.conf",
         include_str!("../units/ecs.service.d-mapkeeper.conf"),

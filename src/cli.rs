@@ -12,6 +12,7 @@ mod bootstrap;
 mod config;
 mod demo;
 mod inspect;
+mod manual;
 mod mount;
 mod reload;
 #[cfg(feature = "ec2")]
@@ -26,8 +27,8 @@ use crate::error::{self, Advise, Exit};
 use crate::logging::To;
 use arguments::{
     BootstrapArguments, BundleArguments, CheckArguments, DemoArguments, DoctorArguments, ExplainArguments,
-    GlobalArguments, HelperArguments, MountArguments, PauseArguments, ProbeArguments, RunArguments,
-    ShowArguments, StatusArguments, SuperviseArguments, UserDataArguments, WaitArguments,
+    GlobalArguments, HelperArguments, ManualArguments, MountArguments, PauseArguments, ProbeArguments,
+    RunArguments, ShowArguments, StatusArguments, SuperviseArguments, UserDataArguments, WaitArguments,
 };
 
 /// Serves maps out of an S3 bucket on a stock ECS host
@@ -86,6 +87,9 @@ pub enum Command {
     Config(ConfigCommand),
     /// Play the whole chain on this machine, with a directory as the bucket
     Demo(DemoArguments),
+    /// Write man pages and shell completions
+    #[command(hide = true)]
+    Manual(ManualArguments),
     #[command(name = crate::probe::MOUNT_COMMAND, hide = true)]
     ProbeMount(ProbeArguments),
 }
@@ -167,6 +171,7 @@ pub fn run(cli: &Cli) -> Exit {
             Some(bucket_port) => blocking(demo::demo(arguments, bucket_port)),
             None => demo::supervised(),
         },
+        Command::Manual(arguments) => ended(manual::write(arguments)),
         Command::ProbeMount(arguments) => agent::probe_mount(arguments),
         Command::Config(ConfigCommand::Check(arguments)) => blocking(config::check(arguments)),
         Command::Config(ConfigCommand::Show(arguments)) => blocking(config::show(arguments)),

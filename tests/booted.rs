@@ -1,13 +1,18 @@
-//! The service under systemd 252, the version of the stock ECS AMI: whatever ends the agent, the mount stays.
+//! The service under systemd 252, the version of the stock ECS AMI: it works in its sandbox, and whatever ends the agent,
+//! the mount stays.
+//!
+//! So it does from a package, which can be upgraded while it serves, and removed.
 //!
 //! A container whose first process is systemd, made by `tests/boot/build`, with our unit as it is and this program. Needs
 //! root, `/dev/fuse` and a Docker Engine.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use support::{Host, Kit, Reach};
+use mapkeeper::s3_server::{ACCESS_KEY, SECRET_KEY};
+use support::{Host, Kit, Reach, program};
 
 #[path = "support/booted.rs"]
 mod support;
@@ -21,7 +26,9 @@ impl Container {
     fn boot(kit: &Kit) -> Container {
         let built = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/boot/build")).status();
         assert!(built.expect("started").success(), "the image of the host");
-        let container = Container { name: format!("mapkeeper-host-{}", std::process::id()) };
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let container = Container { name: format!("mapkeeper-host-{}-{number}", std::process::id()) };
         let share = format!("{}:/share", kit.share.path().display());
         let mut run = Command::new("docker");
         run.args(["run", "--detach", "--name", &container.name, "--cgroupns=private", "--cap-add=ALL"]);
@@ -55,5 +62,76 @@ impl Drop for Container {
 async fn the_mount_outlives_every_end_of_the_agent_and_ends_with_the_service() {
     let kit = Kit::new("127.0.0.1", "10s", false);
     let host = Host::install(Container::boot(&kit), kit).await;
+    host.sh("systemctl start mapkeeper && mapkeeper wait --timeout 30s");
+    is_sandboxed(&host);
     host.outlives_everything().await;
+}
+
+/// The sandbox of the unit, as systemd sees it, and that the agent lives in it with the host's own mounts.
+fn is_sandboxed(host: &Host<Container>) {
+    // Of a unit without a fault nothing is said.
+    assert_eq!(host.says("systemd-analyze verify mapkeeper.service 2>&1"), (String::new(), true));
+    let (shown, is_low) = host.says("systemd-analyze security --no-pager --threshold=40 mapkeeper.service");
+    println!("{shown}");
+    assert!(is_low, "the exposure is above 4.0");
+    let agent = host.agent();
+    let state = host.sh(&format!("grep -E '^(Seccomp|NoNewPrivs|CapBnd):' /proc/{agent}/status"));
+    assert!(state.contains("Seccomp:\t2") && state.contains("NoNewPrivs:\t1"), "{state}");
+    // SYS_ADMIN, DAC_READ_SEARCH, DAC_OVERRIDE.
+    assert!(state.contains("CapBnd:\t0000000000200006"), "{state}");
+    let namespace = |process: &str| host.sh(&format!("readlink /proc/{process}/ns/mnt"));
+    assert_eq!(namespace(&agent), namespace("1"), "the mounts of the agent are not the host's");
+}
+
+/// Two debs of our program, of which the second is newer, in `share`.
+fn packages(share: &Path) {
+    let target = tempfile::tempdir().expect("a directory");
+    let mut command = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/packages"));
+    command.env("PROGRAM_UNDER_TEST", program()).env("CARGO_TARGET_DIR", target.path());
+    let output = command.output().expect("started");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let first = PathBuf::from(text.lines().next().expect("a deb"));
+    std::fs::copy(&first, share.join("first.deb")).expect("copied");
+    let again = "dpkg-deb -R \"$0\" tree && sed -i 's/^Version: .*/&.1/' tree/DEBIAN/control && dpkg-deb -Znone -b tree \"$1\"";
+    let mut command = Command::new("sh");
+    command.args(["-c", again]).arg(&first).arg(share.join("second.deb")).current_dir(target.path());
+    assert!(command.output().expect("started").status.success(), "the second deb");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_package_is_installed_upgraded_while_it_serves_and_removed() {
+    let kit = Kit::new("127.0.0.1", "10s", false);
+    packages(kit.share.path());
+    let host = Host { reach: Container::boot(&kit), kit };
+    host.until("systemd", |host| host.says("systemctl is-system-running").0 == "running").await;
+    host.sh("dpkg --install /share/first.deb");
+    // What is to be mounted is not said yet.
+    assert_eq!(
+        host.says("systemctl is-enabled mapkeeper; systemctl is-active mapkeeper").0,
+        "disabled\ninactive"
+    );
+    host.sh("cp /share/config.toml /etc/mapkeeper/ && mkdir -p /etc/systemd/system/mapkeeper.service.d \
+             && cp /share/test.conf /etc/systemd/system/mapkeeper.service.d/ && systemctl daemon-reload \
+             && systemctl enable --quiet --now mapkeeper && mapkeeper wait --timeout 30s");
+    host.until_healthy().await;
+    println!("resident, with one mount at rest: {} KiB", host.sh(&format!("ps -o rss= -p {}", host.agent())));
+    host.outlives("package upgrade", "dpkg --install /share/second.deb").await;
+    assert!(host.sh("dpkg-query --show mapkeeper").ends_with(".1"));
+    host.sh("cmp /share/config.toml /etc/mapkeeper/config.toml");
+    // mount(8) finds its helper.
+    host.sh(&format!(
+        "export AWS_ACCESS_KEY_ID={ACCESS_KEY} AWS_SECRET_ACCESS_KEY={SECRET_KEY} && mkdir /srv/again \
+         && mount -t mapkeeper s3://maps /srv/again -o region=us-east-1,endpoint_url={} \
+         && test $(wc -c </srv/again/maps/3) = 1003 && umount /srv/again",
+        host.kit.server.endpoint()
+    ));
+    host.sh("dpkg --remove mapkeeper");
+    assert_eq!(host.device(), "", "removed is unmounted");
+    assert_eq!(
+        host.says("systemctl is-active mapkeeper; command -v mapkeeper; ls /etc/mapkeeper").0,
+        "inactive\nconfig.toml"
+    );
+    host.sh("dpkg --purge mapkeeper");
+    assert!(!host.says("test -e /etc/mapkeeper").1);
 }

@@ -3,117 +3,18 @@
 //! Only systemd is not there: what it is told is written down. Needs root. The firewall rule is set in a network
 //! namespace of its own.
 
+#[path = "support/scratch.rs"]
+mod scratch;
 #[path = "support/aws.rs"]
 mod support;
 
-use std::collections::BTreeMap;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use mapkeeper::s3_server::{ACCESS_KEY, Options, SECRET_KEY, Server, Versioning};
+use mapkeeper::s3_server::{Options, Server, Versioning};
+use scratch::{CONFIG, ECS, World};
 use sha2::{Digest, Sha256};
 use support::{mapkeeper, streams};
-
-const CONFIG: &str = r#"
-[[mount]]
-name = "mapfiles"
-source = "s3://maps"
-path = "/srv/mapkeeper/mapfiles"
-"#;
-
-const ECS: &str = "[ecs]\ncluster = \"maps\"\nattributes = { \"mapkeeper.ready\" = \"true\" }\n";
-
-struct World {
-    scratch: tempfile::TempDir,
-}
-
-impl World {
-    fn new(config: &str) -> World {
-        let world = World { scratch: tempfile::tempdir().expect("a directory") };
-        world.publish(config);
-        let tools = world.scratch.path().join("tools");
-        std::fs::create_dir(&tools).expect("a directory");
-        let systemctl = tools.join("systemctl");
-        std::fs::write(&systemctl, "#!/bin/sh\necho \"$@\" >>\"$TOLD\"\n").expect("written");
-        std::fs::set_permissions(&systemctl, PermissionsExt::from_mode(0o755)).expect("set");
-        world
-    }
-
-    /// What is there to be fetched.
-    fn publish(&self, config: &str) {
-        std::fs::write(self.published(), config).expect("written");
-    }
-
-    fn published(&self) -> PathBuf {
-        self.scratch.path().join("published.toml")
-    }
-
-    fn root(&self) -> PathBuf {
-        self.scratch.path().join("root")
-    }
-
-    fn at(&self, path: &str) -> PathBuf {
-        self.root().join(path.trim_start_matches('/'))
-    }
-
-    fn read(&self, path: &str) -> String {
-        std::fs::read_to_string(self.at(path)).unwrap_or_default()
-    }
-
-    fn told(&self) -> String {
-        std::fs::read_to_string(self.scratch.path().join("told")).unwrap_or_default()
-    }
-
-    fn command(&self) -> Command {
-        self.command_from(&self.published().display().to_string())
-    }
-
-    fn command_from(&self, from: &str) -> Command {
-        let mut command = mapkeeper();
-        let path = format!(
-            "{}:{}",
-            self.scratch.path().join("tools").display(),
-            std::env::var("PATH").unwrap_or_default()
-        );
-        command
-            .arg("bootstrap")
-            .arg("--root")
-            .arg(self.root())
-            .arg("--from")
-            .arg(from)
-            .env("PATH", path)
-            .env("TOLD", self.scratch.path().join("told"))
-            .env("AWS_ACCESS_KEY_ID", ACCESS_KEY)
-            .env("AWS_SECRET_ACCESS_KEY", SECRET_KEY);
-        command
-    }
-
-    fn boot(&self) -> (Option<i32>, String, String) {
-        streams(&mut self.command())
-    }
-
-    /// Every file below the root but those of this boot: mode, owner, inode, time and content.
-    fn files(&self) -> BTreeMap<PathBuf, (u32, u32, u64, i64, Vec<u8>)> {
-        let mut found = BTreeMap::new();
-        let mut open = vec![self.root()];
-        while let Some(directory) = open.pop() {
-            for entry in std::fs::read_dir(directory).into_iter().flatten() {
-                let path = entry.expect("readable").path();
-                let metadata = path.symlink_metadata().expect("readable");
-                if metadata.is_dir() {
-                    open.push(path);
-                } else {
-                    let content = std::fs::read(&path).expect("readable");
-                    let facts =
-                        (metadata.mode() & 0o7777, metadata.uid(), metadata.ino(), metadata.mtime(), content);
-                    found.insert(path, facts);
-                }
-            }
-        }
-        found
-    }
-}
 
 #[test]
 fn three_boots_change_what_one_changes() {
@@ -123,7 +24,7 @@ fn three_boots_change_what_one_changes() {
     let (code, said, errors) = world.boot();
     println!("first:\n{said}{errors}");
     assert_eq!(code, Some(0), "{errors}");
-    assert_eq!(said.lines().filter(|line| line.starts_with("changed")).count(), 4, "{said}");
+    assert_eq!(said.lines().filter(|line| line.starts_with("changed")).count(), 5, "{said}");
     let first = world.files();
     for number in ["second", "third"] {
         let (code, said, errors) = world.boot();
@@ -493,75 +394,4 @@ async fn the_configuration_comes_from_a_bucket_or_a_parameter() {
     let (code, _, errors) = streams(&mut world.command_from("http://host/x"));
     assert_eq!(code, Some(64));
     assert!(errors.contains("\"http://host/x\" is no source of a configuration"), "{errors}");
-}
-
-/// What `mapkeeper user-data` prints for a configuration.
-fn user_data(config: &str, more: &[&str]) -> (Option<i32>, String, String) {
-    let scratch = tempfile::tempdir().expect("a directory");
-    let path = scratch.path().join("c.toml");
-    std::fs::write(&path, config).expect("written");
-    streams(mapkeeper().arg("user-data").arg("--config").arg(&path).args(more))
-}
-
-#[test]
-fn user_data_is_a_boothook_that_boots_and_fits_and_a_second_boot_changes_nothing() {
-    let world = World::new("");
-    let binary = Path::new(env!("CARGO_BIN_EXE_mapkeeper"));
-    let content = std::fs::read(binary).expect("readable");
-    let checksum: String = Sha256::digest(&content).iter().map(|byte| format!("{byte:02x}")).collect();
-    let more = ["--url", "https://example.com/mapkeeper", "--sha256", &checksum];
-    let (code, text, errors) = user_data(&format!("{CONFIG}{ECS}"), &more);
-    assert_eq!(code, Some(0), "{errors}");
-    println!("{} bytes", text.len());
-    assert!(
-        text.len() < 16 * 1024
-            && text.starts_with("MIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=")
-    );
-    let (_, part) = text.split_once("Content-Type: text/cloud-boothook").expect("a boothook");
-    let (_, hook) = part.split_once("\n\n").expect("headers end");
-    let (hook, _) = hook.split_once("\n--==mapkeeper==--").expect("the part ends");
-    assert!(hook.starts_with("#!"), "without it cloud-init does not run it");
-    let script = world.scratch.path().join("hook");
-    let local = format!("file://{}", binary.display());
-    std::fs::write(&script, hook.replace("https://example.com/mapkeeper", &local)).expect("written");
-    let boot = || {
-        let inner = world.command();
-        let mut command = Command::new("sh");
-        command.arg(&script).env("BOOT_ROOT", world.root());
-        command.envs(inner.get_envs().filter_map(|(name, value)| Some((name, value?))));
-        streams(&mut command)
-    };
-    let (code, _, errors) = boot();
-    assert_eq!(code, Some(0), "{errors}");
-    assert!(world.read("etc/ecs/ecs.config").contains("ECS_CLUSTER=maps"));
-    let first = world.files();
-    assert_eq!(boot().0, Some(0));
-    assert_eq!(world.files(), first);
-}
-
-#[test]
-fn user_data_holds_no_secret_and_says_what_it_lacks() {
-    let secret = format!(
-        "{CONFIG}[container]\nowner = \"mapkeeper\"\nname = \"mapserver\"\nimage = \"m\"\nenvironment = {{ PGPASSWORD = \"hunter2\" }}\n"
-    );
-    let program = ["--url", "https://example.com/x", "--sha256", &"0".repeat(64)];
-    let (code, text, errors) = user_data(&secret, &program);
-    assert_eq!((code, text.as_str()), (Some(64), ""));
-    assert!(errors.contains("PGPASSWORD") && !errors.contains("hunter2"), "{errors}");
-    let (code, _, errors) = user_data(CONFIG, &[]);
-    assert_eq!(code, Some(64));
-    assert!(errors.starts_with("mapkeeper: it is not said where the program is"), "{errors}");
-    for (url, sum) in [
-        ("http://example.com/x", "0"),
-        ("https://u:p@example.com/x", "0"),
-        ("https://x/'", "0"),
-        ("https://x/", "0"),
-    ] {
-        assert_eq!(user_data(CONFIG, &["--url", url, "--sha256", sum]).0, Some(64), "{url}");
-    }
-    let large: String = (0..2000).map(|n| format!("A{n} = \"{n}\"\n")).collect();
-    let large = format!("{CONFIG}[container]\nname = \"mapserver\"\n[container.environment]\n{large}");
-    let (code, _, errors) = user_data(&large, &program);
-    assert_eq!(code, Some(64));
-    assert!(errors.contains("bytes, and EC2 takes 16384"), "{errors}");
 }

@@ -186,6 +186,14 @@ pub struct PauseArguments {
     pub length: Option<Duration>,
 }
 
+/// `mapkeeper manual`
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct ManualArguments {
+    /// Directory to write them into
+    #[arg(value_name = "DIR")]
+    pub directory: PathBuf,
+}
+
 /// `mapkeeper probe-mount`: what the agent's children do.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 pub struct ProbeArguments {

@@ -1,19 +1,21 @@
 //! `mapkeeper user-data`: what a launch template takes as user data for this configuration.
 //!
-//! What must hold: it is below EC2's 16 KiB, runs at every boot (a boothook, with the `#!` without which cloud-init
-//! ignores it), fetches the program by URL and checksum, and has no secret in it: everybody on the instance, and every
-//! container that reaches the metadata service, can read user data.
+//! What must hold: it is below EC2's 16 KiB, and takes less than 1 KiB beside the configuration; it runs at every boot (a
+//! boothook, with the `#!` without which cloud-init ignores it), fetches the program by URL and checksum, and has no secret
+//! in it: everybody on the instance, and every container that reaches the metadata service, can read user data. A host
+//! whose container is ours has no ECS, so perhaps no Docker: a second part installs it.
 
 use std::io::{self, Write};
 
 use super::arguments::UserDataArguments;
-use crate::config::{ConfigError, Loaded, Origins, https_url, sha256};
+use crate::config::{ConfigError, Loaded, Origins, Owner, https_url, sha256};
 use crate::error::{Advise, Exit};
 
 /// What EC2 takes, before base64.
 const LIMIT_BYTES: usize = 16 * 1024;
 const BOUNDARY: &str = "==mapkeeper==";
 const HOOK: &str = include_str!("../../cloud-init/user-data.sh");
+const DOCKER: &str = include_str!("../../cloud-init/docker.yaml");
 
 /// Why there is no user data.
 #[derive(Debug, thiserror::Error)]
@@ -84,12 +86,23 @@ fn user_data(loaded: &Loaded, url: Option<&str>, sum: Option<&str>) -> Result<St
     let config: String =
         shown.lines().filter(|line| !line.starts_with('#')).map(|line| format!("{line}\n")).collect();
     let hook = HOOK.replace("@URL@", &url).replace("@SHA256@", &sum).replace("@CONFIG@", config.trim_end());
-    let text = format!(
-        "MIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=\"{BOUNDARY}\"\n\n--{BOUNDARY}\n\
-         Content-Type: text/cloud-boothook; charset=\"utf-8\"\nMIME-Version: 1.0\n\n{hook}\n--{BOUNDARY}--\n"
-    );
+    let text = match loaded.config.containers.iter().any(|container| container.owner == Owner::Mapkeeper) {
+        false => hook,
+        true => parts(&[("cloud-boothook", &hook), ("cloud-config", DOCKER)]),
+    };
     match text.len() {
         found if found > LIMIT_BYTES => Err(UserDataError::TooLarge { found }),
         _ => Ok(text),
     }
+}
+
+/// Several parts as cloud-init takes them, each with its kind.
+fn parts(parts: &[(&str, &str)]) -> String {
+    let part = |(kind, text): &(&str, &str)| {
+        format!("--{BOUNDARY}\nContent-Type: text/{kind}; charset=\"utf-8\"\nMIME-Version: 1.0\n\n{text}\n")
+    };
+    let all: String = parts.iter().map(part).collect();
+    format!(
+        "MIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=\"{BOUNDARY}\"\n\n{all}--{BOUNDARY}--\n"
+    )
 }

@@ -32,7 +32,7 @@ use std::time::Duration;
 
 use nix::sys::socket::{
     AddressFamily, MsgFlags, Shutdown, SockFlag, SockType, recv, send, setsockopt, shutdown, socketpair,
-    sockopt::SndBufForce,
+    sockopt::{SndBuf, SndBufForce},
 };
 
 use tokio::time::Instant;
@@ -52,7 +52,7 @@ const HEADERS_ROOM: usize = 4096;
 const _: () = assert!(WRITE_MAX as usize + HEADERS_ROOM <= REQUEST_MAX);
 /// Longest answer that goes through the sockets: a listing. The bytes of files do not.
 const ANSWER_MAX: usize = 1024 * 1024;
-/// What the sockets may hold.
+/// What the sockets may hold, where this process may ask for more than everybody (`CAP_NET_ADMIN`).
 const SOCKET_BYTES: usize = 4 * 1024 * 1024;
 /// How often the callers of interrupted requests are looked at: a second signal is not announced.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
@@ -111,7 +111,9 @@ impl Door {
         let (ours, fusers) =
             socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?;
         for end in [&ours, &fusers] {
-            setsockopt(end, SndBufForce, &SOCKET_BYTES)?;
+            // What everybody may ask for is enough, if not as fast: the test below.
+            setsockopt(end, SndBufForce, &SOCKET_BYTES)
+                .or_else(|_| setsockopt(end, SndBuf, &SOCKET_BYTES))?;
         }
         let door = Door {
             device: device.into(),
@@ -462,5 +464,27 @@ impl Door {
 impl AsFd for Door {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.device.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Linux's default for what everybody may ask for, `net.core.wmem_max`.
+    const EVERYBODYS: usize = 212_992;
+    /// A page of 1,000 names of 255 bytes, each with its head: more than a write with its own.
+    const LONGEST: usize = 16 + 1_000 * (24 + 256);
+
+    #[test]
+    fn sockets_that_everybody_may_have_hold_the_longest_message() {
+        let (ours, fusers) =
+            socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_NONBLOCK)
+                .expect("a pair");
+        setsockopt(&fusers, SndBuf, &EVERYBODYS).expect("set");
+        let sent = send(fusers.as_raw_fd(), &vec![7; LONGEST], MsgFlags::empty());
+        assert_eq!(sent, Ok(LONGEST));
+        let mut buffer = vec![0; ANSWER_MAX];
+        assert_eq!(recv(ours.as_raw_fd(), &mut buffer, MsgFlags::empty()), Ok(LONGEST));
     }
 }

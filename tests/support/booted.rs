@@ -194,7 +194,7 @@ impl<R: Reach> Host<R> {
 
 /// The program that is installed: this build's, or an optimized one for a host that is emulated.
 pub fn program() -> PathBuf {
-    let named = std::env::var_os("MAPKEEPER_PROGRAM").map(PathBuf::from);
+    let named = std::env::var_os("PROGRAM_UNDER_TEST").map(PathBuf::from);
     named.unwrap_or_else(|| Path::new(env!("CARGO_BIN_EXE_mapkeeper")).to_owned())
 }
 
