@@ -37,8 +37,7 @@ bench: ## compare with s3fs and rclone, half an hour (Debian, root); BENCH_FLAGS
 	@cargo bench --locked --bench peers -- $(BENCH_FLAGS)
 
 bench-restart: ## how long a reader feels a restart, with few files known to the kernel and with 100,000; five minutes
-	@cargo build --release --locked
-	@for known in 0 100000; do SURVIVAL_KNOWN=$$known SURVIVAL_PROGRAM="$(CARGO_TARGET_DIR)/release/mapkeeper" \
+	@program=$$(scripts/release) && for known in 0 100000; do SURVIVAL_KNOWN=$$known SURVIVAL_PROGRAM="$$program" \
 		cargo test --locked --test survival a_reader_feels -- --nocapture; done
 
 simulation: ## a million schedules of faults, an hour or more; COUNT=
