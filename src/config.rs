@@ -20,6 +20,8 @@ mod mount_options;
 pub mod quantity;
 mod read;
 mod redact;
+#[cfg(test)]
+mod reference;
 mod schema;
 mod show;
 mod signal;

