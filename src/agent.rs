@@ -27,6 +27,8 @@
 pub mod health;
 pub mod live;
 pub mod maintenance;
+pub mod metrics;
+mod page;
 pub mod plan;
 pub mod state;
 pub mod status;
@@ -45,8 +47,8 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use self::state::{
     Action, ContainerSeen, ContainerSettings, ContainerState, CredentialsSeen, DataSeen, Device, DockerSeen,
-    EcsSeen, Failure, History, Maintenance, Moment, MountAnswer, MountEntry, MountSeen, Observation, Outcome,
-    Phase, Repair, Requests, Seen, ServiceSeen, Session, Settings, StoreSeen,
+    EcsSeen, Failure, Figures, History, Maintenance, Moment, MountAnswer, MountEntry, MountSeen, Observation,
+    Outcome, Phase, Repair, Requests, Seen, ServiceSeen, Session, Settings, StoreSeen,
 };
 use self::status::{Board, Clock, Document, RuntimeDir, Writer, milliseconds};
 use crate::error::Chain;
@@ -102,6 +104,11 @@ pub trait Host {
     ) -> impl Future<Output = Seen<Option<Device>>>;
     fn service(&self, container: &ContainerSettings) -> impl Future<Output = Seen<ServiceSeen>>;
     fn ecs(&self) -> impl Future<Output = Seen<EcsSeen>>;
+
+    /// What was counted so far. Answers at once; nothing is decided by it.
+    fn figures(&self) -> Figures {
+        Figures::default()
+    }
 
     /// Takes over a configuration that has come since. Called between two rounds; what it leaves undone, the next
     /// rounds find amiss and repair.
@@ -344,7 +351,8 @@ impl<H: Host> Agent<'_, H> {
     /// Publishes the document; the next one follows after `pause` and an observation at the latest.
     fn publish(&mut self, pause: Duration) {
         let fresh_for = pause + 2 * LOOK_LIMIT + BEAT;
-        let document = self.board.document(self.clock(), fresh_for);
+        let mut document = self.board.document(self.clock(), fresh_for);
+        document.figures = self.host.figures();
         if let Some(dir) = &self.publisher.runtime_dir {
             let published = dir.publish(&document);
             match &published {

@@ -56,6 +56,11 @@ const UNITS: &[(&str, &str)] = &[
     ),
 ];
 
+/// Files that come with the program: where each belongs, and what stands in it.
+pub fn units() -> &'static [(&'static str, &'static str)] {
+    UNITS
+}
+
 /// Where a host is prepared.
 #[derive(Debug, Clone)]
 pub struct Place {

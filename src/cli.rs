@@ -11,6 +11,7 @@ pub mod arguments;
 mod bootstrap;
 mod config;
 mod demo;
+mod inspect;
 mod manual;
 mod mount;
 mod reload;
@@ -25,9 +26,9 @@ use clap::{Parser, Subcommand};
 use crate::error::{self, Advise, Exit};
 use crate::logging::To;
 use arguments::{
-    BootstrapArguments, CheckArguments, DemoArguments, GlobalArguments, HelperArguments, ManualArguments,
-    MountArguments, PauseArguments, ProbeArguments, RunArguments, ShowArguments, StatusArguments,
-    SuperviseArguments, UserDataArguments, WaitArguments,
+    BootstrapArguments, BundleArguments, CheckArguments, DemoArguments, DoctorArguments, ExplainArguments,
+    GlobalArguments, HelperArguments, ManualArguments, MountArguments, PauseArguments, ProbeArguments,
+    RunArguments, ShowArguments, StatusArguments, SuperviseArguments, UserDataArguments, WaitArguments,
 };
 
 /// Serves maps out of an S3 bucket on a stock ECS host
@@ -68,11 +69,18 @@ pub enum Command {
     Supervise(SuperviseArguments),
     /// Show the chain, one line a link, and explain the first fault
     Status(StatusArguments),
+    /// Check every precondition of this host, and say what cures what is wrong
+    Doctor(DoctorArguments),
+    /// Follow one map from the bucket to MapServer's answer, and name the first wrong link
+    Explain(ExplainArguments),
     /// Wait until every mount is proven
     Wait(WaitArguments),
+    /// Write everything that somebody else needs to help into one tar, without secrets
+    Bundle(BundleArguments),
     /// Let the agent observe and repair nothing, for a while or until `resume`
     Pause(PauseArguments),
     /// Let the agent repair again
+    #[command(after_help = "Example, after work on the host:\n  mapkeeper resume")]
     Resume,
     /// Check or show the configuration
     #[command(subcommand)]
@@ -94,13 +102,18 @@ pub enum ConfigCommand {
     /// Print the effective values as TOML, secrets redacted
     Show(ShowArguments),
     /// Print the JSON Schema of a configuration file
+    #[command(
+        after_help = "Example, for an editor that checks TOML:\n  mapkeeper config schema >mapkeeper.schema.json"
+    )]
     Schema,
 }
 
 const EXAMPLES: &str = "\
 Examples:
   mapkeeper config check --config ./config.toml
-  mapkeeper config show --origin
+  mapkeeper doctor
+  mapkeeper status --watch
+  mapkeeper explain island.map
 
 Environment:
   MAPKEEPER_CONFIG       configuration file, as --config
@@ -148,6 +161,9 @@ pub fn run(cli: &Cli) -> Exit {
         Command::Mount(arguments) => mount::supervised(arguments),
         Command::Supervise(arguments) => mount::supervise_command(arguments),
         Command::Status(arguments) => blocking(agent::status(arguments, runtime_dir)),
+        Command::Bundle(arguments) => asking(inspect::bundle(arguments, runtime_dir)),
+        Command::Doctor(arguments) => asking(inspect::doctor(arguments, runtime_dir)),
+        Command::Explain(arguments) => asking(inspect::explain(arguments)),
         Command::Wait(arguments) => blocking(agent::wait(arguments, runtime_dir)),
         Command::Pause(arguments) => ended(agent::pause(arguments, runtime_dir)),
         Command::Resume => ended(agent::resume(runtime_dir)),
@@ -182,6 +198,21 @@ fn blocking<T: Into<Exit>, E: Advise + 'static>(command: impl Future<Output = Re
     }
 }
 
+/// The same for a command that asks what may hang: its end waits for no thread that still does.
+fn asking<T: Into<Exit>, E: Advise + 'static>(command: impl Future<Output = Result<T, E>>) -> Exit {
+    match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => {
+            let done = runtime.block_on(command);
+            runtime.shutdown_background();
+            ended(done)
+        }
+        Err(error) => {
+            eprintln!("mapkeeper: cannot start: {error}");
+            Exit::Degraded
+        }
+    }
+}
+
 /// Prints an error as people meet it, once, and gives its code.
 pub fn ended<T: Into<Exit>, E: Advise + 'static>(result: Result<T, E>) -> Exit {
     match result {
@@ -203,6 +234,38 @@ mod tests {
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
         arguments::HelperArguments::command().debug_assert();
+    }
+
+    /// Every command that a person may call, from the first to the last level.
+    fn commands(of: &clap::Command) -> Vec<clap::Command> {
+        let visible =
+            of.get_subcommands().filter(|command| !command.is_hide_set() && command.get_name() != "help");
+        visible
+            .flat_map(|command| match command.has_subcommands() {
+                true => commands(command),
+                false => vec![command.clone()],
+            })
+            .collect()
+    }
+
+    #[test]
+    fn the_help_of_every_command_has_an_example_that_is_understood() {
+        let all = commands(&Cli::command());
+        assert!(all.len() >= 15, "{}", all.len());
+        for command in all {
+            let help = command.clone().render_long_help().to_string();
+            let (_, examples) =
+                help.split_once("Example").unwrap_or_else(|| panic!("{}", command.get_name()));
+            let lines = examples.lines().map(str::trim).filter(|line| line.starts_with("mapkeeper "));
+            for line in lines {
+                let words = line.split(['|', '>']).next().unwrap_or_default().replace(['\'', '"'], "");
+                if words.contains("$(") {
+                    continue;
+                }
+                Cli::try_parse_from(words.split_whitespace())
+                    .unwrap_or_else(|error| panic!("{line}: {error}"));
+            }
+        }
     }
 
     #[test]

@@ -14,6 +14,7 @@ mod check;
 mod difference;
 mod fault;
 mod gather;
+mod kept;
 mod key;
 mod mount_options;
 pub mod quantity;
@@ -39,6 +40,7 @@ pub use fault::{ConfigError, Expected, Fault, Faults, Problem, SyntaxFault};
 pub use gather::Inputs;
 pub use key::{KEYS, Key, KeyPath, Kind, Step};
 pub use mount_options::{CredentialsChoice, KernelFlags, MountRequest, Remark};
+pub use redact::{REDACTED, names_a_secret};
 pub use schema::schema;
 pub use show::Origins;
 pub use signal::StackSignal;
@@ -91,7 +93,11 @@ impl Loaded {
     ///
     /// [`ConfigError::Faults`] with every fault at once.
     pub fn from_layers(layers: Vec<Layer>) -> Result<Loaded, ConfigError> {
-        let (entries, mut faults) = Entries::merged(layers);
+        let (entries, faults) = Entries::merged(layers);
+        Loaded::checked(entries, faults)
+    }
+
+    fn checked(entries: Entries, mut faults: Vec<Fault>) -> Result<Loaded, ConfigError> {
         let outcome = read::config(&entries);
         faults.extend(outcome.faults);
         faults.extend(gather::circular(&entries));

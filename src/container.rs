@@ -291,6 +291,52 @@ impl Engine {
         }
     }
 
+    /// The environment that the container `id` was made with, that of its image included. May hold secrets.
+    ///
+    /// # Errors
+    ///
+    /// When Docker cannot be asked.
+    pub async fn environment(&self, id: &str) -> Result<Vec<(String, String)>, ContainerError> {
+        let shown = self.inspect(id).await?.and_then(|shown| shown.config).and_then(|config| config.env);
+        Ok(pairs(shown))
+    }
+
+    /// Version of the Docker Engine, as `25.0.3`.
+    ///
+    /// # Errors
+    ///
+    /// When Docker cannot be asked.
+    pub async fn version(&self) -> Result<String, ContainerError> {
+        let told = self.docker.version().await.map_err(ContainerError::unreachable)?;
+        Ok(told.version.unwrap_or_default())
+    }
+
+    /// The environment of an image; `None` if it is not on this host.
+    ///
+    /// # Errors
+    ///
+    /// When Docker cannot be asked.
+    pub async fn image_environment(
+        &self,
+        image: &str,
+    ) -> Result<Option<Vec<(String, String)>>, ContainerError> {
+        match self.docker.inspect_image(image).await {
+            Ok(shown) => Ok(Some(pairs(shown.config.and_then(|config| config.env)))),
+            Err(error) if is_status(&error, 404) => Ok(None),
+            Err(error) => Err(ContainerError::asked(Doing::Inspect, image, error)),
+        }
+    }
+
+    /// Everything that Docker shows of the container `id`, as JSON. Holds its environment, secrets included.
+    ///
+    /// # Errors
+    ///
+    /// When Docker cannot be asked.
+    pub async fn shown(&self, id: &str) -> Result<serde_json::Value, ContainerError> {
+        let shown = self.inspect(id).await?;
+        Ok(serde_json::to_value(shown).unwrap_or_default())
+    }
+
     /// The facts of a container that exists and may be acted on.
     async fn ours(&self, wanted: &config::Container) -> Result<Box<Facts>, ContainerError> {
         match self.find(wanted).await? {
@@ -421,6 +467,12 @@ impl Engine {
         }
         Err(ContainerError::refused(Doing::Start, wanted, error))
     }
+}
+
+/// `NAME=value`, as Docker writes an environment.
+fn pairs(environment: Option<Vec<String>>) -> Vec<(String, String)> {
+    let pair = |text: String| text.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned()));
+    environment.unwrap_or_default().into_iter().filter_map(pair).collect()
 }
 
 /// How a configured container is called in messages, in status and in the plan.

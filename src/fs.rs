@@ -20,6 +20,7 @@ use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, umount2};
 use tokio::runtime::Handle;
 
+use crate::measure;
 use crate::mountinfo::{Device, MountTable};
 
 mod ask;
@@ -357,6 +358,21 @@ impl Session {
             resumed: self.connection.resumed(),
             taken: self.connection.taken(),
         }
+    }
+
+    /// What is counted while this process serves.
+    pub fn counted(&self) -> measure::Mount {
+        measure::Mount { operations: self.connection.operations(), ages: self.tree.ages.clone() }
+    }
+
+    /// Bytes that the cache of content may hold.
+    pub fn cache_budget(&self) -> u64 {
+        self.tree.source.cache.budget()
+    }
+
+    /// Bytes that the table of names takes.
+    pub fn table_bytes(&self) -> u64 {
+        self.tree.table_bytes()
     }
 
     /// What a successor needs, for whoever holds it until there is one.

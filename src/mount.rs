@@ -31,6 +31,7 @@ use crate::fs::{
     self, Defaults, Handover, MountError, OnConflict, Options, ResumeError, SessionError, UnmountError,
     WriteOptions,
 };
+use crate::measure;
 
 pub use crate::mountinfo::{Device, Entry, MountTable};
 pub use efs::file_system_id;
@@ -213,6 +214,11 @@ impl Mounted {
         self.session.device()
     }
 
+    /// The session that serves it, to be looked at.
+    pub fn session(&self) -> &fs::Session {
+        &self.session
+    }
+
     /// The directory as the kernel names it: symbolic links resolved.
     pub fn path(&self) -> &Path {
         self.session.path()
@@ -273,6 +279,7 @@ pub async fn attach(
     match attached {
         Ok(session) => {
             handover::keep(&spec.name, &session);
+            measure::watch_mount(&spec.name, session.counted());
             tracing::info!(mount = %spec.name, device = %session.device(), ?path, "mount serves");
             Ok(Mounted { name: spec.name.clone(), session })
         }
@@ -310,6 +317,7 @@ pub async fn resume(
     let store = Arc::new(connect(region, spec, bucket, credentials).await);
     let session = fs::resume(store, handover, options(spec, prefix, flags), runtime).await?;
     let resumed = session.health().resumed;
+    measure::watch_mount(&spec.name, session.counted());
     tracing::info!(mount = %spec.name, device = %session.device(), resumed, "mount goes on");
     Ok(Mounted { name: spec.name.clone(), session })
 }

@@ -1,12 +1,17 @@
-//! `GET /healthz`: whether this host serves, for load balancers. Off unless `health.listen` is set.
+//! The listener for load balancers, Prometheus and people. Off unless `health.listen` is set.
 //!
-//! It answers from the document that the loop last published and asks nobody else, so it answers at once. 200 while
-//! the host is ready and the loop alive; 503 otherwise, with the reason. What must hold: nothing that a client sends
-//! or leaves unsent holds up another client.
+//! ```text
+//!   GET /healthz  200 while the host is ready and the loop alive; 503 otherwise, with the reason
+//!   GET /metrics  everything that is counted (`metrics.rs`)
+//!   GET /         the chain as a page (`page.rs`)
+//! ```
+//!
+//! It answers from the document that the loop last published and from counters of this process, so it answers at once.
+//! What must hold: nothing that a client sends or leaves unsent holds up another client.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use http_body_util::Full;
@@ -20,6 +25,8 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
+use super::metrics;
+use super::page::{History, SAMPLE_EVERY, page};
 use super::status::{Document, is_fresh};
 
 /// Longest time that one connection may take.
@@ -56,6 +63,25 @@ pub async fn listen(listen: SocketAddr, published: Published) -> std::io::Result
 }
 
 async fn accept(listener: TcpListener, published: Published) {
+    let history = Arc::new(Mutex::new(History::default()));
+    // Cancel-safe: neither ends.
+    tokio::select! {
+        () = sampled(&history) => {}
+        () = serve(listener, published, &history) => {}
+    }
+}
+
+/// Takes points for the lines of the page.
+async fn sampled(history: &Mutex<History>) {
+    let mut ticks = tokio::time::interval(SAMPLE_EVERY);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+    loop {
+        ticks.tick().await;
+        history.lock().unwrap_or_else(PoisonError::into_inner).sample();
+    }
+}
+
+async fn serve(listener: TcpListener, published: Published, history: &Arc<Mutex<History>>) {
     let places = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
         let place = places.clone().acquire_owned().await.expect("never closed");
@@ -68,10 +94,10 @@ async fn accept(listener: TcpListener, published: Published) {
                 continue;
             }
         };
-        let published = published.clone();
+        let (published, history) = (published.clone(), history.clone());
         tokio::spawn(async move {
             let service = service_fn(|request| {
-                let answer = answer(&request, published.borrow().as_deref());
+                let answer = answer(&request, published.borrow().as_deref(), &history);
                 async move { Ok::<_, Infallible>(answer) }
             });
             let connection = hyper::server::conn::http1::Builder::new()
@@ -84,16 +110,34 @@ async fn accept(listener: TcpListener, published: Published) {
     }
 }
 
-fn answer(request: &Request<Incoming>, document: Option<&Document>) -> Response<Full<Bytes>> {
-    let (status, text) = match (request.uri().path(), request.method()) {
-        ("/healthz", &Method::GET | &Method::HEAD) => healthz(document),
-        ("/healthz", _) => (StatusCode::METHOD_NOT_ALLOWED, "GET it\n".to_owned()),
-        _ => (StatusCode::NOT_FOUND, "there is /healthz\n".to_owned()),
+fn answer(
+    request: &Request<Incoming>,
+    document: Option<&Document>,
+    history: &Mutex<History>,
+) -> Response<Full<Bytes>> {
+    const TEXT: &str = "text/plain; charset=utf-8";
+    let asks = matches!(*request.method(), Method::GET | Method::HEAD);
+    let (status, kind, text) = match request.uri().path() {
+        "/healthz" | "/metrics" | "/" if !asks => {
+            (StatusCode::METHOD_NOT_ALLOWED, TEXT, "GET it\n".to_owned())
+        }
+        "/healthz" => {
+            let (status, text) = healthz(document);
+            (status, TEXT, text)
+        }
+        "/metrics" => (StatusCode::OK, metrics::CONTENT_TYPE, metrics::exposition(document)),
+        "/" => {
+            let history = history.lock().unwrap_or_else(PoisonError::into_inner);
+            (StatusCode::OK, "text/html; charset=utf-8", page(document, &history))
+        }
+        _ => (StatusCode::NOT_FOUND, TEXT, "there is /, /healthz and /metrics\n".to_owned()),
     };
     Response::builder()
         .status(status)
-        .header(CONTENT_TYPE, "text/plain; charset=utf-8")
+        .header(CONTENT_TYPE, kind)
         .header(CACHE_CONTROL, "no-store")
+        .header("content-security-policy", "default-src 'none'; style-src 'unsafe-inline'")
+        .header("x-content-type-options", "nosniff")
         .body(Full::from(text))
         .expect("constant headers")
 }
@@ -151,8 +195,18 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn metrics_and_the_page_are_told_also_before_the_first_document() {
+        for document in [None, Some(fresh())] {
+            let (status, metrics) = asked("/metrics", document.clone()).await;
+            assert!(status == 200 && metrics.contains("mapkeeper_build_info"), "{metrics}");
+            let (status, page) = asked("/", document).await;
+            assert!(status == 200 && page.starts_with("<!doctype html>"), "{page}");
+        }
+    }
+
+    #[tokio::test]
     async fn there_is_nothing_else_to_be_had() {
-        assert_eq!(asked("/", Some(fresh())).await.0, 404);
+        assert_eq!(asked("/elsewhere", Some(fresh())).await.0, 404);
     }
 
     #[tokio::test]

@@ -8,6 +8,7 @@
 
 mod cluster;
 mod escalation;
+mod figures;
 mod keys;
 mod meaning;
 mod mounts;
@@ -33,9 +34,10 @@ use tokio::time::Instant;
 
 use self::cluster::Cluster;
 use self::escalation::GivingBack;
+use self::figures::Meter;
 use self::keys::Keys;
-pub use self::meaning::settings;
-use self::meaning::{escalation, named, seen_at};
+use self::meaning::{escalation, named};
+pub use self::meaning::{seen_at, settings};
 use self::mounts::{Mounts, device};
 use self::recorded::Recorded;
 use self::reload::Inbox;
@@ -43,8 +45,8 @@ use self::services::Services;
 use self::stores::Stores;
 use super::state::{
     Action, ContainerFacts, ContainerSettings, ContainerState, CredentialsSeen, DataSeen, Device, DockerSeen,
-    EcsSeen, Failure, Maintenance, MountAnswer, MountEntry, Phase, Repair, Requests, Seen, ServiceSeen,
-    Session, Specification, StoreSeen, Target,
+    EcsSeen, Failure, Figures, Maintenance, MountAnswer, MountEntry, Phase, Repair, Requests, Seen,
+    ServiceSeen, Session, Specification, StoreSeen, Target,
 };
 use super::status::uptime;
 use super::{Adoption, Host, Orders};
@@ -154,6 +156,7 @@ pub struct Live {
     /// What Docker said of each container at the last look.
     facts: RefCell<BTreeMap<String, Facts>>,
     services: Services,
+    meter: RefCell<Meter>,
     docker_events: Arc<Notify>,
     follower: RefCell<Option<JoinHandle<()>>>,
     at_stop: AtStop,
@@ -204,6 +207,7 @@ impl Live {
             engine: RefCell::new(None),
             facts: RefCell::new(BTreeMap::new()),
             services: Services::default(),
+            meter: RefCell::default(),
             docker_events,
             follower: RefCell::new(follower),
             at_stop: options.at_stop,
@@ -502,6 +506,12 @@ impl Host for Live {
             (Target::Container(name), _) => self.act_on_container(name, action).await,
             _ => Err(misplaced(action)),
         }
+    }
+
+    fn figures(&self) -> Figures {
+        let mounts = self.mounts();
+        let served = mounts.served();
+        self.meter.borrow_mut().figures(served.iter().map(|(spec, mounted)| (*spec, mounted.session())))
     }
 
     async fn adopt(&self) -> Option<Adoption> {

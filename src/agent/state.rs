@@ -10,6 +10,7 @@
 //! Observation --judge--> Finding --plan--> Decision { links, action } --apply--> History
 //! ```
 
+mod figures;
 mod seen;
 mod timing;
 
@@ -19,6 +20,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+pub use figures::{BucketFigures, Figures, MountFigures, RepairCount, ServiceFigures};
 pub use seen::{
     ContainerFacts, ContainerSeen, ContainerState, CredentialsSeen, DataSeen, DockerSeen, EcsAgent,
     EcsInstance, EcsSeen, Maintenance, MountAnswer, MountEntry, MountSeen, Observation, Origin, Phase,

@@ -28,9 +28,11 @@ use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
 
 pub use board::{Board, Clock, id};
-pub use render::{Style, render};
+pub use render::{event_line, figure_lines, render, word};
 
-use super::state::{Failure, Health, LinkState, Maintenance, Outcome, Repair, Target, Trigger};
+use super::state::{
+    Failure, Figures, Health, LinkState, Maintenance, Outcome, Repair, RepairCount, Target, Trigger,
+};
 use crate::error::{Advise, Exit};
 
 /// Version of the document's shape. A field may be added without changing it.
@@ -41,8 +43,10 @@ pub const EVENTS: usize = 20;
 
 /// How often a watched document is looked at.
 const WATCH_EVERY: Duration = Duration::from_millis(500);
-/// Puts the cursor of a terminal at its upper left and clears everything below.
-const CLEAR: &str = "\x1b[H\x1b[J";
+/// Puts the cursor of a terminal at its upper left, clears the rest of a line, and everything below.
+const HOME: &str = "\x1b[H";
+const REST_OF_LINE: &str = "\x1b[K";
+const BELOW: &str = "\x1b[J";
 
 const FILE: &str = "status.json";
 const LOCK: &str = "agent.lock";
@@ -76,11 +80,36 @@ pub struct Document {
     pub last_failure: Option<Failure>,
     /// The newest last.
     pub events: Vec<Event>,
+    /// What was counted so far.
+    #[serde(default)]
+    pub figures: Figures,
+    /// Repairs since the agent started.
+    #[serde(default)]
+    pub repairs: Vec<RepairCount>,
+    /// Version of the program that writes this.
+    #[serde(default)]
+    pub program: String,
+    /// How long the agent has been running.
+    #[serde(default)]
+    pub up_ms: u64,
     /// Why the newest configuration is not the one in force.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub configuration_fault: Option<String>,
     /// Set in the last document of an agent that stopped in order: why.
     pub ended: Option<String>,
+}
+
+impl Document {
+    /// The same without what is counted.
+    pub fn without_figures(&self) -> Document {
+        Document {
+            figures: Figures::default(),
+            repairs: Vec::new(),
+            program: String::new(),
+            up_ms: 0,
+            ..self.clone()
+        }
+    }
 }
 
 /// The process that writes a document.
@@ -291,6 +320,12 @@ impl Report {
         }
     }
 
+    /// The same without what is counted.
+    pub fn without_figures(&self) -> Report {
+        let document = self.document.as_ref().map(Document::without_figures);
+        Report { standing: self.standing, document }
+    }
+
     /// The document as `status --json` prints it, with how far it can be believed.
     pub fn json(&self) -> serde_json::Value {
         let mut value = match &self.document {
@@ -364,7 +399,8 @@ pub fn is_fresh(document: &Document) -> bool {
     age_ms(document) <= document.fresh_for_ms
 }
 
-fn age_ms(document: &Document) -> u64 {
+/// How long ago a document was written.
+pub fn age_ms(document: &Document) -> u64 {
     uptime().map_or(0, milliseconds).saturating_sub(document.written_uptime_ms)
 }
 
@@ -427,19 +463,26 @@ pub async fn watch(
 ) -> io::Error {
     let mut shown = String::new();
     loop {
-        let screen = match read(dir) {
-            Ok(report) => show(&report),
-            Err(error) => crate::error::report(&error),
+        let (screen, matters) = match (read(dir), screens) {
+            (Ok(report), Screens::Replaced) => (show(&report), show(&report)),
+            // Counters move all the time: that alone is no reason for one screen more.
+            (Ok(report), Screens::Kept) => (show(&report), show(&report.without_figures())),
+            (Err(error), _) => (crate::error::report(&error), String::new()),
         };
-        if screen != shown {
+        if matters != shown {
             let text = match screens {
-                Screens::Replaced => format!("{CLEAR}{screen}"),
-                Screens::Kept => screen.clone(),
+                // Overwritten and not cleared first, so that nothing flickers.
+                Screens::Replaced => {
+                    let lines: String =
+                        screen.lines().map(|line| format!("{line}{REST_OF_LINE}\n")).collect();
+                    format!("{HOME}{lines}{BELOW}")
+                }
+                Screens::Kept => screen,
             };
             if let Err(error) = out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
                 return error;
             }
-            shown = screen;
+            shown = matters;
         }
         tokio::time::sleep(WATCH_EVERY).await;
     }

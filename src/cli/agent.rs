@@ -17,13 +17,14 @@ use super::reload;
 use crate::agent::live::{self, Live, LiveError};
 use crate::agent::state::Settings;
 use crate::agent::status::{
-    self, Document, ReadError, Report, RuntimeDir, RuntimeDirError, Screens, Style, WaitError, Writer, render,
+    self, Document, ReadError, Report, RuntimeDir, RuntimeDirError, Screens, WaitError, Writer, render,
 };
 use crate::agent::{self, Orders, Publisher, maintenance};
 use crate::bootstrap;
-use crate::config::{ConfigError, Loaded};
-use crate::error::{Advise, Exit};
-use crate::mount::handover;
+use crate::config::{ConfigError, Inputs, Loaded};
+use crate::error::{Advise, Chain, Exit};
+use crate::mount::handover::{self, Sessions};
+use crate::terminal::Style;
 use crate::{probe, systemd};
 
 /// How long an agent that cannot start takes to end, where it is started again.
@@ -94,7 +95,9 @@ async fn look_after(arguments: &RunArguments, runtime_dir: &Path) -> Result<(), 
     // Before anything else: a SIGHUP that comes early must not end us.
     let requests = reload::requests().map_err(|source| RunError::Signals { source })?;
     let inputs = arguments.file.inputs();
-    let Loaded { config, warnings, .. } = Loaded::gather(&inputs).await?;
+    let (loaded, refused) = gathered(&inputs, &left).await?;
+    handover::keep_settings(&loaded.to_bytes());
+    let Loaded { config, warnings, .. } = loaded;
     let notices = config.notices().into_iter().map(|notice| notice.to_string());
     for warning in warnings.iter().map(ToString::to_string).chain(notices) {
         tracing::warn!("{warning}");
@@ -106,6 +109,9 @@ async fn look_after(arguments: &RunArguments, runtime_dir: &Path) -> Result<(), 
     let writer = Writer::this().map_err(|source| RunError::Process { source })?;
     let orders = agent::stop_on_signals().map_err(|source| RunError::Signals { source })?;
     let (outbox, inbox) = live::reload::mailbox();
+    if let Some(why) = refused {
+        outbox.refused(why);
+    }
     let options = live::Options {
         inbox: Some(inbox),
         runtime_dir: Some(runtime_dir.path().to_owned()),
@@ -132,6 +138,21 @@ async fn look_after(arguments: &RunArguments, runtime_dir: &Path) -> Result<(), 
         () = tell_instance(documents) => {}
     }
     Ok(())
+}
+
+/// The configuration as it is now. Where it is wrong or cannot be had, and there are sessions to go on with: the one under
+/// which they were begun, and why.
+async fn gathered(inputs: &Inputs, left: &Sessions) -> Result<(Loaded, Option<String>), ConfigError> {
+    let error = match Loaded::gather(inputs).await {
+        Ok(loaded) => return Ok((loaded, None)),
+        Err(error) => error,
+    };
+    let Some(before) = left.settings().and_then(|bytes| Loaded::from_bytes(&bytes)) else {
+        return Err(error);
+    };
+    let why = Chain(&error).to_string();
+    tracing::error!(error = why, "the configuration is refused; that of the process before stays in force");
+    Ok((before, Some(why)))
 }
 
 /// Tags the instance with the health of the host, where this version can.
@@ -180,7 +201,7 @@ pub(super) async fn status(arguments: &StatusArguments, runtime_dir: &Path) -> R
             let line = fault.lines().next().unwrap_or_default().replace(char::is_control, " ");
             format!("bootstrap failed: {}\n", line.chars().take(60).collect::<String>())
         });
-        render(report, style()) + &told.unwrap_or_default()
+        render(report, Style::of(&io::stdout())) + &told.unwrap_or_default()
     };
     if arguments.watch {
         let replaced = io::stdout().is_terminal() && !arguments.json;
@@ -193,12 +214,6 @@ pub(super) async fn status(arguments: &StatusArguments, runtime_dir: &Path) -> R
     // A reader that has gone away (`status | head`) has seen enough.
     let _ = io::stdout().lock().write_all(show(&report).as_bytes());
     Ok(report.exit())
-}
-
-/// Colour only for a person who has not asked for none.
-pub(super) fn style() -> Style {
-    let unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-    if io::stdout().is_terminal() && !unwanted { Style::Coloured } else { Style::Plain }
 }
 
 /// Returns as soon as every mount is proven.

@@ -51,6 +51,10 @@ impl FileArguments {
 
 /// `mapkeeper run`
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
+#[command(
+    after_help = "SIGTERM and SIGINT put everything away; SIGHUP reads the configuration anew; SIGUSR1 leaves all to \
+    a successor.\n\nExamples:\n  mapkeeper run --config ./config.toml\n  systemctl start mapkeeper"
+)]
 pub struct RunArguments {
     #[command(flatten)]
     pub file: FileArguments,
@@ -76,7 +80,8 @@ pub struct BootstrapArguments {
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 #[command(
     after_help = "Reads file, environment and flags only. Refuses to print what looks like a secret: everybody \
-    on the instance can read user data."
+    on the instance can read user data.\n\nExamples:\n  mapkeeper user-data --config maps.toml >user-data.txt\n  \
+    mapkeeper user-data --url https://example.com/mapkeeper --sha256 \"$(sha256sum mapkeeper | cut -d ' ' -f 1)\""
 )]
 pub struct UserDataArguments {
     #[command(flatten)]
@@ -144,7 +149,10 @@ Examples:
 
 /// `mapkeeper status`
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
-#[command(after_help = "Exit status: 0 healthy, 1 degraded or repairing, 2 not running or stale, 64 usage.")]
+#[command(
+    after_help = "Exit status: 0 healthy, 1 degraded or repairing, 2 not running or stale, 64 usage.\n\n\
+    Examples:\n  mapkeeper status\n  mapkeeper status --watch\n  mapkeeper status --json | jq .first_fault"
+)]
 pub struct StatusArguments {
     /// Print the whole status document as JSON
     #[arg(long)]
@@ -202,9 +210,62 @@ pub struct ProbeArguments {
     pub read: bool,
 }
 
+/// `mapkeeper doctor`
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+#[command(
+    after_help = "Exit status: 0 nothing fails (warnings are allowed), 1 something does, 64 usage.\n\n\
+    It changes nothing, and works before the first start and while the agent is down.\n\n\
+    Examples:\n  mapkeeper doctor\n  mapkeeper doctor --json | jq '.checks[] | select(.grade != \"ok\")'"
+)]
+pub struct DoctorArguments {
+    #[command(flatten)]
+    pub file: FileArguments,
+    /// Print the checks as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `mapkeeper explain`
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+#[command(after_help = EXPLAIN_HELP)]
+pub struct ExplainArguments {
+    /// The map: its name in the bucket, s3://bucket/key, a path of the host or the container, or a URL with map=
+    #[arg(value_name = "MAP")]
+    pub map: String,
+    #[command(flatten)]
+    pub file: FileArguments,
+    /// Print what was found as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+const EXPLAIN_HELP: &str = "\
+Exit status: 0 every link is good, 1 one is wrong, 64 usage or a map that no mount shows.
+
+Examples:
+  mapkeeper explain island.map
+  mapkeeper explain s3://mapserver-bucket/maps/island.map
+  mapkeeper explain 'http://maps.example.com/?map=/mapfiles/island.map&SERVICE=WMS&REQUEST=GetCapabilities'";
+
+/// `mapkeeper bundle`
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+#[command(
+    after_help = "It holds status, configuration, journal, mounts, containers, versions and what doctor finds. \
+    Whatever looks like\na secret is taken out; look through it all the same before you send it.\n\n\
+    Examples:\n  mapkeeper bundle\n  mapkeeper bundle --output - | ssh desk tar -t"
+)]
+pub struct BundleArguments {
+    #[command(flatten)]
+    pub file: FileArguments,
+    /// The file to write, readable by its owner; `-` is standard output [default: mapkeeper-HOST-TIME.tar]
+    #[arg(long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+}
+
 /// `mapkeeper config check`
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
-#[command(after_help = "Exit status: 0 valid (warnings are allowed), 64 faults; all of them are listed.")]
+#[command(after_help = "Exit status: 0 valid (warnings are allowed), 64 faults; all of them are listed.\n\n\
+    Example:\n  mapkeeper config check --config ./config.toml")]
 pub struct CheckArguments {
     #[command(flatten)]
     pub file: FileArguments,

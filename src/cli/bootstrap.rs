@@ -8,6 +8,7 @@ use crate::bootstrap::{self, BootstrapError, Change, Place};
 use crate::config::{ConfigFile, Inputs, Loaded};
 use crate::error::Chain;
 use crate::logging::JOURNAL;
+use crate::terminal::while_waiting;
 
 /// Where the configuration file goes.
 const FILE: &str = "etc/mapkeeper/config.toml";
@@ -25,9 +26,11 @@ pub(super) async fn bootstrap(arguments: &BootstrapArguments) -> Result<(), Boot
         inputs.file = ConfigFile::Named(of_host);
     }
     let load = || load(inputs);
-    let done = bootstrap::bootstrap(&place, load).await.inspect_err(|error| {
-        tracing::error!(target: JOURNAL, error = %Chain(error), "the host is not prepared");
-    })?;
+    let done = while_waiting("preparing the host", bootstrap::bootstrap(&place, load)).await.inspect_err(
+        |error| {
+            tracing::error!(target: JOURNAL, error = %Chain(error), "the host is not prepared");
+        },
+    )?;
     let changed = done.iter().filter(|step| step.change == Change::Made).count();
     tracing::info!(target: JOURNAL, steps = done.len(), changed, "the host is prepared");
     let mut out = std::io::stdout().lock();

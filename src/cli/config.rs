@@ -4,6 +4,7 @@ use std::io::{self, Write};
 
 use super::arguments::{CheckArguments, ShowArguments};
 use crate::config::{self, ConfigError, Loaded, Origins};
+use crate::terminal::while_waiting;
 
 /// Says whether the configuration is valid: one line for a person, warnings on standard error.
 ///
@@ -11,7 +12,8 @@ use crate::config::{self, ConfigError, Loaded, Origins};
 ///
 /// Every fault of the configuration at once.
 pub(super) async fn check(arguments: &CheckArguments) -> Result<(), ConfigError> {
-    let loaded = Loaded::gather(&arguments.file.inputs()).await?;
+    let inputs = arguments.file.inputs();
+    let loaded = while_waiting("asking Parameter Store and tags", Loaded::gather(&inputs)).await?;
     warn(&loaded);
     let (mounts, containers) = (loaded.config.mounts.len(), loaded.config.containers.len());
     print(&format!(
@@ -28,7 +30,8 @@ pub(super) async fn check(arguments: &CheckArguments) -> Result<(), ConfigError>
 ///
 /// Every fault of the configuration at once.
 pub(super) async fn show(arguments: &ShowArguments) -> Result<(), ConfigError> {
-    let loaded = Loaded::gather(&arguments.file.inputs()).await?;
+    let inputs = arguments.file.inputs();
+    let loaded = while_waiting("asking Parameter Store and tags", Loaded::gather(&inputs)).await?;
     for warning in &loaded.warnings {
         eprintln!("warning: {warning}");
     }

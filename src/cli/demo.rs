@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use super::agent::{in_memory, style};
+use super::agent::in_memory;
 use super::arguments::DemoArguments;
 use super::mount::run_supervised;
 use crate::agent;
@@ -17,6 +17,7 @@ use crate::agent::status::{Document, render};
 use crate::demo::{DemoError, Life, Show, Stage, play};
 use crate::error::Exit;
 use crate::mount::handover;
+use crate::terminal::Style;
 
 /// Has the demo played by a process of its own, and by another should that one be killed. The bucket stays where it was:
 /// a mount goes on only with the bucket that it had.
@@ -91,7 +92,10 @@ async fn watch_until(mut stop: watch::Receiver<bool>, mut documents: watch::Rece
     loop {
         let document = documents.borrow_and_update().clone();
         if let Some(document) = document {
-            let text = render(&in_memory(&document), style());
+            let out = io::stdout();
+            // Where lines stay, what is only counted is no reason for more of them.
+            let document = if out.is_terminal() { (*document).clone() } else { document.without_figures() };
+            let text = render(&in_memory(&document), Style::of(&out));
             if text != shown {
                 show(&text, &shown);
                 shown = text;

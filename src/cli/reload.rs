@@ -17,6 +17,7 @@ use crate::agent::live::reload::Outbox;
 use crate::config::{Config, Inputs, Loaded};
 use crate::error::Chain;
 use crate::instance::Metadata;
+use crate::mount::handover;
 use crate::systemd;
 
 /// Why the configuration is looked at.
@@ -44,13 +45,15 @@ pub(super) async fn follow(inputs: Inputs, mut current: Config, mut requests: Si
             systemd::reloading();
         }
         match fresh(&inputs).await {
-            Ok(new) if new == current => {
+            Ok(Loaded { config, .. }) if config == current => {
                 if reason == Reason::Asked {
                     tracing::info!("the configuration is the same as before");
-                    outbox.fresh(new).await;
+                    outbox.fresh(config).await;
                 }
             }
-            Ok(new) => {
+            Ok(loaded) => {
+                handover::keep_settings(&loaded.to_bytes());
+                let new = loaded.config;
                 for consequence in current.difference(&new) {
                     tracing::info!(%consequence, "new configuration");
                 }
@@ -88,7 +91,6 @@ async fn wait(current: &Config, requests: &mut Signal) -> Reason {
 }
 
 /// The configuration as it is now.
-async fn fresh(inputs: &Inputs) -> Result<Config, String> {
-    let loaded = Loaded::gather(inputs).await;
-    loaded.map(|loaded| loaded.config).map_err(|error| Chain(&error).to_string())
+async fn fresh(inputs: &Inputs) -> Result<Loaded, String> {
+    Loaded::gather(inputs).await.map_err(|error| Chain(&error).to_string())
 }

@@ -6,6 +6,8 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 /// One setting.
 #[derive(Debug, Clone, Copy)]
 pub struct Key {
@@ -125,7 +127,7 @@ pub const KEYS: &[Key] = &[
 ];
 
 /// One step of a path.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Step {
     /// The name of a key or table.
     Name(String),
@@ -134,7 +136,7 @@ pub enum Step {
 }
 
 /// The way from the top of the configuration to one value.
-#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct KeyPath(pub Vec<Step>);
 
 /// What a path leads to.

@@ -22,6 +22,8 @@ use std::ffi::OsString;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use serde::{Deserialize, Serialize};
+
 use super::fault::{ConfigError, Fault, Problem};
 use super::key::{Key, KeyPath, Known, Step, quoted};
 use super::redact::{self, REDACTED};
@@ -48,6 +50,8 @@ pub enum Origin {
     Option { text: String },
     /// In an argument of the command line, by its name in the usage.
     Argument { name: &'static str },
+    /// Where a process before said, in its words.
+    Before { text: String, secure: bool },
 }
 
 impl fmt::Display for Origin {
@@ -63,12 +67,13 @@ impl fmt::Display for Origin {
             Origin::Environment { variable } => write!(out, "environment {variable}"),
             Origin::Option { text } => write!(out, "-o {text}"),
             Origin::Argument { name } => out.write_str(name),
+            Origin::Before { text, .. } => out.write_str(text),
         }
     }
 }
 
 /// A value before it is judged.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Value {
     /// A table of the configuration; its settings are entries of their own.
     Section,
@@ -84,7 +89,7 @@ pub enum Value {
 }
 
 /// One value of a list.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Item {
     pub value: Value,
     pub origin: Origin,
@@ -103,7 +108,7 @@ impl Item {
 impl Origin {
     /// Whether the value was encrypted where it was written.
     pub fn is_secure(&self) -> bool {
-        matches!(self, Origin::Parameter { secure: true, .. })
+        matches!(self, Origin::Parameter { secure: true, .. } | Origin::Before { secure: true, .. })
     }
 }
 
@@ -218,6 +223,15 @@ fn unplaced_fault(path: &KeyPath, origin: Origin) -> Fault {
 pub struct Entries(BTreeMap<KeyPath, Entry>);
 
 impl Entries {
+    /// Those that were taken out of others by [`iter`](Entries::iter).
+    pub fn of(entries: impl IntoIterator<Item = (KeyPath, Entry)>) -> Entries {
+        Entries(entries.into_iter().collect())
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (&KeyPath, &Entry)> {
+        self.0.iter()
+    }
+
     /// Lays `layers` on top of each other, the last uppermost, and says which names mean nothing.
     pub fn merged(layers: Vec<Layer>) -> (Entries, Vec<Fault>) {
         let mut entries = Entries::default();

@@ -35,6 +35,10 @@ use nix::sys::socket::{
     sockopt::{SndBuf, SndBufForce},
 };
 
+use tokio::time::Instant;
+
+use crate::measure::Operations;
+
 use super::caller::is_dying;
 use super::ledger::{Greeting, Ledger, Left, REQUEST_MAX, Slot};
 use super::wire::{self, Header, Told};
@@ -71,11 +75,14 @@ pub struct Door {
     leaving: AtomicBool,
     takers: Mutex<Vec<JoinHandle<()>>>,
     take_back: TakeBack,
+    /// What was answered, and how long it took.
+    operations: Arc<Operations>,
 }
 
 struct Pending {
     header: Header,
     slot: Slot,
+    taken: Instant,
 }
 
 #[derive(Default)]
@@ -117,8 +124,14 @@ impl Door {
             leaving: AtomicBool::new(false),
             takers: Mutex::default(),
             take_back,
+            operations: Arc::default(),
         };
         Ok((Arc::new(door), fusers))
+    }
+
+    /// What was answered since this process serves, and how long it took.
+    pub fn operations(&self) -> Arc<Operations> {
+        self.operations.clone()
     }
 
     /// Starts the threads that answer, and those that take: `takers` of them, for as many threads of `fuser`. They end
@@ -234,7 +247,8 @@ impl Door {
     /// Answers a `READ` with `bytes`, past `fuser`.
     pub fn answer(&self, unique: u64, bytes: &[u8]) {
         let pending = self.state().pending.remove(&unique);
-        if let Some(Pending { slot, .. }) = pending {
+        if let Some(Pending { header, slot, taken }) = pending {
+            self.operations.note(header.opcode, taken.elapsed(), false);
             // A request that the kernel has given up is no error.
             let _ = self.write(&wire::out_header(unique, 0, bytes.len()), bytes);
             self.ledger.requests.release(slot);
@@ -318,7 +332,7 @@ impl Door {
             return Ok(Some(large));
         }
         let (slot, rest, request) = requests.settle(large, length);
-        self.state().pending.insert(header.unique, Pending { header, slot });
+        self.state().pending.insert(header.unique, Pending { header, slot, taken: Instant::now() });
         send(self.socket.as_raw_fd(), &request, MsgFlags::MSG_NOSIGNAL)?;
         Ok(rest)
     }
@@ -327,7 +341,7 @@ impl Door {
     fn repeat(&self, left: Left) {
         let Left { slot, header, request, .. } = left;
         let mut state = self.state();
-        state.pending.insert(header.unique, Pending { header, slot });
+        state.pending.insert(header.unique, Pending { header, slot, taken: Instant::now() });
         state.repeated.insert(header.unique);
         // Whether somebody tried to interrupt it was known to the process before alone.
         state.interrupted.push(header.unique);
@@ -354,7 +368,8 @@ impl Door {
         }
         drop(state);
         let (header, is_taken) = match (pending, abandoned) {
-            (Some(Pending { header, slot }), _) => {
+            (Some(Pending { header, slot, taken }), _) => {
+                self.operations.note(header.opcode, taken.elapsed(), wire::is_error(answer));
                 if !header.only_asks() {
                     self.ledger.requests.note_answer(&slot, answer);
                 }
@@ -420,7 +435,7 @@ impl Door {
                 .filter(|unique| pending.get(unique).is_some_and(|one| is_dying(one.header.thread)))
                 .collect();
             for unique in dying {
-                if let Some(Pending { header, slot }) = state.pending.remove(&unique) {
+                if let Some(Pending { header, slot, .. }) = state.pending.remove(&unique) {
                     state.abandoned.insert(unique, header);
                     let _ = self.write(&wire::out_header(unique, -libc::EINTR, 0), &[]);
                     self.ledger.requests.release(slot);

@@ -26,6 +26,7 @@ use std::time::Duration;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use tokio::sync::watch;
 
+use crate::measure::Operations;
 use crate::mountinfo::{Device, MountTable};
 
 use super::door::Door;
@@ -171,6 +172,11 @@ impl Connection {
         kept.and_then(|()| connection.door.resume(THREADS, left, can_resend).map_err(handshake))
             .inspect_err(|_| connection.door.close())?;
         Ok(connection)
+    }
+
+    /// What was answered since this process serves, and how long it took.
+    pub fn operations(&self) -> Arc<Operations> {
+        self.door.operations()
     }
 
     /// Has `fuser` serve what comes through a door that is open.

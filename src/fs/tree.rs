@@ -25,6 +25,8 @@ use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
+use crate::measure::Ages;
+
 use super::ask::{Answer, Seen};
 use super::attr::{self, Attributes, Defaults, Kind};
 use super::directory::{HEADERS_AT_ONCE, Page};
@@ -76,6 +78,8 @@ pub struct Tree {
     pub(super) rules: Rules,
     pub(super) source: Source,
     pub(super) hidden: Hidden,
+    /// How old the answers about names are that the kernel gets.
+    pub(super) ages: Arc<Ages>,
     table: Mutex<Table>,
     surveys: Mutex<Surveys>,
     pub(super) questions: Flights<Answer>,
@@ -100,6 +104,7 @@ impl Tree {
             rules,
             source,
             hidden: Hidden::default(),
+            ages: Arc::default(),
             table: Mutex::new(Table::new(root, budget_bytes)),
             surveys: Mutex::default(),
             questions: Flights::default(),
@@ -145,6 +150,7 @@ impl Tree {
             self.remember(&mut table, ino);
             drop(table);
             if let Some(checked) = checked {
+                self.ages.note(checked.elapsed());
                 self.surveys().count_answer(directory, checked);
             }
             return Some(Ok(Looked::Found(entry)));
@@ -174,7 +180,9 @@ impl Tree {
                 Ok(answer) => answer,
                 Err(error) => return self.last_known(&path, error),
             };
-            let valid_for = self.rules.freshness.saturating_sub(left.elapsed());
+            let age = left.elapsed();
+            self.ages.note(age);
+            let valid_for = self.rules.freshness.saturating_sub(age);
             let Some(ino) = found else { return Ok(Looked::Absent { valid_for }) };
             let mut table = self.table();
             // A question that left later may have found something else meanwhile.
@@ -420,6 +428,7 @@ impl Tree {
         let mut table = self.table();
         let Some((ino, node)) = table.named(path) else { return Err(error.into()) };
         self.believable(node, &error)?;
+        self.ages.note(node.checked.map_or(Duration::ZERO, |checked| checked.elapsed()));
         let attributes = node.facts.attributes.clone().ok_or(error)?;
         self.remember(&mut table, ino);
         Ok(Looked::Found(Entry { ino, attributes, valid_for: Duration::ZERO }))

@@ -86,6 +86,11 @@ pub fn answered(answer: &[u8]) -> Option<u64> {
     u64_at(answer, 8)
 }
 
+/// Whether an answer says that what was asked for went wrong.
+pub fn is_error(answer: &[u8]) -> bool {
+    u32_at(answer, 4).is_some_and(|error| error != 0)
+}
+
 /// The header of an answer with `length` bytes behind it. `error` is 0, or an errno with a minus.
 pub fn out_header(unique: u64, error: i32, length: usize) -> [u8; OUT_HEADER] {
     let mut header = [0; OUT_HEADER];

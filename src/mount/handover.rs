@@ -9,8 +9,12 @@
 //! go, so that its connection ends.
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Read, Seek, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
+
+use rustix::fs::MemfdFlags;
 
 use super::detach;
 use crate::error::Chain;
@@ -20,6 +24,10 @@ use crate::systemd;
 /// What the two descriptors of a mount are kept as.
 const DEVICE: &str = "device.";
 const LEDGER: &str = "ledger.";
+/// What the settings are kept as under which the sessions were begun.
+const SETTINGS: &str = "settings";
+/// Most bytes of settings that are read.
+const SETTINGS_MAX: u64 = 16 << 20;
 
 /// Has the session of the mount `name` kept beyond the end of this process, where somebody keeps such things.
 pub fn keep(name: &str, session: &fs::Session) {
@@ -35,6 +43,26 @@ pub fn keep(name: &str, session: &fs::Session) {
         Err(error) => {
             tracing::warn!(mount = name, error = %error, "this mount does not outlive the process");
         }
+    }
+}
+
+/// Has settings kept in memory beside the sessions, for a successor that cannot have them from where they are. In the
+/// place of those before.
+pub fn keep_settings(settings: &[u8]) {
+    if !systemd::keeps() {
+        return;
+    }
+    let written = || -> io::Result<File> {
+        let mut file = File::from(rustix::fs::memfd_create("mapkeeper-settings", MemfdFlags::CLOEXEC)?);
+        file.write_all(settings)?;
+        Ok(file)
+    };
+    match written() {
+        Ok(file) => {
+            systemd::let_go(SETTINGS);
+            systemd::keep(SETTINGS, file.as_fd());
+        }
+        Err(error) => tracing::warn!(error = %error, "a successor cannot have these settings from here"),
     }
 }
 
@@ -56,38 +84,53 @@ pub fn end(name: &str, path: &Path) {
 /// The sessions that processes before have left, by what their mounts were called. To be asked once, before any other
 /// process is started.
 pub fn left() -> Sessions {
-    let (mut devices, mut ledgers) = (BTreeMap::new(), BTreeMap::new());
+    let (mut devices, mut ledgers, mut settings) = (BTreeMap::new(), BTreeMap::new(), None);
     for (name, descriptor) in systemd::kept() {
         if let Some(mount) = name.strip_prefix(DEVICE) {
             devices.insert(mount.to_owned(), descriptor);
         } else if let Some(mount) = name.strip_prefix(LEDGER) {
             ledgers.insert(mount.to_owned(), descriptor);
+        } else if name == SETTINGS {
+            settings = Some(descriptor);
         }
     }
     let pair = |(name, device): (String, OwnedFd)| {
         let ledger = ledgers.remove(&name)?;
         Some((name, Handover { device, ledger }))
     };
-    Sessions(devices.into_iter().filter_map(pair).collect())
+    Sessions { by_name: devices.into_iter().filter_map(pair).collect(), settings }
 }
 
 /// Sessions that nobody serves yet.
 #[derive(Debug, Default)]
-pub struct Sessions(BTreeMap<String, Handover>);
+pub struct Sessions {
+    by_name: BTreeMap<String, Handover>,
+    settings: Option<OwnedFd>,
+}
 
 impl Sessions {
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.by_name.is_empty()
+    }
+
+    /// The settings under which they were begun, if they were kept and there are sessions to go on with.
+    pub fn settings(&self) -> Option<Vec<u8>> {
+        let kept = self.settings.as_ref().filter(|_| !self.is_empty())?;
+        let mut file = File::from(kept.try_clone().ok()?);
+        file.rewind().ok()?;
+        let mut bytes = Vec::new();
+        file.take(SETTINGS_MAX).read_to_end(&mut bytes).ok()?;
+        Some(bytes)
     }
 
     /// That of the mount `name`.
     pub fn take(&mut self, name: &str) -> Option<Handover> {
-        self.0.remove(&plain(name))
+        self.by_name.remove(&plain(name))
     }
 
     /// Ends all that nobody has taken, and takes their mounts away.
     pub fn end(self) {
-        for (name, handover) in self.0 {
+        for (name, handover) in self.by_name {
             tracing::info!(mount = name, "a session of a process before is not wanted any more");
             match fs::path_of(handover) {
                 Some(path) => end(&name, &path),

@@ -95,7 +95,10 @@ impl<R: Reach> Host<R> {
     }
 
     pub fn journal(&self) -> String {
-        self.says("journalctl -u mapkeeper --no-pager -o cat | tail -n 100").0
+        self.says(
+            "mapkeeper status; journalctl -u mapkeeper --no-pager -o cat | grep -vx round | tail -n 100",
+        )
+        .0
     }
 
     /// Device of what is mounted at the mount's path, or nothing.
@@ -159,7 +162,8 @@ impl<R: Reach> Host<R> {
         assert_eq!(self.device(), device, "{what}: it is another mount\n{}", self.journal());
         assert_eq!(self.container(), container, "{what}: the container\n{}", self.journal());
         let stored = self.sh("systemctl show --property NFileDescriptorStore --value mapkeeper");
-        assert_eq!(stored, "2", "{what}");
+        // Two for the mount, and the settings.
+        assert_eq!(stored, "3", "{what}");
     }
 
     /// Every way in which an agent ends while the host goes on; then the service is stopped, and so is the mount.
@@ -174,6 +178,14 @@ impl<R: Reach> Host<R> {
         let replaced = "cp /share/mapkeeper /usr/bin/new && mv /usr/bin/new /usr/bin/mapkeeper && systemctl restart mapkeeper";
         self.outlives("another program", replaced).await;
         self.outlives("out of memory", OUT_OF_MEMORY).await;
+        let wrong = "cp /etc/mapkeeper/config.toml /tmp/right && echo 'nonsense = 1' >> /etc/mapkeeper/config.toml \
+                     && systemctl restart mapkeeper";
+        self.outlives("a wrong configuration", wrong).await;
+        let status = self.says("mapkeeper status").0;
+        assert!(status.contains("an older configuration is in force"), "it says so: {status}");
+        self.sh("cp /tmp/right /etc/mapkeeper/config.toml && systemctl reload mapkeeper");
+        self.until("the right configuration", |host| !host.says("mapkeeper status").0.contains("older"))
+            .await;
         self.sh("systemctl stop mapkeeper");
         assert_eq!(self.device(), "", "stopped is unmounted\n{}", self.journal());
         assert!(self.kit.server.control().total() > 0);

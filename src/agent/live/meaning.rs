@@ -57,7 +57,7 @@ fn binds(wanted: &config::Container, mount: &config::Mount) -> bool {
 ///
 /// A bind of the mount or of a directory in it shows the mount at the bind's target, a bind of a
 /// directory above it shows it below the target.
-pub(super) fn seen_at(source: &Path, target: &str, path: &Path) -> Option<PathBuf> {
+pub fn seen_at(source: &Path, target: &str, path: &Path) -> Option<PathBuf> {
     if source.starts_with(path) {
         return Some(PathBuf::from(target));
     }

@@ -97,6 +97,12 @@ impl Mounts {
         self.slots.get(mount).map(|slot| &slot.spec)
     }
 
+    /// Those that this process serves at this moment.
+    pub(super) fn served(&self) -> Vec<(&config::Mount, Rc<Mounted>)> {
+        let served = |slot: &'_ Slot| slot.served.borrow().clone();
+        self.slots.values().filter_map(|slot| Some((&slot.spec, served(slot)?))).collect()
+    }
+
     /// Names of all mounts with their paths, as configured and as the kernel has them.
     pub(super) fn paths(&self) -> Vec<(String, PathBuf, PathBuf)> {
         let of = |(name, slot): (&String, &Slot)| {

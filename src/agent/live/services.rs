@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use crate::agent::state::{ServiceSeen, Trigger};
 use crate::config::Probe;
 use crate::error::Chain;
+use crate::measure;
 use crate::probe::{ServiceError, ServiceVerdict, ask_service, classify};
 
 /// Between the looks and the publishing, something always takes its time.
@@ -52,7 +53,8 @@ impl Services {
             if asked.good.is_some_and(|at| at.elapsed() < believed) {
                 return ServiceSeen::Healthy;
             }
-            asked.pending.get_or_insert_with(|| ask(probe.clone()).boxed_local().shared()).clone()
+            let (title, probe) = (container.to_owned(), probe.clone());
+            asked.pending.get_or_insert_with(|| ask(title, probe).boxed_local().shared()).clone()
         };
         let seen = question.await;
         if let ServiceSeen::Faulty { trigger: Trigger::ErrorFile, detail } = &seen
@@ -78,13 +80,18 @@ impl Services {
     }
 }
 
-async fn ask(probe: Probe) -> ServiceSeen {
+async fn ask(container: String, probe: Probe) -> ServiceSeen {
+    let began = Instant::now();
     let answer = match ask_service(&probe.url, probe.timeout).await {
         Ok(answer) => answer,
         Err(error) => return unanswered(&error),
     };
     let verdict = classify(answer.status, answer.content_type.as_deref(), &answer.body, probe.expect);
-    understood(&verdict, &probe.url)
+    let seen = understood(&verdict, &probe.url);
+    if seen == ServiceSeen::Healthy {
+        measure::probed(&container, began.elapsed());
+    }
+    seen
 }
 
 /// The map that a probe asks for: MapServer names it in only some of its messages.

@@ -25,7 +25,8 @@ use super::{
 };
 use crate::agent::Adoption;
 use crate::agent::state::{
-    Action, Decision, Failure, Health, Link, LinkState, Maintenance, Moment, Outcome, Target, Trigger,
+    Action, Decision, Failure, Figures, Health, Link, LinkState, Maintenance, Moment, Outcome, Repair,
+    RepairCount, Target, Trigger,
 };
 
 /// Names of the kinds of records in the journal, stable for ever: `journalctl MESSAGE_ID=...`. They are documented in
@@ -59,6 +60,7 @@ pub struct Board {
     amiss_since: Option<Moment>,
     acting: Option<Acting>,
     last_failure: Option<Failure>,
+    repairs: BTreeMap<(Target, Repair), RepairCount>,
     configuration_fault: Option<String>,
     ended: Option<String>,
 }
@@ -98,6 +100,7 @@ impl Board {
             amiss_since: None,
             acting: None,
             last_failure: None,
+            repairs: BTreeMap::new(),
             configuration_fault: None,
             ended: None,
         }
@@ -166,6 +169,12 @@ impl Board {
             }
         }
         self.acting = None;
+        let none = || RepairCount { target: link.clone(), action: repair, done: 0, failed: 0 };
+        let count = self.repairs.entry((link.clone(), repair)).or_insert_with(none);
+        match outcome {
+            Outcome::Done => count.done += 1,
+            Outcome::Failed(_) => count.failed += 1,
+        }
         let outcome = outcome.clone();
         self.event(
             Some(link.clone()),
@@ -225,6 +234,10 @@ impl Board {
             last_failure: self.last_failure.clone(),
             events: self.events.iter().cloned().collect(),
             configuration_fault: self.configuration_fault.clone(),
+            figures: Figures::default(),
+            repairs: self.repairs.values().cloned().collect(),
+            program: env!("CARGO_PKG_VERSION").to_owned(),
+            up_ms: milliseconds(clock.now.0),
             ended: self.ended.clone(),
         }
     }

@@ -3,55 +3,49 @@
 //! Everything shown may come from outside (a container's answer, a kernel string): control characters
 //! never reach the terminal.
 
-use std::io::IsTerminal;
-
 use super::{Document, Event, Happening, LinkReport, Report, Standing};
 use crate::agent::state::{Health, LinkState, Maintenance, Outcome, Target, Trigger};
+use crate::terminal::{COLUMNS, Colour, Style, clean, fit, paint, shorten, wrap};
 
-/// Longest line, with its line feed.
-const COLUMNS: usize = 80;
 /// Most links shown, one line each.
-const LINKS: usize = 13;
+const LINKS: usize = 8;
 /// Most lines of the cause and of the hint.
 const CAUSE_LINES: usize = 5;
 const HINT_LINES: usize = 3;
+/// What to do about an agent that is not there, or hangs.
+const START: &str = "systemctl start mapkeeper; journalctl -u mapkeeper says why it ended";
+const RESTART: &str = "systemctl restart mapkeeper: mounts and containers stay";
 /// Most lines about a configuration that was refused.
 const CONFIGURATION_LINES: usize = 2;
+/// Mounts whose figures are shown, one line each.
+const FIGURES: usize = 2;
 /// Events shown, one line each.
 const EVENTS: usize = 5;
-
-/// Whether colour is used.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Style {
-    Plain,
-    Coloured,
-}
-
-impl Style {
-    /// Colour only on a terminal, and not where `NO_COLOR` is set.
-    pub fn of(out: &impl IsTerminal) -> Style {
-        let unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-        if out.is_terminal() && !unwanted { Style::Coloured } else { Style::Plain }
-    }
-}
 
 /// Shows a report on one screen. With [`Style::Coloured`] the escapes come on top of the limit.
 pub fn render(report: &Report, style: Style) -> String {
     let Some(document) = &report.document else {
-        return "mapkeeper: not running, and nothing is known of an earlier run\n".to_owned();
+        return format!("mapkeeper: not running, and nothing is known of an earlier run\nhint: {START}\n");
     };
     let mut lines = vec![headline(report.standing, document)];
-    lines.extend(link_lines(&document.links).into_iter().map(|(state, line)| paint(&line, state, style)));
+    lines.extend(
+        link_lines(&document.links).into_iter().map(|(state, line)| paint(&line, colour(state), style)),
+    );
+    lines.extend(figure_lines(document).iter().map(|line| fit(&format!("  {line}"))));
     if let Some(fault) = &document.first_fault {
         lines.push(String::new());
-        lines.extend(wrap(&format!("{}: {}", fault.target, fault.cause), CAUSE_LINES));
-        if let Some(hint) = &fault.hint {
-            lines.extend(wrap(&format!("hint: {hint}"), HINT_LINES));
-        }
+        lines.extend(wrap(&format!("{}: {}", fault.target, fault.cause), COLUMNS - 1, CAUSE_LINES));
+    }
+    if let Some(hint) = cure(report.standing, document) {
+        lines.extend(wrap(&format!("hint: {hint}"), COLUMNS - 1, HINT_LINES));
     }
     if let Some(fault) = &document.configuration_fault {
         lines.push(String::new());
-        lines.extend(wrap(&format!("an older configuration is in force: {fault}"), CONFIGURATION_LINES));
+        lines.extend(wrap(
+            &format!("an older configuration is in force: {fault}"),
+            COLUMNS - 1,
+            CONFIGURATION_LINES,
+        ));
     }
     let newest = document.events.len().saturating_sub(EVENTS);
     for event in document.events.iter().skip(newest) {
@@ -60,6 +54,23 @@ pub fn render(report: &Report, style: Style) -> String {
     let mut text = lines.join("\n");
     text.push('\n');
     text
+}
+
+/// What is to be done first; `None`: nothing.
+fn cure(standing: Standing, document: &Document) -> Option<String> {
+    match standing {
+        Standing::Fresh => {}
+        // What it last said is of the past.
+        Standing::Stale { .. } => return Some(RESTART.to_owned()),
+        Standing::Ended | Standing::Absent => return Some(START.to_owned()),
+    }
+    let fault = document.first_fault.as_ref()?;
+    let otherwise = match (document.maintenance, document.health) {
+        (Maintenance::On { .. }, _) => "mapkeeper resume has it repaired",
+        (_, Health::Repairing) => "it is being repaired: mapkeeper status --watch",
+        _ => "mapkeeper doctor looks at everything around it",
+    };
+    Some(fault.hint.clone().unwrap_or_else(|| otherwise.to_owned()))
 }
 
 fn headline(standing: Standing, document: &Document) -> String {
@@ -97,6 +108,63 @@ fn headline(standing: Standing, document: &Document) -> String {
     fit(&line)
 }
 
+/// What was counted, a line each: how fresh and how cached the mounts are, what S3 was asked, the agent itself. Each
+/// begins with a word of its own, in a column of nine.
+pub fn figure_lines(document: &Document) -> Vec<String> {
+    let mut lines = Vec::new();
+    let figures = &document.figures;
+    for mount in figures.mounts.iter().take(FIGURES) {
+        let age = mount.oldest_answer_ms.map_or("not asked for a minute".to_owned(), |age| {
+            format!("oldest answer {} of {}", seconds(age), seconds(mount.freshness_ms))
+        });
+        let asked = mount.cache_hits + mount.cache_misses;
+        let hits = match asked {
+            0 => "cache unused".to_owned(),
+            _ => format!("cache {} %", mount.cache_hits.saturating_mul(100) / asked),
+        };
+        let name = shorten(&mount.mount, 12);
+        let resumed = match mount.resumed {
+            0 => String::new(),
+            1 => "; resumed once".to_owned(),
+            count => format!("; resumed {count} times"),
+        };
+        lines.push(format!("{:<9}{name}: {age}; {hits}{resumed}", "fresh"));
+    }
+    if !figures.buckets.is_empty() {
+        let requests: u64 = figures.buckets.iter().flat_map(|bucket| bucket.requests.values()).sum();
+        let failed: u64 = figures.buckets.iter().map(|bucket| bucket.failed).sum();
+        let costs: Vec<u64> = figures.buckets.iter().filter_map(|bucket| bucket.cents_per_month).collect();
+        let cost = match costs.iter().sum::<u64>() {
+            _ if costs.is_empty() => "cost not known yet".to_owned(),
+            cents => format!("about ${}.{:02} a month", cents / 100, cents % 100),
+        };
+        let failed = if failed > 0 { format!(" ({failed} failed)") } else { String::new() };
+        lines.push(format!("{:<9}{requests} requests{failed}; {cost}", "s3"));
+    }
+    if !document.program.is_empty() {
+        let up = duration(document.up_ms / 1000);
+        let repairs: u64 = document.repairs.iter().map(|repair| repair.done).sum();
+        lines.push(format!("{:<9}{}, up {up}, {repairs} repairs", "agent", document.program));
+    }
+    lines
+}
+
+/// Milliseconds as seconds with one digit behind the point.
+fn seconds(ms: u64) -> String {
+    format!("{}.{} s", ms / 1000, ms % 1000 / 100)
+}
+
+/// Seconds in the two largest units that they fill.
+fn duration(seconds: u64) -> String {
+    let (days, hours, minutes) = (seconds / 86400, seconds / 3600 % 24, seconds / 60 % 60);
+    match (days, hours, minutes) {
+        (0, 0, 0) => format!("{seconds} s"),
+        (0, 0, _) => format!("{minutes} min {} s", seconds % 60),
+        (0, ..) => format!("{hours} h {minutes} min"),
+        _ => format!("{days} d {hours} h"),
+    }
+}
+
 /// One line a link; if there are too many, those that are not good come first.
 fn link_lines(links: &[LinkReport]) -> Vec<(LinkState, String)> {
     let line = |link: &LinkReport| {
@@ -125,7 +193,8 @@ fn state_word(state: LinkState) -> &'static str {
     }
 }
 
-fn event_line(event: &Event) -> String {
+/// An event on one line, as long as it is.
+pub fn event_line(event: &Event) -> String {
     let target = event.target.as_ref().map_or_else(|| "everything".to_owned(), Target::to_string);
     let what = match &event.what {
         Happening::Detected { seen, .. } => seen.clone(),
@@ -153,72 +222,17 @@ fn cause_word(trigger: &Trigger) -> String {
 }
 
 /// The word that a plain enum has in the document.
-pub(super) fn word(value: &impl serde::Serialize) -> String {
+pub fn word(value: &impl serde::Serialize) -> String {
     match serde_json::to_value(value) {
         Ok(serde_json::Value::String(word)) => word,
         _ => String::new(),
     }
 }
 
-fn paint(line: &str, state: LinkState, style: Style) -> String {
-    let colour = match state {
-        LinkState::Ok => "32",
-        LinkState::Degraded | LinkState::Waiting | LinkState::Unknown => "33",
-        LinkState::Broken => "31",
-    };
-    match style {
-        Style::Plain => line.to_owned(),
-        Style::Coloured => format!("\x1b[{colour}m{line}\x1b[0m"),
+fn colour(state: LinkState) -> Colour {
+    match state {
+        LinkState::Ok => Colour::Good,
+        LinkState::Degraded | LinkState::Waiting | LinkState::Unknown => Colour::Doubtful,
+        LinkState::Broken => Colour::Bad,
     }
-}
-
-/// `text` without control characters.
-fn clean(text: &str) -> String {
-    text.chars().map(|letter| if letter.is_control() { ' ' } else { letter }).collect()
-}
-
-/// `text` on one line.
-fn fit(text: &str) -> String {
-    shorten(&clean(text), COLUMNS - 1)
-}
-
-fn shorten(text: &str, most: usize) -> String {
-    if text.chars().count() <= most {
-        return text.to_owned();
-    }
-    let mut short: String = text.chars().take(most.saturating_sub(3)).collect();
-    short.push_str("...");
-    short
-}
-
-/// `text` on as many lines as it needs, at most `most`; broken at spaces where there are any.
-fn wrap(text: &str, most: usize) -> Vec<String> {
-    let mut lines = vec![String::new()];
-    for word in clean(text).split_whitespace() {
-        for piece in pieces(word) {
-            let line = lines.last_mut().expect("there is always a line");
-            let joined = line.chars().count() + 1 + piece.chars().count();
-            if line.is_empty() {
-                line.push_str(&piece);
-            } else if joined < COLUMNS {
-                line.push(' ');
-                line.push_str(&piece);
-            } else {
-                lines.push(piece);
-            }
-        }
-    }
-    if lines.len() > most {
-        lines.truncate(most);
-        if let Some(last) = lines.last_mut() {
-            *last = shorten(&format!("{last} ..."), COLUMNS - 1);
-        }
-    }
-    lines
-}
-
-/// A word cut into lines, if it is longer than one.
-fn pieces(word: &str) -> Vec<String> {
-    let letters: Vec<char> = word.chars().collect();
-    letters.chunks(COLUMNS - 1).map(|piece| piece.iter().collect()).collect()
 }

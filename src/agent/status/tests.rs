@@ -1,11 +1,13 @@
 //! The document written, read, believed or not, and shown on one screen.
 
+use std::collections::BTreeMap;
 use std::time::SystemTime;
 
 use proptest::prelude::*;
 
 use super::*;
-use crate::agent::state::{Action, Decision, Link, Moment};
+use crate::agent::state::{Action, BucketFigures, Decision, Link, Moment, MountFigures};
+use crate::terminal::Style;
 
 fn writer() -> Writer {
     Writer::this().unwrap()
@@ -28,6 +30,10 @@ pub(crate) fn document() -> Document {
         acting: None,
         last_failure: None,
         events: Vec::new(),
+        figures: Figures::default(),
+        repairs: Vec::new(),
+        program: String::new(),
+        up_ms: 0,
         configuration_fault: None,
         ended: None,
     }
@@ -106,7 +112,8 @@ fn a_directory_without_a_document_is_not_an_error() {
     assert_eq!((found.standing, found.exit()), (Standing::Absent, Exit::NotRunning));
     assert_eq!(
         render(&found, Style::Plain),
-        "mapkeeper: not running, and nothing is known of an earlier run\n"
+        "mapkeeper: not running, and nothing is known of an earlier run\nhint: systemctl start mapkeeper; \
+         journalctl -u mapkeeper says why it ended\n"
     );
     assert_eq!(found.json(), serde_json::json!({ "version": 1, "standing": "absent" }));
 }
@@ -245,13 +252,17 @@ async fn watching_redraws_only_what_changed_and_ends_with_its_reader() {
     struct Reader<'a> {
         dir: &'a RuntimeDir,
         screens: Vec<String>,
+        changes: bool,
     }
     impl Write for Reader<'_> {
         fn write(&mut self, text: &[u8]) -> io::Result<usize> {
             self.screens.push(String::from_utf8(text.to_vec()).unwrap());
             match self.screens.len() {
                 1 => {
-                    self.dir.publish(&Document { health: Health::Degraded, ..document() }).unwrap();
+                    let health = if self.changes { Health::Degraded } else { Health::Healthy };
+                    self.dir
+                        .publish(&Document { health, up_ms: 7000, program: "1".into(), ..document() })
+                        .unwrap();
                     Ok(text.len())
                 }
                 _ => Err(io::ErrorKind::BrokenPipe.into()),
@@ -264,12 +275,25 @@ async fn watching_redraws_only_what_changed_and_ends_with_its_reader() {
     let dir = tempfile::tempdir().unwrap();
     let runtime = RuntimeDir::claim(dir.path()).unwrap();
     runtime.publish(&document()).unwrap();
-    let mut reader = Reader { dir: &runtime, screens: Vec::new() };
+    let mut reader = Reader { dir: &runtime, screens: Vec::new(), changes: true };
     let ended = watch(dir.path(), Screens::Kept, |report| render(report, Style::Plain), &mut reader).await;
     assert_eq!(ended.kind(), io::ErrorKind::BrokenPipe);
     assert_eq!(reader.screens.len(), 2);
     assert!(reader.screens[0].starts_with("mapkeeper: healthy"), "{:?}", reader.screens[0]);
     assert!(reader.screens[1].starts_with("mapkeeper: degraded"), "{:?}", reader.screens[1]);
+    // What is only counted is shown where the screen is replaced, line by line, and adds no screen where all stay.
+    runtime.publish(&document()).unwrap();
+    let mut reader = Reader { dir: &runtime, screens: Vec::new(), changes: false };
+    let plain = |report: &Report| render(report, Style::Plain);
+    let kept = watch(dir.path(), Screens::Kept, plain, &mut reader);
+    assert!(tokio::time::timeout(Duration::from_secs(60), kept).await.is_err());
+    assert_eq!(reader.screens.len(), 1);
+    runtime.publish(&document()).unwrap();
+    let mut reader = Reader { dir: &runtime, screens: Vec::new(), changes: false };
+    watch(dir.path(), Screens::Replaced, plain, &mut reader).await;
+    let [first, second] = reader.screens.as_slice() else { panic!("{:?}", reader.screens) };
+    assert!(first.starts_with("\x1b[Hmapkeeper: healthy") && !first.contains("\x1b[2J"), "{first:?}");
+    assert!(second.contains("  agent    1, up 7 s, 0 repairs\x1b[K\n\x1b[J"), "{second:?}");
 }
 
 #[test]
@@ -333,6 +357,40 @@ hint: wait
 }
 
 #[test]
+fn what_was_counted_is_shown_below_the_links() {
+    let mut shown = document();
+    shown.program = "1.2.3".to_owned();
+    shown.up_ms = 90_061_000;
+    let mount = MountFigures {
+        mount: "mapfiles".to_owned(),
+        freshness_ms: 1000,
+        oldest_answer_ms: Some(850),
+        cache_hits: 97,
+        cache_misses: 3,
+        cache_bytes: 5 << 20,
+        resumed: 2,
+        ..MountFigures::default()
+    };
+    shown.figures.mounts.push(mount);
+    let requests = BTreeMap::from([("get".to_owned(), 40), ("list".to_owned(), 2)]);
+    let bucket = BucketFigures { bucket: "maps".to_owned(), requests, failed: 1, cents_per_month: Some(123) };
+    shown.figures.buckets.push(bucket);
+    let expected = [
+        "fresh    mapfiles: oldest answer 0.8 s of 1.0 s; cache 97 %; resumed 2 times",
+        "s3       42 requests (1 failed); about $1.23 a month",
+        "agent    1.2.3, up 1 d 1 h, 0 repairs",
+    ];
+    assert_eq!(figure_lines(&shown), expected);
+    shown.figures.mounts[0].oldest_answer_ms = None;
+    shown.figures.buckets[0].cents_per_month = None;
+    let lines = figure_lines(&shown);
+    assert!(
+        lines[0].contains("not asked for a minute") && lines[1].contains("cost not known yet"),
+        "{lines:?}"
+    );
+}
+
+#[test]
 fn faults_come_first_when_there_are_too_many_links() {
     let mut shown = document();
     shown.links = (0..40)
@@ -344,7 +402,7 @@ fn faults_come_first_when_there_are_too_many_links() {
     let (_dir, found) = published(&shown);
     let screen = render(&found, Style::Plain);
     assert!(screen.contains("broken   mount m39"), "{screen}");
-    assert!(screen.contains("and 28 more"), "{screen}");
+    assert!(screen.contains("and 33 more"), "{screen}");
 }
 
 proptest! {
@@ -371,9 +429,17 @@ proptest! {
                 what: Happening::Detected { trigger: None, seen: text.clone() },
             })
             .collect();
+        let mount = MountFigures { mount: text.clone(), cache_hits: u64::MAX / 4, resumed: 7, ..Default::default() };
+        shown.figures.mounts = vec![mount; links];
+        shown.figures.buckets = vec![BucketFigures { cents_per_month: Some(u64::MAX / 64), ..Default::default() }; 3];
+        shown.program = text.clone();
+        shown.up_ms = u64::MAX;
+        shown.configuration_fault = Some(text.clone());
         let report = Report { standing: Standing::Fresh, document: Some(shown) };
         let screen = render(&report, Style::Plain);
-        prop_assert!(screen.chars().count() <= 2_500, "{} characters", screen.chars().count());
+        // Beside it one line says that the preparation of the host failed.
+        let limit = 2_500 - 80;
+        prop_assert!(screen.chars().count() <= limit, "{} characters", screen.chars().count());
         for line in screen.split('\n') {
             prop_assert!(line.chars().count() < 80, "{line:?}");
             prop_assert!(!line.chars().any(char::is_control), "{line:?}");

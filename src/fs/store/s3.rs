@@ -25,13 +25,18 @@ use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt, stream};
 
 use crate::fs::percent::percent_decoded;
+use crate::measure;
 
 use super::{
     Body, ClockSkew, Condition, Depth, ETag, Fetch, Fetched, From, List, Listed, Object, ObjectStore, Page,
     StoreError, Version,
 };
 
+mod counted;
+mod history;
 mod write;
+
+pub use history::Change;
 
 /// Longest wait for a connection.
 const CONNECT_LIMIT: Duration = Duration::from_secs(3);
@@ -74,6 +79,7 @@ impl S3 {
             .force_path_style(endpoint.path_style)
             .timeout_config(timeouts)
             .interceptor(ReadableMetadata)
+            .interceptor(counted::Counted(measure::requests(bucket)))
             .retry_config(RetryConfig::standard().with_max_attempts(ATTEMPTS));
         builder.set_endpoint_url(endpoint.url.clone().or_else(|| config.endpoint_url().map(str::to_string)));
         let region = config.region().map_or("us-east-1", |region| region.as_ref());
@@ -152,7 +158,8 @@ impl S3 {
             From::Page(token) => request.continuation_token(token),
             From::After(key) => request.start_after(key),
         };
-        let answer = request.send().await.map_err(|error| self.failure(&error, list.prefix))?;
+        let what = if list.prefix.is_empty() { &self.bucket } else { list.prefix };
+        let answer = request.send().await.map_err(|error| self.failure(&error, what))?;
         // A key may hold what no XML can say.
         let decoded = match answer.encoding_type() {
             Some(EncodingType::Url) => form_decoded,
