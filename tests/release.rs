@@ -4,7 +4,8 @@
 
 use std::path::PathBuf;
 use std::process::Command;
-use std::time::Instant;
+
+use tokio::time::Instant;
 
 /// What the program may want of the C library: Amazon Linux 2 has this, Amazon Linux 2023 2.34.
 const NEWEST: (u32, u32) = (2, 26);

@@ -1,6 +1,6 @@
 //! What `main.rs` shows in a container, on a machine: firmware, kernel 6.1, cloud-init with tokens, a real power cut.
 //!
-//! Not among the tests that `cargo test` runs by itself: `make test-boot`. Needs root, qemu, ssh, loop devices and a Docker
+//! Not among the tests that `cargo test` runs by itself, nor of CI: `make test-boot-stock`. Needs root, qemu, ssh, loop devices and a Docker
 //! Engine (for the namespace and the disk); some minutes.
 
 mod emulated;

@@ -7,9 +7,10 @@ use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use sha2::{Digest, Sha256};
+use tokio::time::Instant;
 
 /// Where the host meets AWS.
 pub const ADDRESS: &str = "10.254.0.2";
@@ -250,7 +251,7 @@ impl Host {
         let began = Instant::now();
         while !holds(self) {
             assert!(began.elapsed() < self.machine.limits().1, "{what} did not come\n{}", self.story());
-            std::thread::sleep(Duration::from_millis(200));
+            std::thread::park_timeout(Duration::from_millis(200));
         }
     }
 
