@@ -1,6 +1,5 @@
 //! The whole configuration: valid, with every fault at once, and any text at all.
 
-
 use super::*;
 
 mod containers;
