@@ -259,3 +259,29 @@ async fn a_host_on_which_nothing_is_right_is_told_what_to_do() {
     assert_eq!((checks.grade("configuration"), checks.grade("/dev/fuse")), ("fail", "fail"));
     assert!(checks.text("configuration").contains("line 1"), "{}", checks.text("configuration"));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_configuration_is_checked_with_those_who_have_what_it_names() {
+    let mut world = World::prepared("remote", Kit::default());
+    let check = |world: &World| {
+        let mut command = world.mapkeeper();
+        command.args(["config", "check", "--remote", "--config"]).arg(world.config());
+        command
+    };
+    let right = output(&mut check(&world)).await;
+    let said = String::from_utf8_lossy(&right.stdout).into_owned();
+    assert!(right.status.success(), "{said}");
+    assert!(said.starts_with("the configuration is valid: 1 mount, 1 container\n"), "{said}");
+    assert!(
+        said.lines().any(|line| line.contains("bucket") && line.trim_start().starts_with("ok")),
+        "{said}"
+    );
+    let settings = world.settings().replace("s3://maps", "s3://elsewhere");
+    std::fs::write(world.config(), settings).expect("written");
+    let wrong = output(&mut check(&world)).await;
+    let said = String::from_utf8_lossy(&wrong.stdout).into_owned();
+    assert_eq!(wrong.status.code(), Some(1), "{said}");
+    assert!(said.contains("fail") && said.contains("elsewhere") && said.contains("hint: "), "{said}");
+    // Nothing was mounted for it, and nothing runs.
+    assert!(world.agent.take().is_none() && !world::is_mounted(&world.point()));
+}

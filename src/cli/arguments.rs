@@ -269,6 +269,9 @@ pub struct BundleArguments {
 pub struct CheckArguments {
     #[command(flatten)]
     pub file: FileArguments,
+    /// Also ask AWS: keys, buckets, rights, the cluster; nothing is changed
+    #[arg(long)]
+    pub remote: bool,
 }
 
 /// `mapkeeper config show`

@@ -4,14 +4,18 @@ use std::io::{self, Write};
 
 use super::arguments::{CheckArguments, ShowArguments};
 use crate::config::{self, ConfigError, Loaded, Origins};
-use crate::terminal::while_waiting;
+use crate::error::Exit;
+use crate::inspect::doctor;
+use crate::inspect::finding::{self, Grade};
+use crate::terminal::{Style, while_waiting};
 
-/// Says whether the configuration is valid: one line for a person, warnings on standard error.
+/// Says whether the configuration is valid: one line for a person, warnings on standard error. If asked to, also what
+/// others say to it, a line each.
 ///
 /// # Errors
 ///
 /// Every fault of the configuration at once.
-pub(super) async fn check(arguments: &CheckArguments) -> Result<(), ConfigError> {
+pub(super) async fn check(arguments: &CheckArguments) -> Result<Exit, ConfigError> {
     let inputs = arguments.file.inputs();
     let loaded = while_waiting("asking Parameter Store and tags", Loaded::gather(&inputs)).await?;
     warn(&loaded);
@@ -21,7 +25,12 @@ pub(super) async fn check(arguments: &CheckArguments) -> Result<(), ConfigError>
         counted(mounts, "mount"),
         counted(containers, "container")
     ));
-    Ok(())
+    if !arguments.remote {
+        return Ok(Exit::Success);
+    }
+    let findings = while_waiting("asking AWS", doctor::remote(&loaded.config)).await;
+    print(&finding::text(&findings, Style::of(&io::stdout())));
+    Ok(if finding::worst(&findings) == Grade::Fail { Exit::Degraded } else { Exit::Success })
 }
 
 /// Prints the effective configuration as TOML, without secrets.

@@ -24,7 +24,7 @@ use futures::future::join_all;
 use tokio::time::timeout;
 
 use super::finding::Finding;
-use crate::config::{ConfigError, Loaded};
+use crate::config::{Config, ConfigError, Loaded};
 use crate::error::{Advise, Chain};
 
 /// Where a host is looked at.
@@ -59,6 +59,15 @@ pub async fn doctor(loaded: &Result<Loaded, ConfigError>, place: Place<'_>) -> V
     findings.extend(containers);
     findings.extend(cluster);
     findings.extend(agent);
+    findings
+}
+
+/// What of a configuration only others can say: names and ways of the network, keys, buckets and rights, the cluster.
+pub async fn remote(config: &Config) -> Vec<Finding> {
+    let mounts = join_all(config.mounts.iter().map(|mount| buckets::checks(config, mount)));
+    let (mut findings, mounts, cluster) = futures::join!(network::checks(), mounts, cluster::checks(config));
+    findings.extend(mounts.into_iter().flatten());
+    findings.extend(cluster);
     findings
 }
 
