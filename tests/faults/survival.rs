@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep};
 use super::child::child_of;
 use super::world::{HEALTH_MAP, Kit, World, device};
 
-/// Kills and replacements, one every two seconds.
+/// Kills and replacements, one every two seconds, unless `SURVIVAL_SECONDS` says for how long.
 const TIMES: usize = 6;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -24,7 +24,9 @@ async fn an_agent_that_is_killed_and_replaced_leaves_mount_and_container_alone()
     let supervisor = Pid::from_raw(world.agent.as_ref().expect("started").id() as i32);
     let mut slowest = Duration::ZERO;
     let mut answers = 0;
-    for time in 0..TIMES {
+    let seconds = std::env::var("SURVIVAL_SECONDS").ok().and_then(|text| text.parse::<usize>().ok());
+    let times = seconds.map_or(TIMES, |seconds| seconds / 2);
+    for time in 0..times {
         if time % 3 == 2 {
             kill(supervisor, Signal::SIGUSR1).expect("it runs");
         } else {
@@ -39,7 +41,7 @@ async fn an_agent_that_is_killed_and_replaced_leaves_mount_and_container_alone()
             sleep(Duration::from_millis(20)).await;
         }
     }
-    println!("{TIMES} kills and replacements, {answers} WMS answers, the slowest after {slowest:?}");
+    println!("{times} kills and replacements, {answers} WMS answers, the slowest after {slowest:?}");
     let (status, _) = world.until("health", |status| status["health"] == "healthy").await;
     assert_eq!(world.docker(&started).await, container, "{status:#}");
     assert_eq!(device(&world.point()), mounted);
