@@ -446,7 +446,15 @@ impl Tree {
         let left = Instant::now();
         if known.version.is_none() {
             let facts = self.marker(path, left).await?;
-            self.table().record(path, facts, left);
+            let mut table = self.table();
+            // A marker proves the directory. Without one only the listing does, which may be as old as it may be.
+            let proved = match facts.marker {
+                Some(_) => Some(left),
+                None => table.named(path).and_then(|(_, node)| node.checked),
+            };
+            if let Some(proved) = proved {
+                table.record(path, facts, proved);
+            }
             return Ok(());
         }
         match self.store().head(&self.key(path)).await {
