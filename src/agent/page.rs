@@ -121,7 +121,7 @@ fn standing(document: &Document) -> (String, &'static str) {
 fn chain(html: &mut String, links: &[LinkReport]) {
     html.push_str("<ol class=\"chain\">");
     for link in links {
-        let state = state_word(link.state);
+        let state = link.state.word();
         let target = link.target.to_string();
         let (kind, name) = target.split_once(' ').unwrap_or((&target, ""));
         let _ = write!(
@@ -134,16 +134,6 @@ fn chain(html: &mut String, links: &[LinkReport]) {
         );
     }
     html.push_str("</ol>");
-}
-
-fn state_word(state: LinkState) -> &'static str {
-    match state {
-        LinkState::Ok => "ok",
-        LinkState::Degraded => "degraded",
-        LinkState::Broken => "broken",
-        LinkState::Unknown => "unknown",
-        LinkState::Waiting => "waiting",
-    }
 }
 
 /// The state without colour.
@@ -205,7 +195,7 @@ fn figures(html: &mut String, document: &Document) {
 fn links(html: &mut String, links: &[LinkReport]) {
     html.push_str("<section><h2>Links</h2><table><tbody>");
     for link in links {
-        let state = state_word(link.state);
+        let state = link.state.word();
         let _ = write!(
             html,
             "<tr><th scope=\"row\">{}</th><td class=\"{state}\">{} {state}</td><td>{}</td></tr>",

@@ -434,6 +434,19 @@ pub enum LinkState {
     Waiting,
 }
 
+impl LinkState {
+    /// The word that a person reads.
+    pub fn word(self) -> &'static str {
+        match self {
+            LinkState::Ok => "ok",
+            LinkState::Degraded => "degraded",
+            LinkState::Broken => "broken",
+            LinkState::Unknown => "unknown",
+            LinkState::Waiting => "waiting",
+        }
+    }
+}
+
 /// The verdict on one link of the chain.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Link {

@@ -6,7 +6,7 @@ use super::arguments::{CheckArguments, ShowArguments};
 use crate::config::{self, ConfigError, Loaded, Origins};
 use crate::error::Exit;
 use crate::inspect::doctor;
-use crate::inspect::finding::{self, Grade};
+use crate::inspect::finding;
 use crate::terminal::{Style, while_waiting};
 
 /// Says whether the configuration is valid: one line for a person, warnings on standard error. If asked to, also what
@@ -30,7 +30,7 @@ pub(super) async fn check(arguments: &CheckArguments) -> Result<Exit, ConfigErro
     }
     let findings = while_waiting("asking AWS", doctor::remote(&loaded.config)).await;
     print(&finding::text(&findings, Style::of(&io::stdout())));
-    Ok(if finding::worst(&findings) == Grade::Fail { Exit::Degraded } else { Exit::Success })
+    Ok(finding::exit(&findings))
 }
 
 /// Prints the effective configuration as TOML, without secrets.
@@ -67,6 +67,6 @@ fn counted(count: usize, what: &str) -> String {
 }
 
 /// Writes to standard output. A reader that has gone away (`| head`) is no failure.
-fn print(text: &str) {
+pub(super) fn print(text: &str) {
     let _gone = io::stdout().lock().write_all(text.as_bytes());
 }

@@ -1,7 +1,7 @@
 //! `mapkeeper doctor`, `explain` and `bundle`: what a person asks when something is wrong.
 
 use std::convert::Infallible;
-use std::io::{self, Write};
+use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -10,12 +10,13 @@ use serde_json::json;
 use tokio::time::timeout;
 
 use super::arguments::{BundleArguments, DoctorArguments, ExplainArguments};
+use super::config::print;
 use crate::config::{ConfigError, Inputs, Loaded};
 use crate::error::{Advise, Exit};
 use crate::inspect::bundle::{self, Bundle};
 use crate::inspect::doctor::{self, Place};
 use crate::inspect::explain::{self, ExplainError, Explanation};
-use crate::inspect::finding::{self, Grade};
+use crate::inspect::finding;
 use crate::terminal::{COLUMNS, Style, while_waiting, wrap};
 
 /// Version of what `--json` prints.
@@ -64,7 +65,7 @@ pub(super) async fn doctor(arguments: &DoctorArguments, runtime_dir: &Path) -> R
         print(&finding::text(&findings, Style::of(&io::stdout())));
         print(&format!("\n{} checks: {}\n", findings.len(), finding::counts(&findings)));
     }
-    Ok(if finding::worst(&findings) == Grade::Fail { Exit::Degraded } else { Exit::Success })
+    Ok(finding::exit(&findings))
 }
 
 /// Why there is no bundle.
@@ -186,9 +187,4 @@ async fn configuration(inputs: Inputs) -> Result<Loaded, ConfigError> {
             Loaded::read(&inputs.file, inputs.environment)
         }
     }
-}
-
-/// Writes to standard output. A reader that has gone away (`| head`) is no failure.
-fn print(text: &str) {
-    let _gone = io::stdout().lock().write_all(text.as_bytes());
 }

@@ -26,7 +26,7 @@ pub use self::service::admits;
 use self::place::{Place, places};
 use self::reader::{Reader, allows};
 use super::asked::{BUCKET_LIMIT, KEYS_LIMIT, bucket, child, content, in_time, keys};
-use super::finding::{Finding, Grade, worst};
+use super::finding::{Finding, Grade, exit};
 use super::lint::{Seen, remarks};
 use super::mapfile::{self, Mapfile};
 use crate::config::{Config, Mount, Source};
@@ -66,7 +66,7 @@ impl Explanation {
 
     /// 0 where every link is good.
     pub fn exit(&self) -> Exit {
-        if worst(&self.links) == Grade::Fail { Exit::Degraded } else { Exit::Success }
+        exit(&self.links)
     }
 }
 

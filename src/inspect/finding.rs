@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::error::{Advise, Chain};
+use crate::error::{Advise, Chain, Exit};
 use crate::terminal::{COLUMNS, Colour, Style, paint, shorten, wrap};
 
 /// Columns of a finding's grade and name.
@@ -107,6 +107,11 @@ pub fn counts(findings: &[Finding]) -> String {
 /// The worst of them; that of none is ok.
 pub fn worst(findings: &[Finding]) -> Grade {
     findings.iter().map(|finding| finding.grade).max().unwrap_or(Grade::Ok)
+}
+
+/// How a command ends that found these: 0 unless something fails.
+pub fn exit(findings: &[Finding]) -> Exit {
+    if worst(findings) == Grade::Fail { Exit::Degraded } else { Exit::Success }
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::agent::state::{BucketFigures, Figures, MountFigures, ServiceFigures};
+use crate::agent::status::milliseconds;
 use crate::config::Mount;
 use crate::fs::Session;
 use crate::measure::{self, Ending};
@@ -102,10 +103,6 @@ fn monthly_cents(spent: u64, time: Duration) -> Option<u64> {
     (time >= SAMPLE_EVERY).then_some(())?;
     let cents = spent as f64 / 1e9 * 100.0 * (MONTH.as_secs_f64() / time.as_secs_f64());
     Some(cents.round() as u64)
-}
-
-fn milliseconds(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

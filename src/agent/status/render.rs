@@ -169,7 +169,7 @@ fn duration(seconds: u64) -> String {
 fn link_lines(links: &[LinkReport]) -> Vec<(LinkState, String)> {
     let line = |link: &LinkReport| {
         let name = shorten(&clean(&link.target.to_string()), 26);
-        (link.state, fit(&format!("  {:<9}{name:<27}{}", state_word(link.state), link.detail)))
+        (link.state, fit(&format!("  {:<9}{name:<27}{}", link.state.word(), link.detail)))
     };
     if links.len() <= LINKS {
         return links.iter().map(line).collect();
@@ -181,16 +181,6 @@ fn link_lines(links: &[LinkReport]) -> Vec<(LinkState, String)> {
     let state = ordered.get(LINKS - 1).map_or(LinkState::Ok, |link| link.state);
     lines.push((state, format!("  and {rest} more")));
     lines
-}
-
-fn state_word(state: LinkState) -> &'static str {
-    match state {
-        LinkState::Ok => "ok",
-        LinkState::Degraded => "degraded",
-        LinkState::Broken => "broken",
-        LinkState::Unknown => "unknown",
-        LinkState::Waiting => "waiting",
-    }
 }
 
 /// An event on one line, as long as it is.
