@@ -159,6 +159,8 @@ impl<R: Reach> Host<R> {
                 self.journal()
             );
         }
+        let told = "journalctl -u mapkeeper --no-pager -o cat | grep -E 'Main process exited|Watchdog|Failed with|out of memory|OOM|left to|refused|mount goes on' | tail -n 3";
+        println!("{what}: journal: {}", self.says(told).0.replace('\n', " | "));
         assert_eq!(self.device(), device, "{what}: it is another mount\n{}", self.journal());
         assert_eq!(self.container(), container, "{what}: the container\n{}", self.journal());
         let stored = self.sh("systemctl show --property NFileDescriptorStore --value mapkeeper");
