@@ -40,6 +40,7 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::thread::JoinHandle;
 
+use s3s::host::SingleDomain;
 use s3s::service::S3ServiceBuilder;
 use tokio::sync::oneshot;
 
@@ -62,6 +63,8 @@ pub struct Options {
     /// Counters, faults and keys. Two servers may share one.
     pub control: Control,
     pub remote: Remote,
+    /// Asked under `BUCKET.DOMAIN`, as AWS is, and no more by the path alone; `None`: by the path, whatever the name.
+    pub domain: Option<String>,
     /// Threads that serve; at least one.
     pub threads: usize,
 }
@@ -74,6 +77,7 @@ impl Options {
             store,
             control: Control::default(),
             remote: Remote::Absent,
+            domain: None,
             threads: 2,
         }
     }
@@ -113,7 +117,7 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// Those of taking the address, and of starting a thread.
+    /// Those of taking the address, and of starting a thread; a domain that is none.
     pub fn start(mut options: Options) -> io::Result<Self> {
         let listener = TcpListener::bind(options.listen)?;
         listener.set_nonblocking(true)?;
@@ -128,9 +132,10 @@ impl Server {
             tokio::net::TcpListener::from_std(listener)?
         };
         let front = connection::Front {
-            s3: service(&options),
+            s3: service(&options)?,
             control: options.control.clone(),
             remote: options.remote,
+            domain: options.domain.clone(),
         };
         let (stop, stopped) = oneshot::channel();
         let thread = std::thread::Builder::new().name("s3-server".to_owned()).spawn(move || {
@@ -184,10 +189,13 @@ impl Drop for Server {
     }
 }
 
-fn service(options: &Options) -> s3s::service::S3Service {
+fn service(options: &Options) -> io::Result<s3s::service::S3Service> {
     let mut builder = S3ServiceBuilder::new(protocol::Protocol::new(options.store.clone()));
     let doorkeeper = auth::Doorkeeper(options.control.clone());
     builder.set_auth(doorkeeper.clone());
     builder.set_access(doorkeeper);
-    builder.build()
+    if let Some(domain) = &options.domain {
+        builder.set_host(SingleDomain::new(domain).map_err(io::Error::other)?);
+    }
+    Ok(builder.build())
 }

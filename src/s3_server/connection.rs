@@ -41,6 +41,7 @@ pub(super) struct Front {
     pub s3: S3Service,
     pub control: Control,
     pub remote: remote::Remote,
+    pub domain: Option<String>,
 }
 
 /// A request gets no answer: its connection breaks.
@@ -99,7 +100,7 @@ async fn answer(
         return Ok(remote::answer(request, &front.control).await);
     }
     let control = &front.control;
-    let target = Target::of(request.method(), request.uri(), request.headers());
+    let target = Target::of(request.method(), request.uri(), request.headers(), front.domain.as_deref());
     let action = control.fault(&target);
     let ticket = control.begin(target);
     control.pass_gate(ticket.number).await;

@@ -3,7 +3,7 @@
 //! Faults and counters need this before anything of the request is believed: a request with a wrong signature counts
 //! as what it claims to be.
 
-use hyper::header::{HeaderMap, RANGE};
+use hyper::header::{HOST, HeaderMap, RANGE};
 use hyper::{Method, Uri};
 use serde::{Deserialize, Serialize};
 
@@ -50,9 +50,13 @@ pub(super) struct Target {
 }
 
 impl Target {
-    pub fn of(method: &Method, uri: &Uri, headers: &HeaderMap) -> Self {
+    /// The bucket is the first part of the path, or what stands before `domain` in the name of the host.
+    pub fn of(method: &Method, uri: &Uri, headers: &HeaderMap, domain: Option<&str>) -> Self {
         let path = decode(uri.path().strip_prefix('/').unwrap_or_default(), Plus::IsPlus);
-        let (bucket, key) = path.split_once('/').unwrap_or((&path, ""));
+        let by_path = || path.split_once('/').unwrap_or((&path, ""));
+        let (bucket, key) = domain
+            .and_then(|domain| bucket_of(headers, domain))
+            .map_or_else(by_path, |bucket| (bucket, &path));
         let query = uri.query().unwrap_or_default();
         let range = headers.get(RANGE).and_then(|value| value.to_str().ok()).map(str::to_owned);
         let operation = match (bucket, key) {
@@ -68,6 +72,13 @@ impl Target {
         };
         Self { operation, bucket: bucket.to_owned(), key, range }
     }
+}
+
+/// The bucket of a request to `BUCKET.DOMAIN`, with or without a port.
+fn bucket_of<'h>(headers: &'h HeaderMap, domain: &str) -> Option<&'h str> {
+    let host = headers.get(HOST)?.to_str().ok()?;
+    let name = host.split_once(':').map_or(host, |(name, _)| name);
+    name.strip_suffix(domain)?.strip_suffix('.')
 }
 
 fn of_bucket(method: &Method, query: &str) -> Operation {
@@ -172,7 +183,24 @@ mod tests {
         for (name, value) in headers {
             map.insert(*name, value.parse().unwrap());
         }
-        Target::of(&method, &uri.parse().unwrap(), &map)
+        Target::of(&method, &uri.parse().unwrap(), &map, Some("s3.example"))
+    }
+
+    #[test]
+    fn a_bucket_is_in_the_path_or_in_the_name_of_the_host() {
+        let asked = |host| {
+            let target = target(Method::GET, "/b/k", &[("host", host)]);
+            (target.bucket, target.key)
+        };
+        let by_path = ("b".to_owned(), "k".to_owned());
+        for host in ["s3.example", "127.0.0.1:80", "maps.s3.example.org"] {
+            assert_eq!(asked(host), by_path, "{host}");
+        }
+        for host in ["maps.s3.example", "maps.s3.example:443"] {
+            assert_eq!(asked(host), ("maps".to_owned(), "b/k".to_owned()), "{host}");
+        }
+        let list = target(Method::GET, "/?list-type=2&prefix=a", &[("host", "maps.s3.example")]);
+        assert_eq!((list.operation, list.key.as_str()), (Operation::ListObjects, "a"));
     }
 
     #[test]
@@ -213,7 +241,7 @@ mod tests {
         #[test]
         fn no_path_is_too_strange(path in "[/%a-z0-9+?&=]{0,40}") {
             if let Ok(uri) = format!("/{path}").parse::<Uri>() {
-                Target::of(&Method::GET, &uri, &HeaderMap::new());
+                Target::of(&Method::GET, &uri, &HeaderMap::new(), None);
             }
         }
     }
