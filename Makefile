@@ -16,7 +16,7 @@ SCRIPTS = .ci/run $(addprefix image/,build start environment healthcheck) $(addp
 	$(addprefix scripts/,docker install packages release test tools) tests/support/moto tests/support/stack \
 	$(addprefix tests/boot/,build machine host/start stock/install stock/start)
 
-.PHONY: help demo test test-boot test-boot-stock bench bench-restart simulation mutants image release packages install fmt lint clean-cache
+.PHONY: help demo test test-boot bench bench-restart simulation mutants image release packages install fmt lint clean-cache
 
 help: ## show this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/make \1|\2/p' $(MAKEFILE_LIST) | awk -F '|' '{ printf "%-18s %s\n", $$1, $$2 }'
@@ -28,13 +28,9 @@ demo: install ## serve maps out of a bucket, here and now; DIR=, DEMO_FLAGS=
 test: install ## every test, nothing skipped, and the demo from end to end
 	@scripts/docker run scripts/test
 
-test-boot: install ## boot an emulated machine with kernel 6.1 and end the agent there in every way, ten minutes
+test-boot: install ## boot emulated machines with kernel 6.1: one by user data alone, one on which the agent is ended, a quarter of an hour
 	@program=$$(scripts/release) && PROGRAM_UNDER_TEST="$$program" scripts/docker run \
-		cargo test --locked --test machine -- --show-output
-
-test-boot-stock: install ## boot an emulated stock-like machine by user data alone, reboot it and cut its power, ten minutes
-	@program=$$(scripts/release) && PROGRAM_UNDER_TEST="$$program" scripts/docker run \
-		cargo test --locked --test boot-machine -- --show-output
+		cargo test --locked --test boot-machine --test machine -- --show-output
 
 bench: ## compare with s3fs and rclone, half an hour (Debian, root); BENCH_FLAGS=
 	@scripts/install --bench

@@ -6,7 +6,7 @@
 //! A container whose first process is systemd, made by `tests/boot/build`, with our unit as it is and this program. Needs
 //! root, `/dev/fuse` and a Docker Engine.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Output};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -14,6 +14,8 @@ use std::time::Duration;
 use mapkeeper::s3_server::{ACCESS_KEY, SECRET_KEY};
 use support::{Host, Kit, Reach, program};
 
+#[path = "support/packages.rs"]
+mod packages;
 #[path = "support/booted.rs"]
 mod support;
 
@@ -83,26 +85,10 @@ fn is_sandboxed(host: &Host<Container>) {
     assert_eq!(namespace(&agent), namespace("1"), "the mounts of the agent are not the host's");
 }
 
-/// Two debs of our program, of which the second is newer, in `share`.
-fn packages(share: &Path) {
-    let target = tempfile::tempdir().expect("a directory");
-    let mut command = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/packages"));
-    command.env("PROGRAM_UNDER_TEST", program()).env("CARGO_TARGET_DIR", target.path());
-    let output = command.output().expect("started");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let first = PathBuf::from(text.lines().next().expect("a deb"));
-    std::fs::copy(&first, share.join("first.deb")).expect("copied");
-    let again = "dpkg-deb -R \"$0\" tree && sed -i 's/^Version: .*/&.1/' tree/DEBIAN/control && dpkg-deb -Znone -b tree \"$1\"";
-    let mut command = Command::new("sh");
-    command.args(["-c", again]).arg(&first).arg(share.join("second.deb")).current_dir(target.path());
-    assert!(command.output().expect("started").status.success(), "the second deb");
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_package_is_installed_upgraded_while_it_serves_and_removed() {
     let kit = Kit::new("127.0.0.1", "10s", false);
-    packages(kit.share.path());
+    packages::upgrade(&program(), kit.share.path());
     let host = Host { reach: Container::boot(&kit), kit };
     host.until("systemd", |host| host.says("systemctl is-system-running").0 == "running").await;
     host.sh("dpkg --install /share/first.deb");

@@ -6,6 +6,9 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+#[path = "support/packages.rs"]
+mod packages;
+
 /// What a host gets beside manual pages and documentation; a `*` stands for a name that differs.
 const FILES: &[&str] = &[
     "/etc/mapkeeper/config.toml",
@@ -31,18 +34,11 @@ fn said(command: &mut Command) -> String {
     text
 }
 
-/// Directory and both packages.
+/// A directory for the test, and both packages.
 fn build() -> (tempfile::TempDir, PathBuf, PathBuf) {
-    let scratch = tempfile::tempdir().expect("a directory");
     let program =
         std::env::var_os("PROGRAM_UNDER_TEST").unwrap_or_else(|| env!("CARGO_BIN_EXE_mapkeeper").into());
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/packages");
-    let mut command = Command::new(script);
-    command.env("PROGRAM_UNDER_TEST", program).env("CARGO_TARGET_DIR", scratch.path());
-    let paths = said(&mut command);
-    let mut paths = paths.lines().map(PathBuf::from);
-    let (deb, rpm) = (paths.next().expect("a deb"), paths.next().expect("an RPM"));
-    (scratch, deb, rpm)
+    packages::build(Path::new(&program))
 }
 
 #[test]

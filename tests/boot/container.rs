@@ -72,6 +72,11 @@ impl Machine for Container {
         let words = ["exec", &self.0, "timeout", "100", "sh", "-c", command];
         Command::new("docker").args(words).output().expect("started")
     }
+
+    fn terminal(&self, command: &str) -> Output {
+        let words = ["exec", "--tty", &self.0, "sh", "-c", command];
+        Command::new("docker").args(words).output().expect("started")
+    }
 }
 
 impl Drop for Container {

@@ -1,18 +1,47 @@
-//! What `main.rs` shows in a container, on a machine: firmware, kernel 6.1, cloud-init with tokens, a real power cut.
+//! What `main.rs` shows in a container, on a machine: firmware, kernel 6.1, cloud-init with tokens, a real power cut, NFS.
 //!
-//! Not among the tests that `cargo test` runs by itself, nor of CI: `make test-boot-stock`. Needs root, qemu, ssh, loop devices and a Docker
-//! Engine (for the namespace and the disk); some minutes.
+//! Not among the tests that `cargo test` runs by itself: `make test-boot`. Needs what `support/emulated.rs` says.
 
 mod emulated;
 mod scenario;
 mod world;
 
-use emulated::Emulated;
 use scenario::{ECS, lives};
 use world::{Aws, Host, Metadata, shipped};
 
 #[test]
 fn a_stock_machine_serves_maps_by_user_data_alone_and_after_whatever_befalls_it() {
     let aws = Aws::start(&shipped(), Metadata::Tokens);
-    lives(Host::new(aws, ECS, Emulated::new));
+    let host = lives(Host::new(aws, ECS, emulated::stock));
+    serves_nfs(&host);
+}
+
+/// A mount of NFS beside the bucket: put up in the sandbox of the unit, kept by a restart, put up again when it is gone.
+fn serves_nfs(host: &Host) {
+    host.sh(
+        "mkdir /export && echo shared >/export/file && echo '/export 127.0.0.1(ro,no_subtree_check)' >/etc/exports
+        cd /etc/systemd/system && rm nfs-server.service rpcbind.service rpcbind.socket && systemctl daemon-reload
+        systemctl start nfs-server",
+    );
+    host.sh(
+        "printf '[[mount]]\\nname = \"shared\"\\nsource = \"nfs://127.0.0.1/export\"\\npath = \"/srv/shared\"\\n' \\
+         >>/etc/mapkeeper/config.toml && systemctl reload mapkeeper",
+    );
+    let device = |host: &Host| {
+        host.says("awk '$5 == \"/srv/shared\" && / nfs4 / { print $3 }' /proc/self/mountinfo").0
+    };
+    let serves = |host: &Host| {
+        device(host) != ""
+            && host.says("cat /srv/shared/file").0 == "shared"
+            && host.says("mapkeeper status").1
+            && host.says("mapkeeper status").0.contains("mount shared")
+    };
+    host.until("the mount of NFS", serves);
+    let mounted = device(host);
+    host.sh("systemctl restart mapkeeper");
+    host.until("health", serves);
+    assert_eq!(device(host), mounted, "a restart mounted it again");
+    host.sh("umount /srv/shared");
+    host.until("another mount of NFS", serves);
+    println!("{}", host.sh("mapkeeper status"));
 }

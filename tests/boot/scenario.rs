@@ -1,7 +1,10 @@
 //! What has to hold on every host that boots by our user data.
 #![allow(dead_code)] // Each test uses a part of it.
 
-use crate::world::Host;
+use crate::world::{Host, PROGRAMS_URL, program};
+
+#[path = "../support/packages.rs"]
+mod packages;
 
 /// The configuration of a host whose container is ECS's.
 pub const ECS: &str = r#"
@@ -84,8 +87,10 @@ fn disturbs_nobody(host: &Host, what: &str, command: &str) {
     assert_eq!(container(host), before, "{what}: it is another container");
 }
 
-/// As Systems Manager runs it: no terminal, and 2,500 characters are shown.
+/// At a terminal, and as Systems Manager runs it: without one, and 2,500 characters are shown.
 fn says_how_it_is(host: &Host) {
+    let (shown, good) = host.shows("mapkeeper status");
+    assert!(good && shown.contains("\u{1b}["), "no color: {shown:?}");
     let (status, good) = host.says("env -i PATH=/usr/bin:/bin mapkeeper status </dev/null 2>&1");
     println!("{status}");
     assert!(good && status.starts_with("mapkeeper: healthy") && status.chars().count() <= 2500, "{status}");
@@ -108,14 +113,28 @@ fn the_volume_is_a_gate(host: &Host) {
     assert_eq!(host.sh(reads), "END");
 }
 
+/// A package over what user data installed, and the next one over that.
+fn is_upgraded(host: &Host) {
+    let made = tempfile::tempdir().expect("a directory");
+    packages::upgrade(&program(), made.path());
+    for deb in ["first.deb", "second.deb"] {
+        host.aws.put(deb, &std::fs::read(made.path().join(deb)).expect("made"));
+        host.sh(&format!("curl -fsS -o /tmp/{deb} {PROGRAMS_URL}/{deb}"));
+        // Nobody is there to be asked about the configuration: it stays.
+        let install = format!("dpkg --force-confold --install /tmp/{deb} </dev/null");
+        disturbs_nobody(host, &format!("package upgrade to {deb}"), &install);
+    }
+    assert!(host.sh("dpkg-query --show --showformat='${Version}' mapkeeper").ends_with(".1"));
+}
+
 fn files(host: &Host) -> String {
     host.sh(&format!(
         "find {FILES} -type f -printf '%p %m %i %T@ %s\\n' | sort; cat {FILES} 2>/dev/null | sha256sum"
     ))
 }
 
-/// A first boot, and everything that may befall a host afterwards.
-pub fn lives(mut host: Host) {
+/// A first boot, and everything that may befall a host afterwards. Returns it, still up.
+pub fn lives(mut host: Host) -> Host {
     host.start();
     serves(&host, "first boot");
     // Its own unit has no fault, and neither has the one that it changes.
@@ -125,6 +144,7 @@ pub fn lives(mut host: Host) {
     says_how_it_is(&host);
     the_volume_is_a_gate(&host);
     disturbs_nobody(&host, "systemctl restart", "systemctl restart mapkeeper");
+    disturbs_nobody(&host, "kill -9", "systemctl kill --signal KILL --kill-who main mapkeeper");
     let first = files(&host);
     host.reboot();
     serves(&host, "reboot");
@@ -132,4 +152,7 @@ pub fn lives(mut host: Host) {
     host.cut_power();
     serves(&host, "power cut");
     assert_eq!(files(&host), first, "a power cut changed something");
+    is_upgraded(&host);
+    assert!(host.aws.s3.control().total() > 0, "the maps came from elsewhere");
+    host
 }

@@ -3,18 +3,25 @@
 //! What must hold: the program finds AWS by AWS's own names, with no endpoint of ours anywhere.
 #![allow(dead_code)] // Each test uses a part of it.
 
+use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, SystemTime};
 
+use mapkeeper::s3_server::{ACCESS_KEY, Options, SECRET_KEY, Server, Store};
+use nix::sched::{CloneFlags, setns};
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
 /// Where the host meets AWS.
 pub const ADDRESS: &str = "10.254.0.2";
-const PROGRAM_URL: &str = "https://mapserver-bucket.s3.us-east-1.amazonaws.com/mapkeeper";
+/// What hosts fetch by its name, without any key.
+pub const PROGRAMS_URL: &str = "https://mapkeeper-programs.s3.us-east-1.amazonaws.com";
+const BUCKET: &str = "mapserver-bucket";
+const S3_DOMAIN: &str = "s3.us-east-1.amazonaws.com";
+
 pub fn package(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }
@@ -26,7 +33,7 @@ pub fn cache() -> PathBuf {
 }
 
 /// The program that is shipped, where `make test` built it; else the one of this build.
-fn program() -> PathBuf {
+pub fn program() -> PathBuf {
     std::env::var_os("PROGRAM_UNDER_TEST")
         .map_or(PathBuf::from(env!("CARGO_BIN_EXE_mapkeeper")), PathBuf::from)
 }
@@ -54,9 +61,10 @@ pub fn docker(words: &[&str]) -> String {
     done(Command::new("docker").args(words))
 }
 
-/// AWS as one host sees it: `tests/boot/aws` in a network namespace that a container holds.
+/// AWS as one host sees it: `tests/boot/aws` and an S3 server in a network namespace that a container holds.
 pub struct Aws {
     pub directory: tempfile::TempDir,
+    pub s3: Server,
     pub namespace: String,
     /// A process in it.
     pub holder: u32,
@@ -71,11 +79,6 @@ impl Aws {
         let namespace =
             format!("mapkeeper-boot-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
         let directory = tempfile::tempdir().expect("a directory");
-        let (maps, drawn) = (directory.path().join("bucket/maps"), cache().join("boot-data"));
-        done(Command::new(package("demo/make-data")).arg(&drawn));
-        std::fs::create_dir(directory.path().join("bucket")).expect("made");
-        done(Command::new("cp").arg("--recursive").args([&drawn, &maps]));
-        std::fs::write(directory.path().join("bucket/mapkeeper"), program).expect("written");
         docker(&[
             "run",
             "--detach",
@@ -88,8 +91,12 @@ impl Aws {
         ]);
         let holder =
             docker(&["inspect", "--format", "{{.State.Pid}}", &namespace]).parse().expect("a number");
-        let mut aws =
-            Aws { directory, namespace, holder, process: Command::new("true").spawn().expect("started") };
+        let s3 = s3_server(holder, &directory.path().join("bucket"));
+        let secret =
+            format!("{{\"access_key_id\": \"{ACCESS_KEY}\", \"secret_access_key\": \"{SECRET_KEY}\"}}");
+        std::fs::write(directory.path().join("secret"), secret).expect("written");
+        let process = Command::new("true").spawn().expect("started");
+        let mut aws = Aws { directory, s3, namespace, holder, process };
         done(aws.inside("sh").args([
             "-ec",
             &format!(
@@ -101,12 +108,14 @@ impl Aws {
         let moto = done(&mut Command::new(package("tests/support/moto")));
         let mut command = aws.inside(&Path::new(&moto).with_file_name("python").display().to_string());
         command.arg(package("tests/boot/aws")).arg(aws.directory.path()).arg(ADDRESS);
+        command.arg(aws.s3.address().port().to_string());
         command.args((metadata == Metadata::TokensOptional).then_some("--v1"));
         aws.process = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("started");
         let mut line = String::new();
         let out = aws.process.stdout.take().expect("piped above");
         BufReader::new(out).read_line(&mut line).expect("a line");
         assert_eq!(line, "ready\n", "AWS has ended before it was ready");
+        aws.put("mapkeeper", program);
         aws
     }
 
@@ -122,11 +131,11 @@ impl Aws {
         command
     }
 
-    /// Puts an object that everybody may read.
+    /// Puts what everybody may fetch from [`PROGRAMS_URL`].
     pub fn put(&self, key: &str, content: &[u8]) {
         let file = self.directory.path().join("object");
         std::fs::write(&file, content).expect("written");
-        let url = format!("http://127.0.0.1:5555/mapserver-bucket/{key}");
+        let url = format!("http://127.0.0.1:5555/mapkeeper-programs/{key}");
         let mut command = self.inside("curl");
         command.args(["-fsS", "-H", "x-amz-acl: public-read", "-T"]).arg(&file).arg(url);
         done(&mut command);
@@ -137,11 +146,29 @@ impl Aws {
         let file = self.directory.path().join("config.toml");
         std::fs::write(&file, config).expect("written");
         let mut command = Command::new(program());
-        command.args(["user-data", "--url", PROGRAM_URL, "--sha256", sum, "--config"]).arg(&file);
+        let url = format!("{PROGRAMS_URL}/mapkeeper");
+        command.args(["user-data", "--url", &url, "--sha256", sum, "--config"]).arg(&file);
         let data = format!("{}\n", done(&mut command));
         std::fs::write(self.directory.path().join("user-data"), &data).expect("written");
         data
     }
+}
+
+/// A server of the sample maps, out of `directory`, where the process `holder` has its network.
+fn s3_server(holder: u32, directory: &Path) -> Server {
+    let drawn = cache().join("boot-data");
+    done(Command::new(package("demo/make-data")).arg(&drawn));
+    std::fs::create_dir(directory).expect("made");
+    done(Command::new("cp").arg("--recursive").arg(&drawn).arg(directory.join("maps")));
+    let store = Store::directory(BUCKET, directory).expect("a directory");
+    let options = Options { domain: Some(S3_DOMAIN.to_owned()), ..Options::new(store) };
+    let network = File::open(format!("/proc/{holder}/ns/net")).expect("it runs");
+    // The threads of a server are in the network of the thread that started it.
+    let started = std::thread::spawn(move || {
+        setns(network, CloneFlags::CLONE_NEWNET).expect("root");
+        Server::start(options).expect("a server")
+    });
+    started.join().expect("started")
 }
 
 impl Drop for Aws {
@@ -180,6 +207,8 @@ pub trait Machine {
     fn cut_power(&self);
     /// Runs a command of the shell in it, as root, for at most 100 s.
     fn run(&self, command: &str) -> Output;
+    /// Runs a command at a terminal.
+    fn terminal(&self, command: &str) -> Output;
 }
 
 /// One host, off at first.
@@ -232,6 +261,12 @@ impl Host {
         let output = self.run(command);
         assert!(output.status.success(), "{command}: {}\n{}", text(&output.stderr), self.story());
         text(&output.stdout)
+    }
+
+    /// What a command prints that is run at a terminal, and whether it succeeded.
+    pub fn shows(&self, command: &str) -> (String, bool) {
+        let output = self.machine.terminal(command);
+        (text(&output.stdout), output.status.success())
     }
 
     /// What the units of this boot said, each line with the time since 1970.
