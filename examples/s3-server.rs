@@ -100,6 +100,7 @@ async fn main() -> anyhow::Result<()> {
         listen: arguments.listen,
         store: arguments.store()?,
         control: arguments.control(),
+        domain: None,
         remote: Remote::Served,
         threads: arguments.threads,
     })

@@ -36,7 +36,7 @@ use self::cluster::Cluster;
 use self::escalation::GivingBack;
 use self::figures::Meter;
 use self::keys::Keys;
-use self::meaning::{escalation, named};
+use self::meaning::{escalation, named, state_of};
 pub use self::meaning::{seen_at, settings};
 use self::mounts::{Mounts, device};
 use self::recorded::Recorded;
@@ -44,14 +44,14 @@ use self::reload::Inbox;
 use self::services::Services;
 use self::stores::Stores;
 use super::state::{
-    Action, ContainerFacts, ContainerSettings, ContainerState, CredentialsSeen, DataSeen, Device, DockerSeen,
-    EcsSeen, Failure, Figures, Maintenance, MountAnswer, MountEntry, Phase, Repair, Requests, Seen,
-    ServiceSeen, Session, Specification, StoreSeen, Target,
+    Action, ContainerSettings, ContainerState, CredentialsSeen, DataSeen, Device, DockerSeen, EcsSeen,
+    Failure, Figures, Maintenance, MountAnswer, MountEntry, Repair, Requests, Seen, ServiceSeen, Session,
+    StoreSeen, Target,
 };
 use super::status::uptime;
 use super::{Adoption, Host, Orders};
 use crate::config::{self, Config, Selector};
-use crate::container::{self, Engine, Facts, Found, fingerprint, follow_events};
+use crate::container::{self, Engine, Facts, Found, follow_events};
 use crate::credentials::Holder;
 use crate::error::{Advise, Chain, Exit};
 use crate::mount::handover::Sessions;
@@ -557,31 +557,6 @@ impl Live {
         wanted.chain(shown).find_map(|(source, target)| {
             seen_at(&source, target, &configured).or_else(|| seen_at(&source, target, &real))
         })
-    }
-}
-
-fn state_of(facts: &Facts, wanted: &config::Container) -> ContainerFacts {
-    let outdated = wanted.owner == config::Owner::Mapkeeper
-        && facts.specification.as_deref() != Some(fingerprint(wanted).as_str());
-    ContainerFacts {
-        id: facts.id.clone(),
-        phase: match facts.phase {
-            container::Phase::Created => Phase::Created,
-            container::Phase::Running => Phase::Running,
-            container::Phase::Paused => Phase::Paused,
-            container::Phase::Restarting => Phase::Restarting,
-            container::Phase::Stopping => Phase::Stopping,
-            container::Phase::Removing => Phase::Removing,
-            container::Phase::Exited => Phase::Exited,
-            container::Phase::Dead => Phase::Dead,
-        },
-        pid: facts.pid,
-        started: facts.started.clone(),
-        restarts: facts.restarts,
-        oom_killed: facts.oom_killed,
-        exit_code: facts.exit_code,
-        image: facts.image.clone(),
-        specification: if outdated { Specification::Outdated } else { Specification::Current },
     }
 }
 
