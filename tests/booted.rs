@@ -85,13 +85,50 @@ fn is_sandboxed(host: &Host<Container>) {
     assert_eq!(namespace(&agent), namespace("1"), "the mounts of the agent are not the host's");
 }
 
+/// What differs between the two kinds of package. `rpm` on Debian has to be told that it is meant.
+struct Packaging {
+    install: &'static str,
+    upgrade: &'static str,
+    version: &'static str,
+    remove: &'static str,
+    /// What is left of the configuration that somebody has changed, after that.
+    kept: &'static str,
+}
+
+const DEB: Packaging = Packaging {
+    install: "dpkg --install /share/1.deb",
+    upgrade: "dpkg --install /share/2.deb",
+    version: "dpkg-query --show mapkeeper",
+    remove: "dpkg --remove mapkeeper",
+    kept: "config.toml",
+};
+
+const RPM: Packaging = Packaging {
+    install: "rpm --force-debian --nodeps --install /share/1.rpm",
+    upgrade: "rpm --force-debian --nodeps --upgrade /share/2.rpm",
+    version: "rpm --query --queryformat '%{VERSION}-%{RELEASE}' mapkeeper",
+    remove: "rpm --force-debian --erase mapkeeper",
+    kept: "config.toml.rpmsave",
+};
+
 #[tokio::test(flavor = "multi_thread")]
-async fn a_package_is_installed_upgraded_while_it_serves_and_removed() {
+async fn a_deb_is_installed_upgraded_while_it_serves_and_removed() {
+    let host = lives_as(&DEB).await;
+    host.sh("dpkg --purge mapkeeper");
+    assert!(!host.says("test -e /etc/mapkeeper").1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_rpm_is_installed_upgraded_while_it_serves_and_removed() {
+    lives_as(&RPM).await;
+}
+
+async fn lives_as(packaging: &Packaging) -> Host<Container> {
     let kit = Kit::new("127.0.0.1", "10s", false);
-    packages::upgrade(&program(), kit.share.path());
+    packages::revisions(&program(), kit.share.path());
     let host = Host { reach: Container::boot(&kit), kit };
     host.until("systemd", |host| host.says("systemctl is-system-running").0 == "running").await;
-    host.sh("dpkg --install /share/first.deb");
+    host.sh(packaging.install);
     // What is to be mounted is not said yet.
     assert_eq!(
         host.says("systemctl is-enabled mapkeeper; systemctl is-active mapkeeper").0,
@@ -102,8 +139,8 @@ async fn a_package_is_installed_upgraded_while_it_serves_and_removed() {
              && systemctl enable --quiet --now mapkeeper && mapkeeper wait --timeout 30s");
     host.until_healthy().await;
     println!("resident, with one mount at rest: {} KiB", host.sh(&format!("ps -o rss= -p {}", host.agent())));
-    host.outlives("package upgrade", "dpkg --install /share/second.deb").await;
-    assert!(host.sh("dpkg-query --show mapkeeper").ends_with(".1"));
+    host.outlives("package upgrade", packaging.upgrade).await;
+    assert!(host.sh(packaging.version).ends_with("-2"));
     host.sh("cmp /share/config.toml /etc/mapkeeper/config.toml");
     // mount(8) finds its helper.
     host.sh(&format!(
@@ -112,12 +149,11 @@ async fn a_package_is_installed_upgraded_while_it_serves_and_removed() {
          && test $(wc -c </srv/again/maps/3) = 1003 && umount /srv/again",
         host.kit.server.endpoint()
     ));
-    host.sh("dpkg --remove mapkeeper");
+    host.sh(packaging.remove);
     assert_eq!(host.device(), "", "removed is unmounted");
     assert_eq!(
         host.says("systemctl is-active mapkeeper; command -v mapkeeper; ls /etc/mapkeeper").0,
-        "inactive\nconfig.toml"
+        format!("inactive\n{}", packaging.kept)
     );
-    host.sh("dpkg --purge mapkeeper");
-    assert!(!host.says("test -e /etc/mapkeeper").1);
+    host
 }

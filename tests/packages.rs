@@ -1,6 +1,6 @@
 //! The RPM and the deb: both hold the same files, and the program in them is the one that was built.
 //!
-//! That the deb can be installed, upgraded while it serves and removed is shown by `tests/booted.rs`.
+//! That they can be installed, upgraded while they serve and removed is shown by `tests/booted.rs`.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -38,7 +38,7 @@ fn said(command: &mut Command) -> String {
 fn build() -> (tempfile::TempDir, PathBuf, PathBuf) {
     let program =
         std::env::var_os("PROGRAM_UNDER_TEST").unwrap_or_else(|| env!("CARGO_BIN_EXE_mapkeeper").into());
-    packages::build(Path::new(&program))
+    packages::build(Path::new(&program), 1)
 }
 
 #[test]

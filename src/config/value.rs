@@ -85,7 +85,9 @@ fn nfs_source(rest: &str) -> Result<Source, Expected> {
     let slash = rest.find('/').ok_or(NFS)?;
     let (host, export) = rest.split_at(slash);
     let named = |c: char| c.is_ascii_alphanumeric() || ".-_:[]".contains(c);
-    if host.is_empty() || !host.chars().all(named) || (export != "/" && absolute_path(export).is_err()) {
+    // It begins a word of a command line.
+    let is_host = !host.is_empty() && !host.starts_with('-') && host.chars().all(named);
+    if !is_host || (export != "/" && absolute_path(export).is_err()) {
         return Err(NFS);
     }
     Ok(Source::Nfs { host: host.to_owned(), export: export.to_owned() })

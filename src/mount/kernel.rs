@@ -17,11 +17,13 @@ use crate::aws;
 use crate::config::{self, Source};
 use crate::error::{Advise, Exit};
 
-/// Longest wait for mount(8): less than the ladder gives a mount.
+/// Longest wait for a helper: less than the ladder gives a mount.
 const LIMIT: Duration = Duration::from_secs(25);
 
 /// What AWS recommends for EFS; the best choice for any other NFS 4 server as well.
-const NFS_OPTIONS: &str = "nfsvers=4.1,rsize=1048576,wsize=1048576,hard,timeo=600,retrans=2,noresvport";
+const NFS_OPTIONS: &str = "nfsvers=4.1,rsize=1048576,wsize=1048576,hard,timeo=600,retrans=2";
+/// What AWS recommends besides, for its own servers: others refuse a port that is not privileged unless told otherwise.
+const AWS_OPTIONS: &str = ",noresvport";
 
 /// Why a kernel mount was not put up.
 #[derive(Debug, thiserror::Error)]
@@ -36,10 +38,10 @@ pub enum KernelError {
     Ambiguous { name: String, ids: Vec<String> },
     #[error("cannot ask for the EFS file system {name:?}: {reason}")]
     Asking { name: String, reason: String },
-    #[error("mount(8) did not end within {} s", LIMIT.as_secs())]
-    Silent,
-    #[error("mount(8) failed: {said}")]
-    Failed { said: String },
+    #[error("{program} did not end within {} s", LIMIT.as_secs())]
+    Silent { program: &'static str },
+    #[error("{program} failed: {said}")]
+    Failed { program: &'static str, said: String },
 }
 
 impl Advise for KernelError {
@@ -56,11 +58,13 @@ impl Advise for KernelError {
                 "allow elasticfilesystem:DescribeFileSystems to this instance, or use the id: efs://fs-..."
                     .to_owned()
             }
-            KernelError::Silent => {
+            KernelError::Silent { .. } => {
                 "check that port 2049 of the server is open to this host (security group, firewall)"
                     .to_owned()
             }
-            KernelError::Failed { .. } => "try the same by hand: mount -v".to_owned(),
+            KernelError::Failed { .. } => {
+                "see what the server exports to this host, and try the same by hand: mount -v".to_owned()
+            }
         })
     }
 
@@ -69,10 +73,10 @@ impl Advise for KernelError {
     }
 }
 
-/// A call of mount(8).
+/// A call of a helper of mount(8). Past mount(8) itself, which wants to set its own user before it calls one: our unit
+/// forbids that.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Call {
-    /// What mount(8) itself calls, and has to be installed.
     helper: &'static str,
     arguments: Vec<String>,
 }
@@ -99,21 +103,20 @@ pub fn shows(source: &Source, entry: &Entry) -> bool {
 /// How `spec` is mounted on `path`; `None`: not by us.
 fn call(spec: &config::Mount, path: &Path, region: Option<&str>) -> Option<Call> {
     let access = if spec.read_only { "ro" } else { "rw" };
-    let (helper, kind, options, source) = match &spec.source {
+    let (helper, options, source) = match &spec.source {
         Source::S3 { .. } | Source::External => return None,
         Source::Nfs { host, export } => {
-            let options = format!("{access},nosuid,nodev,{NFS_OPTIONS}");
-            ("mount.nfs4", "nfs4", options, format!("{host}:{export}"))
+            let more = if host.ends_with(".amazonaws.com") { AWS_OPTIONS } else { "" };
+            let options = format!("{access},nosuid,nodev,{NFS_OPTIONS}{more}");
+            ("mount.nfs4", options, format!("{host}:{export}"))
         }
         Source::Efs { id, path } => {
             let region = spec.region.as_deref().or(region);
             let region = region.map_or(String::new(), |region| format!(",region={region}"));
-            ("mount.efs", "efs", format!("{access},nosuid,nodev,tls{region}"), format!("{id}:{path}"))
+            ("mount.efs", format!("{access},nosuid,nodev,tls{region}"), format!("{id}:{path}"))
         }
     };
-    let words = ["-t", kind, "-o", &options, "--", &source];
-    let mut arguments: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
-    arguments.push(path.to_string_lossy().into_owned());
+    let arguments = vec![source, path.to_string_lossy().into_owned(), "-o".to_owned(), options];
     Some(Call { helper, arguments })
 }
 
@@ -140,19 +143,21 @@ pub async fn attach_kernel(
     let Some(call) = call(found, &path, region) else {
         return Err(AttachError::Kernel(KernelError::External { path }));
     };
-    if !is_installed(call.helper) {
-        return Err(AttachError::Kernel(KernelError::NoHelper { program: call.helper }));
-    }
+    let program = call.helper;
+    let Some(helper) = installed(program) else {
+        return Err(AttachError::Kernel(KernelError::NoHelper { program }));
+    };
     prepare(&path, missing)?;
-    run(&call).await.map_err(AttachError::Kernel)
+    run(&helper, &call).await.map_err(AttachError::Kernel)
 }
 
-async fn run(call: &Call) -> Result<(), KernelError> {
-    let mut command = Command::new("mount");
+async fn run(helper: &Path, call: &Call) -> Result<(), KernelError> {
+    let program = call.helper;
+    let mut command = Command::new(helper);
     command.args(&call.arguments).stdin(Stdio::null()).kill_on_drop(true);
     let output = match timeout(LIMIT, command.output()).await {
-        Err(_) => return Err(KernelError::Silent),
-        Ok(output) => output.map_err(|error| KernelError::Failed { said: error.to_string() })?,
+        Err(_) => return Err(KernelError::Silent { program }),
+        Ok(output) => output.map_err(|error| KernelError::Failed { program, said: error.to_string() })?,
     };
     if output.status.success() {
         return Ok(());
@@ -160,14 +165,13 @@ async fn run(call: &Call) -> Result<(), KernelError> {
     let said = String::from_utf8_lossy(&output.stderr);
     let said =
         said.lines().find(|line| !line.trim().is_empty()).map_or(output.status.to_string(), str::to_owned);
-    Err(KernelError::Failed { said: said.chars().take(300).collect() })
+    Err(KernelError::Failed { program, said: said.chars().take(300).collect() })
 }
 
-/// mount(8) looks for its helpers here and nowhere else.
-fn is_installed(helper: &str) -> bool {
-    ["/sbin", "/sbin/fs.d", "/sbin/fs", "/usr/sbin"]
-        .iter()
-        .any(|place| Path::new(place).join(helper).exists())
+/// Where a helper is: mount(8) looks for them here and nowhere else.
+fn installed(helper: &str) -> Option<PathBuf> {
+    let places = ["/sbin", "/sbin/fs.d", "/sbin/fs", "/usr/sbin"];
+    places.iter().map(|place| Path::new(place).join(helper)).find(|path| path.exists())
 }
 
 #[cfg(test)]
@@ -194,15 +198,17 @@ mod tests {
     fn nfs_and_efs_are_mounted_by_their_helpers_with_options_of_ours_only() {
         assert_eq!(
             words("nfs://nas.example/export/maps", ""),
-            "-t nfs4 -o ro,nosuid,nodev,nfsvers=4.1,rsize=1048576,wsize=1048576,hard,timeo=600,retrans=2,noresvport -- \
-             nas.example:/export/maps /srv/maps"
+            "nas.example:/export/maps /srv/maps -o ro,nosuid,nodev,nfsvers=4.1,rsize=1048576,wsize=1048576,hard,timeo=600,\
+             retrans=2"
         );
-        assert!(words("nfs://nas/x", "read_only = false").starts_with("-t nfs4 -o rw,nosuid"));
+        assert!(words("nfs://nas/x", "read_only = false").starts_with("nas:/x /srv/maps -o rw,nosuid"));
+        assert!(words("nfs://fs-01.efs.eu-west-1.amazonaws.com/x", "").ends_with(",retrans=2,noresvport"));
         assert_eq!(
             words("efs://fs-0123456789abcdef0/maps", ""),
-            "-t efs -o ro,nosuid,nodev,tls,region=us-east-1 -- fs-0123456789abcdef0:/maps /srv/maps"
+            "fs-0123456789abcdef0:/maps /srv/maps -o ro,nosuid,nodev,tls,region=us-east-1"
         );
-        assert!(words("efs://fs-01", "region = \"eu-west-1\"").contains("region=eu-west-1 -- fs-01:/ "));
+        let elsewhere = words("efs://fs-01", "region = \"eu-west-1\"");
+        assert!(elsewhere.starts_with("fs-01:/ ") && elsewhere.ends_with(",region=eu-west-1"), "{elsewhere}");
         assert_eq!(call(&spec("external:", ""), Path::new("/x"), None), None);
     }
 
@@ -245,10 +251,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_mount_says_is_passed_on() {
+    async fn what_a_helper_says_is_passed_on() {
         let arguments = ["-t", "tmpfs", "--", "x", "/nonexistent"].map(str::to_owned).to_vec();
-        let error = run(&Call { helper: "mount", arguments }).await.expect_err("no such directory");
-        assert!(error.to_string().starts_with("mount(8) failed: mount: /nonexistent: "), "{error}");
+        let call = Call { helper: "mount.x", arguments };
+        let error = run(Path::new("/bin/mount"), &call).await.expect_err("no such directory");
+        assert!(error.to_string().starts_with("mount.x failed: mount: /nonexistent: "), "{error}");
     }
 
     #[test]
@@ -269,7 +276,11 @@ mod tests {
                 "cannot ask for the EFS file system \"maps\": no route",
                 "allow elasticfilesystem:DescribeFileSystems",
             ),
-            (KernelError::Silent, "mount(8) did not end within 25 s", "check that port 2049"),
+            (
+                KernelError::Silent { program: "mount.efs" },
+                "mount.efs did not end within 25 s",
+                "check that port 2049",
+            ),
         ] {
             assert_eq!(error.to_string(), text);
             assert!(error.hint().is_some_and(|found| found.starts_with(hint)));

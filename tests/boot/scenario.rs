@@ -116,15 +116,15 @@ fn the_volume_is_a_gate(host: &Host) {
 /// A package over what user data installed, and the next one over that.
 fn is_upgraded(host: &Host) {
     let made = tempfile::tempdir().expect("a directory");
-    packages::upgrade(&program(), made.path());
-    for deb in ["first.deb", "second.deb"] {
+    packages::revisions(&program(), made.path());
+    for deb in ["1.deb", "2.deb"] {
         host.aws.put(deb, &std::fs::read(made.path().join(deb)).expect("made"));
         host.sh(&format!("curl -fsS -o /tmp/{deb} {PROGRAMS_URL}/{deb}"));
         // Nobody is there to be asked about the configuration: it stays.
         let install = format!("dpkg --force-confold --install /tmp/{deb} </dev/null");
         disturbs_nobody(host, &format!("package upgrade to {deb}"), &install);
     }
-    assert!(host.sh("dpkg-query --show --showformat='${Version}' mapkeeper").ends_with(".1"));
+    assert!(host.sh("dpkg-query --show --showformat='${Version}' mapkeeper").ends_with("-2"));
 }
 
 fn files(host: &Host) -> String {

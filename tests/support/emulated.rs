@@ -64,7 +64,7 @@ impl Emulated {
         qemu.arg("-kernel").arg(self.made.join("vmlinuz")).arg("-initrd").arg(self.made.join("initrd.img"));
         qemu.args([
             "-append",
-            "root=/dev/vda rw console=ttyS0 net.ifnames=0 apparmor=0 mitigations=off audit=0",
+            "root=/dev/vda rw quiet console=ttyS0 net.ifnames=0 apparmor=0 mitigations=off audit=0",
         ]);
         qemu.arg("-netdev").arg(format!("user,id=net,hostfwd=tcp:127.0.0.1:{}-:22", self.port));
         qemu.args(["-device", "virtio-net-pci,netdev=net,romfile="]).args(&self.more);

@@ -6,12 +6,12 @@ use std::process::Command;
 
 use tempfile::TempDir;
 
-/// A deb and an RPM of `program`, and what holds them.
-pub fn build(program: &Path) -> (TempDir, PathBuf, PathBuf) {
+/// A deb and an RPM of this revision of `program`, and what holds them.
+pub fn build(program: &Path, revision: u32) -> (TempDir, PathBuf, PathBuf) {
     let scratch = tempfile::tempdir().expect("a directory");
     let mut command = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/packages"));
-    command.env("PROGRAM_UNDER_TEST", program).env("CARGO_TARGET_DIR", scratch.path());
-    let output = command.output().expect("started");
+    command.arg(revision.to_string()).env("PROGRAM_UNDER_TEST", program);
+    let output = command.env("CARGO_TARGET_DIR", scratch.path()).output().expect("started");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let mut paths = text.lines().map(PathBuf::from);
@@ -19,12 +19,12 @@ pub fn build(program: &Path) -> (TempDir, PathBuf, PathBuf) {
     (scratch, deb, rpm)
 }
 
-/// Two debs of `program`, of which the second is newer: `first.deb` and `second.deb` in `into`.
-pub fn upgrade(program: &Path, into: &Path) {
-    let (scratch, deb, _) = build(program);
-    std::fs::copy(&deb, into.join("first.deb")).expect("copied");
-    let again = "dpkg-deb -R \"$0\" tree && sed -i 's/^Version: .*/&.1/' tree/DEBIAN/control && dpkg-deb -Znone -b tree \"$1\"";
-    let mut command = Command::new("sh");
-    command.args(["-c", again]).arg(&deb).arg(into.join("second.deb")).current_dir(scratch.path());
-    assert!(command.output().expect("started").status.success(), "the second deb");
+/// Two revisions of `program`, of which the second is newer: `1.deb`, `1.rpm`, `2.deb` and `2.rpm` in `into`.
+pub fn revisions(program: &Path, into: &Path) {
+    for revision in [1, 2] {
+        let (_scratch, deb, rpm) = build(program, revision);
+        for (package, kind) in [(deb, "deb"), (rpm, "rpm")] {
+            std::fs::copy(package, into.join(format!("{revision}.{kind}"))).expect("copied");
+        }
+    }
 }

@@ -59,7 +59,9 @@ fn a_source_that_cannot_be_one_says_what_it_should_be() {
         assert_eq!(source(text).expect_err(text).to_string(), prefix, "{text}");
     }
     let nfs = "expected nfs://host/export with the absolute path of the export";
-    for text in ["nfs://", "nfs://host", "nfs:///export", "nfs://ho st/export", "nfs://host/../x"] {
+    for text in
+        ["nfs://", "nfs://host", "nfs:///export", "nfs://ho st/export", "nfs://-o/export", "nfs://host/../x"]
+    {
         assert_eq!(source(text).expect_err(text).to_string(), nfs, "{text}");
     }
     let efs = "expected efs://fs-id[/path] with an id such as fs-0123456789abcdef0, or efs://NAME[/path] with the Name \
