@@ -43,9 +43,7 @@ fn turn(root: &Path, authority: &Path) -> std::io::Result<()> {
         if status.success() { Ok(()) } else { Err(std::io::Error::other(format!("{command:?}: {status}"))) }
     };
     run(Command::new(package("tests/boot/stock/install")).arg(root))?;
-    // Whatever DHCP says of name servers.
-    let dhcp = format!("supersede domain-name-servers {ADDRESS};\nrequest subnet-mask, routers;\n");
-    std::fs::write(root.join("etc/dhcp/dhclient.conf"), dhcp)?;
+    std::fs::write(root.join("etc/resolv.conf"), format!("nameserver {ADDRESS}\n"))?;
     std::fs::copy(authority, root.join("usr/local/share/ca-certificates/stand-in.crt"))?;
     run(Command::new("chroot").arg(root).arg("update-ca-certificates").stderr(Stdio::null()))
 }

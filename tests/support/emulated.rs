@@ -59,7 +59,8 @@ impl Emulated {
         self.cut_power();
         self.boots.set(self.boots.get() + 1);
         let mut qemu = (self.run)("qemu-system-x86_64");
-        qemu.args(["-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", "1G"]);
+        // Each level of page tables costs.
+        qemu.args(["-accel", "tcg,thread=multi", "-cpu", "max,la57=off", "-smp", "2", "-m", "1G"]);
         qemu.args(["-nodefaults", "-display", "none", "-no-reboot", "-device", "virtio-rng-pci"]);
         qemu.arg("-kernel").arg(self.made.join("vmlinuz")).arg("-initrd").arg(self.made.join("initrd.img"));
         qemu.args([
