@@ -36,6 +36,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use self::show::Defaults;
 use crate::error::{Advise, Exit};
 
 pub use container::{Bind, Container, Expect, Owner, Port, Probe, Protocol, Selector};
@@ -144,7 +145,13 @@ impl Loaded {
     /// The effective configuration as TOML, without secrets; every value followed by its origin where
     /// asked for.
     pub fn show(&self, origins: Origins) -> String {
-        show::toml(&self.config, &self.entries, origins)
+        show::toml(&self.config, &self.entries, origins, Defaults::Shown)
+    }
+
+    /// What of the configuration somebody has written, as TOML, without secrets: a program with other defaults reads
+    /// it with those.
+    pub fn said(&self) -> String {
+        show::toml(&self.config, &self.entries, Origins::Hidden, Defaults::LeftOut)
     }
 
     /// Where the value at `path` was written.

@@ -43,6 +43,8 @@ impl Hook<'_> {
         assert!(text.starts_with("#cloud-boothook\n#!/bin/sh\n"), "{text}");
         let (_, config) = text.split_once("<<'MAPKEEPER'\n").expect("the configuration begins");
         let (config, _) = config.split_once("\nMAPKEEPER\n").expect("the configuration ends");
+        // A later program has its own defaults.
+        assert!(!config.contains("freshness"), "{config}");
         let beside = text.len() - config.len();
         println!("{} bytes, {beside} beside the configuration", text.len());
         assert!(beside < 1024, "{beside}");

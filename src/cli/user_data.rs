@@ -8,7 +8,7 @@
 use std::io::{self, Write};
 
 use super::arguments::UserDataArguments;
-use crate::config::{ConfigError, Loaded, Origins, Owner, https_url, sha256};
+use crate::config::{ConfigError, Loaded, Owner, https_url, sha256};
 use crate::error::{Advise, Exit};
 
 /// What EC2 takes, before base64.
@@ -79,12 +79,10 @@ fn user_data(loaded: &Loaded, url: Option<&str>, sum: Option<&str>) -> Result<St
     };
     let url = https_url(url).map_err(|expected| wrong("the URL", url, &expected))?;
     let sum = sha256(sum).map_err(|expected| wrong("the checksum", sum, &expected))?;
-    let shown = loaded.show(Origins::Hidden);
-    if let Some(line) = shown.lines().find(|line| line.contains("[redacted]")) {
+    let config = loaded.said();
+    if let Some(line) = config.lines().find(|line| line.contains("[redacted]")) {
         return Err(UserDataError::Secret { line: line.to_owned() });
     }
-    let config: String =
-        shown.lines().filter(|line| !line.starts_with('#')).map(|line| format!("{line}\n")).collect();
     let hook = HOOK.replace("@URL@", &url).replace("@SHA256@", &sum).replace("@CONFIG@", config.trim_end());
     let text = match loaded.config.containers.iter().any(|container| container.owner == Owner::Mapkeeper) {
         false => hook,

@@ -9,7 +9,7 @@ use std::fmt::Write;
 use super::key::{KeyPath, quoted, quoted_key};
 use super::quantity::{show_duration, show_mode, show_size};
 use super::redact::{self, REDACTED};
-use super::source::Entries;
+use super::source::{Entries, Origin};
 use super::{Config, Container, Mount, Probe, Selector};
 
 /// Whether each value is followed by a comment that says where it was written.
@@ -19,11 +19,19 @@ pub enum Origins {
     Hidden,
 }
 
+/// Whether what nobody has written is shown as well, with its default.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Defaults {
+    Shown,
+    LeftOut,
+}
+
 /// Column at which the comments with the origins begin, where the value leaves room.
 const COMMENT_COLUMN: usize = 48;
 
-pub(super) fn toml(config: &Config, entries: &Entries, origins: Origins) -> String {
-    let mut page = Page { entries, origins, text: String::new(), at: KeyPath::default() };
+pub(super) fn toml(config: &Config, entries: &Entries, origins: Origins, defaults: Defaults) -> String {
+    let (text, pending) = (String::new(), String::new());
+    let mut page = Page { entries, origins, defaults, text, pending, at: KeyPath::default() };
     page.optional("region", config.region.as_deref());
     page.string("escalate", config.escalate.as_str());
     page.table("[sources]", KeyPath::default().with("sources"));
@@ -65,7 +73,10 @@ pub(super) fn toml(config: &Config, entries: &Entries, origins: Origins) -> Stri
 struct Page<'a> {
     entries: &'a Entries,
     origins: Origins,
+    defaults: Defaults,
     text: String,
+    /// The heading of a table in which nothing stands yet.
+    pending: String,
     /// The table that is being written.
     at: KeyPath,
 }
@@ -127,8 +138,16 @@ impl Page<'_> {
 
     fn table(&mut self, heading: &str, at: KeyPath) {
         let gap = if self.text.is_empty() { "" } else { "\n" };
-        self.text.push_str(&format!("{gap}{heading}\n"));
+        self.pending = format!("{gap}{heading}\n");
+        // One of a list counts, and so does a section that somebody has written, whatever is in it.
+        if heading.starts_with("[[") || self.entries.origin(&at) != Origin::Default {
+            self.flush();
+        }
         self.at = at;
+    }
+
+    fn flush(&mut self) {
+        self.text.push_str(&std::mem::take(&mut self.pending));
     }
 
     /// A table whose names the user has chosen; left out when empty.
@@ -148,7 +167,11 @@ impl Page<'_> {
     fn optional(&mut self, name: &str, value: Option<&str>) {
         match value {
             Some(value) => self.string(name, value),
-            None => self.text.push_str(&format!("# {name} is not set\n")),
+            None if self.defaults == Defaults::LeftOut => {}
+            None => {
+                self.flush();
+                self.text.push_str(&format!("# {name} is not set\n"));
+            }
         }
     }
 
@@ -157,14 +180,17 @@ impl Page<'_> {
     }
 
     fn line(&mut self, name: &str, value: &str) {
-        let secure = self.entries.origin(&self.at.with(name)).is_secure();
-        let value = if secure { &quoted(REDACTED) } else { value };
+        let origin = self.entries.origin(&self.at.with(name));
+        if self.defaults == Defaults::LeftOut && origin == Origin::Default {
+            return;
+        }
+        self.flush();
+        let value = if origin.is_secure() { &quoted(REDACTED) } else { value };
         let line = format!("{} = {value}", quoted_key(name));
         let written = match self.origins {
             Origins::Hidden => writeln!(self.text, "{line}"),
             Origins::Shown => {
-                let origin = self.entries.origin(&self.at.with(name)).to_string();
-                let origin = origin.replace(char::is_control, "?");
+                let origin = origin.to_string().replace(char::is_control, "?");
                 writeln!(self.text, "{line:COMMENT_COLUMN$}  # {origin}")
             }
         };

@@ -347,6 +347,25 @@ fn what_is_shown_names_the_origin_of_each_value() {
 }
 
 #[test]
+fn what_somebody_said_reads_back_as_the_same_without_a_default() {
+    let probed =
+        format!("{LEAST}[container]\nmatch = {{ label = \"a=b\" }}\nprobe = {{ url = \"http://h/\" }}\n");
+    let two =
+        format!("{LEAST}[[container]]\nname = \"a1\"\n[[container]]\n[container.match]\nimage = \"x\"\n");
+    for text in [FULL, LEAST, &probed, &two] {
+        let loaded = load(text).expect("valid");
+        let said = loaded.said();
+        assert_eq!(load(&said).expect(&said).config, loaded.config, "{said}");
+    }
+    let variables = [("MAPKEEPER_CREDENTIALS__SECRET", "s"), ("MAPKEEPER_CONTAINER__MATCH__LABEL", "a=b")];
+    let loaded = load_with(LEAST, &variables).expect("valid");
+    let expected = format!(
+        "[credentials]\nsecret = \"s\"\n\n{LEAST}\n[container]\n\n[container.match]\nlabel = \"a=b\"\n"
+    );
+    assert_eq!(loaded.said(), expected);
+}
+
+#[test]
 fn what_is_shown_holds_no_secret() {
     let text = format!(
         "{LEAST}endpoint_url = \"http://user:hunter2@h\"\n[container]\nname = \"a1\"\nenvironment = {{ DB_PASSWORD = \

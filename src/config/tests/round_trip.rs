@@ -52,8 +52,11 @@ proptest! {
     #[test]
     fn what_is_shown_reads_back_the_same(config in configurations(), origins in any::<bool>()) {
         let origins = if origins { Origins::Shown } else { Origins::Hidden };
-        let text = show::toml(&config, &Entries::default(), origins);
-        prop_assert_eq!(load(&text).expect("valid").config, config, "{}", text);
+        let text = show::toml(&config, &Entries::default(), origins, Defaults::Shown);
+        let loaded = load(&text).expect("valid");
+        prop_assert_eq!(&loaded.config, &config, "{}", text);
+        let said = loaded.said();
+        prop_assert_eq!(load(&said).expect("valid").config, config, "{}", said);
     }
 
     #[test]
