@@ -50,7 +50,7 @@ impl Reach for Emulated {
     }
 
     fn limit(&self) -> Duration {
-        Duration::from_secs(300)
+        Duration::from_secs(600)
     }
 }
 #[tokio::test(flavor = "multi_thread")]

@@ -51,7 +51,7 @@ fn turn(root: &Path, authority: &Path) -> std::io::Result<()> {
 impl Machine for Emulated {
     // An emulated processor is slower than any real one by far.
     fn limits(&self) -> (Duration, Duration) {
-        (Duration::from_secs(400), Duration::from_secs(400))
+        (Duration::from_secs(600), Duration::from_secs(600))
     }
 
     fn start(&self) {
