@@ -15,6 +15,11 @@ pub const PATIENCE: Duration = Duration::from_secs(2);
 /// Time between two lines about one wait, where lines stay.
 const LINES_EVERY: Duration = Duration::from_secs(15);
 
+/// A number of things, by the word for one: `1 mount`, `2 containers`.
+pub fn counted(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+}
+
 /// Whether colour is used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Style {

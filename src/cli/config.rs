@@ -7,7 +7,7 @@ use crate::config::{self, ConfigError, Loaded, Origins};
 use crate::error::Exit;
 use crate::inspect::doctor;
 use crate::inspect::finding;
-use crate::terminal::{Style, while_waiting};
+use crate::terminal::{Style, counted, while_waiting};
 
 /// Says whether the configuration is valid: one line for a person, warnings on standard error. If asked to, also what
 /// others say to it, a line each.
@@ -60,10 +60,6 @@ fn warn(loaded: &Loaded) {
     for line in warnings.chain(notices) {
         eprintln!("warning: {line}");
     }
-}
-
-fn counted(count: usize, what: &str) -> String {
-    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
 /// Writes to standard output. A reader that has gone away (`| head`) is no failure.

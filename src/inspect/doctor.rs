@@ -26,6 +26,7 @@ use tokio::time::timeout;
 use super::finding::Finding;
 use crate::config::{Config, ConfigError, Loaded};
 use crate::error::{Advise, Chain};
+use crate::terminal::counted;
 
 /// Where a host is looked at.
 #[derive(Debug, Clone, Copy)]
@@ -76,8 +77,6 @@ fn configuration(loaded: &Result<Loaded, ConfigError>) -> Vec<Finding> {
     match loaded {
         Err(error) => vec![Finding::failed(name, error, "mapkeeper config check lists every fault")],
         Ok(Loaded { config, warnings, .. }) => {
-            let counted =
-                |count: usize, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
             let (mounts, containers) = (config.mounts.len(), config.containers.len());
             let counted =
                 format!("valid: {}, {}", counted(mounts, "mount"), counted(containers, "container"));
