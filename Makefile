@@ -62,7 +62,8 @@ fmt: ## format the code
 	@cargo fmt
 
 lint: ## clippy, with warnings as errors, and shellcheck where it is installed
-	@cargo clippy --locked --all-targets --test machine --test boot-machine -- -D warnings
+	@cargo clippy --locked --all-targets -- -D warnings
+	@cargo clippy --locked --test machine --test boot-machine -- -D warnings
 	@if command -v shellcheck >/dev/null; then shellcheck $(SCRIPTS); fi
 
 clean-cache: ## remove sample data and the base of the image (not cargo's target directory)

@@ -58,7 +58,7 @@ async fn on_kernel_6_1_the_mount_outlives_every_end_of_the_agent_and_maps_are_se
     let kit = Kit::new(OUTSIDE, "30s", true);
     let machine = boot(&kit);
     let unpack = "mkdir -p /share && dd if=/dev/vdb bs=1M status=none | tar -x -C /share";
-    let began = std::time::Instant::now();
+    let began = tokio::time::Instant::now();
     while !machine.run(unpack).status.success() {
         assert!(began.elapsed() < machine.limit(), "it does not boot");
         tokio::time::sleep(Duration::from_secs(1)).await;

@@ -31,10 +31,10 @@ fn serves_nfs(host: &Host) {
         host.says("awk '$5 == \"/srv/shared\" && / nfs4 / { print $3 }' /proc/self/mountinfo").0
     };
     let serves = |host: &Host| {
-        device(host) != ""
+        let (status, good) = host.says("mapkeeper status");
+        good && status.contains("mount shared")
+            && !device(host).is_empty()
             && host.says("cat /srv/shared/file").0 == "shared"
-            && host.says("mapkeeper status").1
-            && host.says("mapkeeper status").0.contains("mount shared")
     };
     host.until("the mount of NFS", serves);
     let mounted = device(host);
@@ -43,5 +43,5 @@ fn serves_nfs(host: &Host) {
     assert_eq!(device(host), mounted, "a restart mounted it again");
     host.sh("umount /srv/shared");
     host.until("another mount of NFS", serves);
-    println!("{}", host.sh("mapkeeper status"));
+    println!("{}", host.says("mapkeeper status").0);
 }
