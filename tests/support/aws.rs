@@ -211,9 +211,18 @@ pub fn mapkeeper() -> Command {
     command
 }
 
-/// Exit code, standard output and standard error of a command that has ended.
+/// Exit code, standard output and standard error of a command that has ended; without the lines about a wait, which
+/// come when a retry or the machine is slow and are tested where they are made.
 pub fn streams(command: &mut Command) -> (Option<i32>, String, String) {
     let output = command.output().expect("starts");
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8");
-    (output.status.code(), text(output.stdout), text(output.stderr))
+    let errors = text(output.stderr).split_inclusive('\n').filter(|line| !tells_of_a_wait(line)).collect();
+    (output.status.code(), text(output.stdout), errors)
+}
+
+/// Whether a line is `mapkeeper: WHAT, SECONDS s`.
+fn tells_of_a_wait(line: &str) -> bool {
+    let seconds =
+        line.strip_prefix("mapkeeper: ").and_then(|rest| rest.strip_suffix(" s\n")?.rsplit_once(", "));
+    seconds.is_some_and(|(_, seconds)| seconds.parse::<u64>().is_ok())
 }
