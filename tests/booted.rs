@@ -46,11 +46,11 @@ impl Container {
 impl Reach for Container {
     fn run(&self, command: &str) -> Output {
         let mut docker = Command::new("docker");
-        docker.args(["exec", &self.name, "timeout", "60", "bash", "-c", command]).output().expect("started")
+        docker.args(["exec", &self.name, "timeout", "180", "bash", "-c", command]).output().expect("started")
     }
 
     fn limit(&self) -> Duration {
-        Duration::from_secs(60)
+        Duration::from_secs(180)
     }
 }
 
@@ -64,7 +64,7 @@ impl Drop for Container {
 async fn the_mount_outlives_every_end_of_the_agent_and_ends_with_the_service() {
     let kit = Kit::new("127.0.0.1", "10s", false);
     let host = Host::install(Container::boot(&kit), kit).await;
-    host.sh("systemctl start mapkeeper && mapkeeper wait --timeout 30s");
+    host.sh("systemctl start mapkeeper && mapkeeper wait --timeout 150s");
     is_sandboxed(&host);
     host.outlives_everything().await;
 }
@@ -136,7 +136,7 @@ async fn lives_as(packaging: &Packaging) -> Host<Container> {
     );
     host.sh("cp /share/config.toml /etc/mapkeeper/ && mkdir -p /etc/systemd/system/mapkeeper.service.d \
              && cp /share/test.conf /etc/systemd/system/mapkeeper.service.d/ && systemctl daemon-reload \
-             && systemctl enable --quiet --now mapkeeper && mapkeeper wait --timeout 30s");
+             && systemctl enable --quiet --now mapkeeper && mapkeeper wait --timeout 150s");
     host.until_healthy().await;
     println!("resident, with one mount at rest: {} KiB", host.sh(&format!("ps -o rss= -p {}", host.agent())));
     host.outlives("package upgrade", packaging.upgrade).await;

@@ -19,7 +19,7 @@ use mapkeeper::s3_server::{ACCESS_KEY, Options, SECRET_KEY, Server};
 use tokio::process::Command as AsyncCommand;
 use tokio::time::{Instant, sleep, timeout};
 
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_secs(180);
 const BUCKET: &str = "maps";
 /// More requests than any story makes.
 const REQUESTS_MAX: u64 = 200;

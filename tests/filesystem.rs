@@ -17,7 +17,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::runtime::Handle;
 
-const LIMIT: Duration = Duration::from_secs(20);
+const LIMIT: Duration = Duration::from_secs(60);
 
 struct World {
     store: Memory,
@@ -280,7 +280,7 @@ async fn a_store_that_stalls_does_not_hold_up_what_is_known() {
     world.store.set_latency(Duration::from_secs(3600));
     let began = tokio::time::Instant::now();
     assert_eq!(world.sh("ls; cat a.map; cat a.map").await, "a.map\nMAPMAP");
-    assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
+    assert!(began.elapsed() < LIMIT, "{:?}", began.elapsed());
     assert!(matches!(world.session.health().store, StoreHealth::Silent { .. }));
     world.session.unmount().await.expect("unmounted");
 }
@@ -316,10 +316,10 @@ async fn whoever_waits_for_a_silent_store_can_be_killed() {
         let pid = Pid::from_raw(child.id().expect("alive") as i32);
         let signal = if number % 2 == 0 { Signal::SIGKILL } else { Signal::SIGTERM };
         kill(pid, signal).expect("a signal");
-        let ended = tokio::time::timeout(Duration::from_secs(3), child.wait()).await;
+        let ended = tokio::time::timeout(Duration::from_secs(8), child.wait()).await;
         assert!(ended.is_ok(), "number {number} outlives its signal");
     }
-    assert!(begun.elapsed() < Duration::from_secs(8), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < Duration::from_secs(12), "{:?}", begun.elapsed());
     world.store.set_latency(Duration::ZERO);
     assert_eq!(world.sh("cat a.map d/c.map").await, "MAPMAP");
     world.end().await;

@@ -337,7 +337,7 @@ async fn write_files(agent: &Agent, (statements, book): (Arc<Vec<Statement>>, Ar
     writer.write(&format!("[sources]\ninstance_tags = false\n{mount}"));
     writer.start();
     let began = tokio::time::Instant::now();
-    while writer.device("maps").is_none() && began.elapsed() < std::time::Duration::from_secs(10) {
+    while writer.device("maps").is_none() && began.elapsed() < std::time::Duration::from_secs(30) {
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
     }
     let script = "echo new > new; echo more >> tagged; chmod 600 tagged; mv new moved; rm moved; mkdir d; mv d e; rmdir e; \

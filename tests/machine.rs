@@ -53,6 +53,7 @@ impl Reach for Emulated {
         Duration::from_secs(600)
     }
 }
+
 #[tokio::test(flavor = "multi_thread")]
 async fn on_kernel_6_1_the_mount_outlives_every_end_of_the_agent_and_maps_are_served() {
     let kit = Kit::new(OUTSIDE, "30s", true);

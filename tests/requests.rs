@@ -14,7 +14,7 @@ use mapkeeper::s3_server::{
 
 const SHORT: Duration = Duration::from_millis(300);
 /// Longer than a listing takes to be read.
-const MEDIUM: Duration = Duration::from_secs(3);
+const MEDIUM: Duration = Duration::from_secs(8);
 const LONG: Duration = Duration::from_secs(600);
 
 async fn mounted(freshness: Duration, fill: impl FnOnce(&Bucket)) -> (Mounted, Control) {

@@ -24,7 +24,7 @@ use child::child_of;
 #[path = "support/child.rs"]
 mod child;
 
-const LIMIT: Duration = Duration::from_secs(30);
+const LIMIT: Duration = Duration::from_secs(90);
 /// Files of each reader, and in the directory that is listed.
 const FILES: usize = 20;
 const LISTED: usize = 400;

@@ -69,7 +69,7 @@ impl Machine for Container {
     }
 
     fn run(&self, command: &str) -> Output {
-        let words = ["exec", &self.0, "timeout", "100", "sh", "-c", command];
+        let words = ["exec", &self.0, "timeout", "180", "sh", "-c", command];
         Command::new("docker").args(words).output().expect("started")
     }
 

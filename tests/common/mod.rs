@@ -19,7 +19,7 @@ use mapkeeper::s3_server::{
 use tokio::runtime::Handle;
 
 /// Longest that anything here may take.
-pub const LIMIT: Duration = Duration::from_secs(60);
+pub const LIMIT: Duration = Duration::from_secs(180);
 pub const DEFAULTS: Defaults =
     Defaults { uid: 0, gid: 0, file_permissions: 0o644, directory_permissions: 0o755 };
 const BUCKET: &str = "bucket";

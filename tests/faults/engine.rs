@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep};
 use crate::world::output;
 
 const BRIDGE: &str = "mapkeeper-test";
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_secs(120);
 
 pub struct Engine {
     directory: tempfile::TempDir,

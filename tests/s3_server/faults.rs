@@ -140,7 +140,8 @@ async fn latency_is_waited_for_by_many_requests_at_once() {
     let start = Instant::now();
     let answers = futures::future::join_all((0..20).map(|_| get(&server))).await;
     assert!(answers.iter().all(|answer| answer.status == 200));
-    assert!((200..1000).contains(&start.elapsed().as_millis()), "{:?}", start.elapsed());
+    // One after the other they would take 4 s.
+    assert!((200..3000).contains(&start.elapsed().as_millis()), "{:?}", start.elapsed());
     assert_eq!(server.control().highest_concurrency(), 20);
     assert_eq!(server.control().latency(), Latency { fixed_ms: 200, jitter_ms: 0 });
 }
@@ -153,7 +154,7 @@ async fn a_bandwidth_limit_makes_a_body_take_its_time() {
     let start = Instant::now();
     let answer = request(&server, "GET", "/bucket/large", "").await;
     assert_eq!(answer.body.len(), 60_000);
-    assert!((290..3000).contains(&start.elapsed().as_millis()), "{:?}", start.elapsed());
+    assert!(start.elapsed() >= Duration::from_millis(290), "{:?}", start.elapsed());
 }
 
 #[tokio::test]

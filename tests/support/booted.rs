@@ -170,7 +170,7 @@ impl<R: Reach> Host<R> {
 
     /// Every way in which an agent ends while the host goes on; then the service is stopped, and so is the mount.
     pub async fn outlives_everything(&self) {
-        self.sh("systemctl start mapkeeper && mapkeeper wait --timeout 30s");
+        self.sh("systemctl start mapkeeper && mapkeeper wait --timeout 150s");
         self.until_healthy().await;
         self.outlives("kill -9", "systemctl kill --signal KILL --kill-who main mapkeeper").await;
         self.outlives("systemctl restart", "systemctl restart mapkeeper").await;

@@ -88,10 +88,10 @@ impl Emulated {
         }
     }
 
-    /// Runs a command of the shell in it, as root, for at most 110 s.
+    /// Runs a command of the shell in it, as root, for at most 300 s.
     pub fn run(&self, command: &str) -> Output {
         let mut ssh = self.ssh("no");
-        ssh.args(["timeout", "110", "bash", "-s"]).stdin(Stdio::piped());
+        ssh.args(["timeout", "300", "bash", "-s"]).stdin(Stdio::piped());
         let mut child = ssh.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("ssh");
         // One that could not connect does not read.
         let _ = child.stdin.take().expect("piped").write_all(command.as_bytes());
