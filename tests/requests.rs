@@ -12,8 +12,9 @@ use mapkeeper::s3_server::{
     Action, Attributes, Checksums, Content, Control, Fault, Operation, WriteCondition,
 };
 
-const SHORT: Duration = Duration::from_millis(300);
-/// Longer than a listing takes to be read.
+/// Longer than a handful of commands takes.
+const SHORT: Duration = Duration::from_secs(2);
+/// Longer than a listing takes to be read, or many readers to begin.
 const MEDIUM: Duration = Duration::from_secs(8);
 const LONG: Duration = Duration::from_secs(600);
 
@@ -41,7 +42,7 @@ async fn settle() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cold_open_and_read_costs_two_requests_at_the_same_time() {
     let (mounted, control) = mounted(LONG, |bucket| bucket.put("a.map", b"MAP", &[("mode", "33188")])).await;
-    control.set_latency(Duration::from_millis(200));
+    control.set_latency(Duration::from_secs(1));
     assert_eq!(mounted.sh("cat a.map").await, "MAP");
     assert_eq!((control.total(), control.highest_concurrency()), (2, 2), "{:?}", control.log());
     mounted.end().await;
@@ -87,11 +88,11 @@ async fn within_freshness_nothing_is_asked() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn after_freshness_one_conditional_request_serves_all_who_wait() {
-    let (mounted, control) = mounted(SHORT, |bucket| bucket.put("maps/d/a.map", b"MAP", &[])).await;
+    let (mounted, control) = mounted(MEDIUM, |bucket| bucket.put("maps/d/a.map", b"MAP", &[])).await;
     settle().await;
     assert_eq!(mounted.sh("cat maps/d/a.map").await, "MAP");
-    age(SHORT).await;
-    control.set_latency(Duration::from_millis(200));
+    age(MEDIUM).await;
+    control.set_latency(Duration::from_secs(1));
     control.reset();
     let all = "for i in 1 2 3 4 5 6 7 8; do cat maps/d/a.map & done; wait";
     assert_eq!(mounted.sh(all).await, "MAP".repeat(8));
@@ -109,7 +110,7 @@ async fn lookups_in_one_directory_run_side_by_side() {
     })
     .await;
     mounted.sh("cat d/n0 d/n1 d/n2").await;
-    control.set_latency(Duration::from_millis(300));
+    control.set_latency(Duration::from_secs(1));
     control.reset();
     mounted.sh("for i in 10 11 12 13 14 15 16 17; do cat d/n$i & done; wait").await;
     assert!(control.total() <= 2 * 8, "{:?}", control.counts());
@@ -166,7 +167,7 @@ async fn what_a_map_asks_for_costs_a_request_however_much_is_absent() {
     mounted.sh(map).await;
     age(SHORT).await;
     control.reset();
-    const MAPS: u64 = 8;
+    const MAPS: u64 = 4;
     for _ in 0..MAPS {
         mounted.sh(map).await;
         age(SHORT).await;
