@@ -205,7 +205,7 @@ pub trait Machine {
     fn is_on(&self) -> bool;
     /// Takes its power away.
     fn cut_power(&self);
-    /// Runs a command of the shell in it, as root, until its patience ends: minutes.
+    /// Runs a command of the shell in it, as root, for at most 300 s.
     fn run(&self, command: &str) -> Output;
     /// Runs a command at a terminal.
     fn terminal(&self, command: &str) -> Output;
