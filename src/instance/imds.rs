@@ -144,7 +144,7 @@ impl Metadata {
                 return Err(failed);
             }
             sleep(pause).await;
-            patience *= 2;
+            patience = patience.saturating_mul(2);
         }
     }
 

@@ -96,6 +96,15 @@ async fn an_instance_says_who_it_is_and_a_local_zone_does_not_bend_the_region() 
 }
 
 #[tokio::test]
+async fn who_always_refuses_is_asked_until_the_limit_however_often_that_is() {
+    let server = server(|_, _| Some((500, ""))).await;
+    // What dozens of attempts come to, each of which doubles it.
+    let limits = Limits { answer: Duration::MAX, ..SHORT };
+    let error = Metadata::at(Some(&server.url), limits, Path::new("/nonexistent")).user_data().await;
+    assert_eq!(error, Err(InstanceError::Refused { path: "api/token".into(), status: 500 }));
+}
+
+#[tokio::test]
 async fn tags_are_read_one_by_one_and_only_ours() {
     let server = server(complete).await;
     let tags = metadata(&server.url).offered_tags(TAG_PREFIX).await.unwrap().unwrap();
