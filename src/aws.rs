@@ -6,17 +6,29 @@
 
 use std::time::Duration;
 
+use aws_config::environment::EnvironmentVariableRegionProvider;
+use aws_config::imds;
+use aws_config::meta::region::RegionProviderChain;
+use aws_config::profile::ProfileFileRegionProvider;
+use aws_config::provider_config::ProviderConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{AppName, BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_sdk_secretsmanager::config::{IdentityCache, SharedHttpClient};
 use aws_smithy_http_client::tls;
+use tokio::sync::OnceCell;
 
 /// Longest wait for a connection.
 const CONNECT_LIMIT: Duration = Duration::from_secs(3);
 
 /// Longest wait for the first byte of an answer.
 const READ_LIMIT: Duration = Duration::from_secs(10);
+
+/// Longest wait for the instance metadata: for a connection, which is all that passes where there are none; for one
+/// answer, which a host that is busy starting may take seconds to hear; for everything.
+const METADATA_CONNECT_LIMIT: Duration = Duration::from_secs(1);
+const METADATA_READ_LIMIT: Duration = Duration::from_secs(4);
+const METADATA_LIMIT: Duration = Duration::from_secs(10);
 
 /// An HTTP client that trusts the system's store. Clients made by one call share their connections.
 pub fn http_client() -> SharedHttpClient {
@@ -28,7 +40,8 @@ pub fn http_client() -> SharedHttpClient {
 ///
 /// `region` and `profile` win over the environment. With `credentials`, clients ask that provider for
 /// each request and keep nothing; without, the default chain of AWS is asked. Without a region anywhere
-/// this waits for the instance metadata, at most a few seconds.
+/// this waits for the instance metadata, at most [`METADATA_LIMIT`], unless it has told the region before. There may
+/// be none in what is returned: who keeps a client looks first.
 pub async fn sdk_config(
     region: Option<&str>,
     profile: Option<&str>,
@@ -40,9 +53,11 @@ pub async fn sdk_config(
         .http_client(http_client())
         .timeout_config(timeouts)
         .app_name(name);
-    if let Some(region) = region {
-        loader = loader.region(Region::new(region.to_owned()));
-    }
+    let region = match region {
+        Some(region) => Some(Region::new(region.to_owned())),
+        None => default_region(profile).await,
+    };
+    loader = loader.region(region);
     if let Some(profile) = profile {
         loader = loader.profile_name(profile);
     }
@@ -50,4 +65,35 @@ pub async fn sdk_config(
         loader = loader.credentials_provider(credentials).identity_cache(IdentityCache::no_cache());
     }
     loader.load().await
+}
+
+/// The region that the environment names, or the profile, or the instance metadata: in the order of every AWS tool.
+async fn default_region(profile: Option<&str>) -> Option<Region> {
+    let mut profiles = ProfileFileRegionProvider::builder();
+    if let Some(profile) = profile {
+        profiles = profiles.profile_name(profile);
+    }
+    let chain = RegionProviderChain::first_try(EnvironmentVariableRegionProvider::new());
+    match chain.or_else(profiles.build()).region().await {
+        Some(region) => Some(region),
+        None => region_of_instance().await,
+    }
+}
+
+/// What the instance metadata says. Once told it is kept: an instance does not move, and a client that is made while
+/// nobody answers shall not be without. That nobody answered is not kept.
+async fn region_of_instance() -> Option<Region> {
+    static REGION: OnceCell<Region> = OnceCell::const_new();
+    let ask = async || {
+        let config = ProviderConfig::without_region().with_http_client(http_client());
+        let client = imds::Client::builder()
+            .configure(&config)
+            .connect_timeout(METADATA_CONNECT_LIMIT)
+            .read_timeout(METADATA_READ_LIMIT)
+            .operation_timeout(METADATA_LIMIT)
+            .build();
+        let provider = imds::region::ImdsRegionProvider::builder().configure(&config).imds_client(client);
+        provider.build().region().await.ok_or(())
+    };
+    REGION.get_or_try_init(ask).await.ok().cloned()
 }

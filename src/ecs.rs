@@ -279,10 +279,18 @@ impl Ecs {
         }
     }
 
-    async fn client(&self) -> &Client {
+    async fn client(&self) -> Client {
+        if let Some(client) = self.client.get() {
+            return client.clone();
+        }
         // The role of the instance, not the keys of the bucket.
-        let connect = async || Client::new(&aws::sdk_config(self.region.as_deref(), None, None).await);
-        self.client.get_or_init(connect).await
+        let sdk = aws::sdk_config(self.region.as_deref(), None, None).await;
+        let client = Client::new(&sdk);
+        // One without a region asks nobody, whenever it is used: the next may have one.
+        if sdk.region().is_some() {
+            let _ = self.client.set(client.clone());
+        }
+        client
     }
 
     async fn limited<T, E, R>(

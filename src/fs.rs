@@ -85,6 +85,9 @@ pub struct Options {
     pub freshness: Duration,
     /// Where the bucket is, if not at AWS: a session that was left is not resumed elsewhere.
     pub endpoint: Option<String>,
+    /// The AWS region in which the bucket is asked, for a successor: it shall not have to find that out while it is
+    /// waited for.
+    pub region: Option<String>,
     /// Whether a kernel that can (Linux 6.9 and later) is asked to send again what a process before left unanswered.
     /// If not, or where it cannot, the answers come from the ledger.
     pub resend: bool,
@@ -191,8 +194,8 @@ pub async fn mount(
     let push = if writing.is_some() { Arc::default() } else { push };
     let (target, settings, flags) = (path.to_path_buf(), settings(&options), flags(&options));
     let open = move || {
-        let (path, source) = (target.as_path(), options.source.as_str());
-        let mounting = session::Mounting { path, source, flags, settings, staging };
+        let (path, source, region) = (target.as_path(), options.source.as_str(), options.region);
+        let mounting = session::Mounting { path, source, flags, settings, staging, region };
         session::Connection::open(session::Serving { adapter, ledger, push: &push }, mounting)
     };
     let opened = runtime.spawn_blocking(open).await;
@@ -201,13 +204,13 @@ pub async fn mount(
 }
 
 /// Goes on with a session that a process before has left: what it has not answered is answered. The bucket is not asked
-/// for anything.
+/// for anything. `connect` makes its client, for the region in which the process before asked it, if that is known.
 ///
 /// # Errors
 ///
 /// Any [`ResumeError`]: then the mount is still there, and only to be taken away.
 pub async fn resume(
-    store: Arc<dyn ObjectStore>,
+    connect: impl AsyncFnOnce(Option<&str>) -> Result<Arc<dyn ObjectStore>, StoreError>,
     handover: Handover,
     options: Options,
     runtime: Handle,
@@ -217,6 +220,8 @@ pub async fn resume(
     if head.settings != wanted {
         return Err(ResumeError::Settings { found: head.settings, wanted });
     }
+    let store = connect(head.region.as_deref()).await;
+    let store = store.map_err(|source| MountError::Store { bucket: options.source.clone(), source })?;
     let (tree, push, memory) = prepared(store, &options, &runtime);
     let ledger = Arc::new(ledger);
     tree.keep_in(ledger.clone(), &held);

@@ -175,8 +175,11 @@ pub async fn resume(
         _ => ("", ""),
     };
     let region = spec.region.as_deref().or(region);
-    let store = Arc::new(connect(region, spec, bucket, credentials).await);
-    let session = fs::resume(store, handover, options(spec, prefix, flags), runtime).await?;
+    let connect = async |known: Option<&str>| {
+        let store = connect(known.or(region), spec, bucket, credentials).await;
+        store.map(|store| Arc::new(store) as Arc<dyn ObjectStore>)
+    };
+    let session = fs::resume(connect, handover, options(spec, prefix, flags), runtime).await?;
     let resumed = session.health().resumed;
     measure::watch_mount(&spec.name, session.counted());
     tracing::info!(mount = %spec.name, device = %session.device(), resumed, "mount goes on");
@@ -192,9 +195,13 @@ async fn attach_in(
     (credentials, flags): (&Holder, KernelFlags),
 ) -> Result<fs::Session, AttachError> {
     let runtime = runtime()?;
-    let store = Arc::new(connect(region, spec, bucket, credentials).await);
-    let mounted = fs::mount(store, path, options(spec, prefix, flags), runtime).await;
-    mounted.map_err(|error| AttachError::Mount {
+    let mounted = async {
+        let store = connect(region, spec, bucket, credentials).await;
+        let store = store.map_err(|source| MountError::Store { bucket: spec.source.to_string(), source })?;
+        let options = Options { region: store.region(), ..options(spec, prefix, flags) };
+        fs::mount(Arc::new(store), path, options, runtime).await
+    };
+    mounted.await.map_err(|error| AttachError::Mount {
         origin: spec.source.to_string(),
         path: path.to_path_buf(),
         source: Box::new(error),
@@ -202,18 +209,35 @@ async fn attach_in(
 }
 
 /// The bucket of `spec` in `region`, to be asked past any mount; `None` where its source is no bucket.
-pub async fn store(spec: &config::Mount, region: Option<&str>, credentials: &Holder) -> Option<S3> {
+///
+/// # Errors
+///
+/// [`StoreError::NoRegion`].
+pub async fn store(
+    spec: &config::Mount,
+    region: Option<&str>,
+    credentials: &Holder,
+) -> Result<Option<S3>, StoreError> {
     match &spec.source {
-        Source::S3 { bucket, .. } => Some(connect(region, spec, bucket, credentials).await),
-        _ => None,
+        Source::S3 { bucket, .. } => connect(region, spec, bucket, credentials).await.map(Some),
+        _ => Ok(None),
     }
 }
 
-async fn connect(region: Option<&str>, spec: &config::Mount, bucket: &str, credentials: &Holder) -> S3 {
+/// A client of the bucket. Without a region there is none: it would be refused by itself, for ever.
+async fn connect(
+    region: Option<&str>,
+    spec: &config::Mount,
+    bucket: &str,
+    credentials: &Holder,
+) -> Result<S3, StoreError> {
     let sdk = aws::sdk_config(region, spec.profile.as_deref(), Some(credentials.provider())).await;
+    if sdk.region().is_none() {
+        return Err(StoreError::NoRegion { bucket: bucket.to_string() });
+    }
     let sdk = credentials.signs(sdk);
     let endpoint = Endpoint { url: spec.endpoint_url.clone(), path_style: spec.path_style };
-    S3::new(&sdk, &endpoint, bucket)
+    Ok(S3::new(&sdk, &endpoint, bucket))
 }
 
 /// Asks the bucket of `spec` for one key, signed with `credentials`: whether they are good for this mount. What is no
@@ -252,6 +276,7 @@ fn options(spec: &config::Mount, prefix: &str, flags: KernelFlags) -> Options {
         no_exec: flags.no_exec,
         no_symlink_follow: flags.no_symlink_follow,
         endpoint: spec.endpoint_url.clone(),
+        region: None,
         resend: spec.resend,
         freshness: spec.freshness,
         max_stale: spec.max_stale,

@@ -334,6 +334,24 @@ async fn soak(more: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_successor_asks_the_bucket_where_it_lives() {
+    let mut world = World::new();
+    // Not where the options say: the process that mounts is told so.
+    world.server.control().live_in("eu-north-1");
+    world.mount("freshness=0s").await;
+    for name in ["read/0/0", "read/0/1", "read/0/2"] {
+        let before = world.serving().expect("it serves");
+        kill(before, Signal::SIGKILL).expect("it runs");
+        until(|| world.serving().is_some_and(|pid| pid != before), "a successor").await;
+        let path = world.point().join(name);
+        let read = tokio::task::spawn_blocking(move || std::fs::read(path));
+        let found = timeout(LIMIT, read).await.expect("an answer").expect("no panic");
+        assert_eq!(found.expect("readable"), content(name, 100_000), "{}", world.log());
+    }
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn readers_a_lister_and_a_writer_do_not_notice_that_the_process_is_killed() {
     soak("resend=true").await;
 }

@@ -97,6 +97,7 @@ fn store_errno(error: &StoreError) -> i32 {
         | StoreError::NoBucket { .. }
         | StoreError::Credentials { .. }
         | StoreError::NoCredentials { .. }
+        | StoreError::NoRegion { .. }
         | StoreError::WrongRegion { .. }
         | StoreError::Truncated { .. }
         | StoreError::Corrupt { .. }

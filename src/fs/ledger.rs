@@ -70,6 +70,9 @@ pub struct Head {
     pub settings: String,
     /// The name under which what is written is kept on disk; absent on a mount that is only read.
     pub staging: Option<String>,
+    /// Where the bucket was asked; absent if it was no bucket of AWS's API, or the version that wrote this did not say.
+    #[serde(default)]
+    pub region: Option<String>,
     /// The kernel's greeting and the answer to it.
     pub greeting: Greeting,
 }
@@ -213,6 +216,7 @@ mod tests {
             device: (0, 77),
             settings: "s3://maps".into(),
             staging: None,
+            region: None,
             greeting: Greeting { request: vec![1, 2], answer: vec![3] },
         }
     }

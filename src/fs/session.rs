@@ -84,6 +84,8 @@ pub struct Mounting<'a> {
     pub settings: String,
     /// As in [`Head`].
     pub staging: Option<String>,
+    /// As in [`Head`].
+    pub region: Option<String>,
 }
 
 /// A mounted connection.
@@ -121,7 +123,7 @@ impl Connection {
     }
 
     fn greet(serving: Serving, device: File, mounting: Mounting) -> Result<Connection, SessionError> {
-        let Mounting { path, settings, staging, .. } = mounting;
+        let Mounting { path, settings, staging, region, .. } = mounting;
         let ledger = serving.ledger.clone();
         let door = Door::new(device, ledger.clone(), serving.adapter.take_back()).map_err(handshake)?;
         door.0.open(THREADS).map_err(handshake)?;
@@ -134,7 +136,8 @@ impl Connection {
         raise_read_ahead(connection.device);
         let greeting = connection.door.greeting().ok_or_else(no_greeting)?;
         let Device { major, minor } = connection.device;
-        let head = Head { path: path.to_path_buf(), device: (major, minor), settings, staging, greeting };
+        let (path, device) = (path.to_path_buf(), (major, minor));
+        let head = Head { path, device, settings, staging, region, greeting };
         ledger.publish(&head).map_err(|source| SessionError::Ledger { source })?;
         Ok(connection)
     }

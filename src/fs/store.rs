@@ -155,6 +155,8 @@ pub enum StoreError {
     Credentials { code: String, skew: Option<ClockSkew> },
     #[error("there are no usable credentials")]
     NoCredentials { reason: String },
+    #[error("it is not known in which AWS region the bucket {bucket:?} is to be asked")]
+    NoRegion { bucket: String },
     #[error("the bucket {bucket:?} lives in another region{}", region.as_ref().map(|r| format!(", {r:?}")).unwrap_or_default())]
     WrongRegion { bucket: String, region: Option<String> },
     #[error("the object {key:?} is no longer the version that was opened")]
@@ -242,6 +244,10 @@ mod tests {
                 "the credentials are refused (InvalidAccessKeyId)",
             ),
             (StoreError::NoCredentials { reason: "x".into() }, "there are no usable credentials"),
+            (
+                StoreError::NoRegion { bucket: "b".into() },
+                "it is not known in which AWS region the bucket \"b\" is to be asked",
+            ),
             (
                 StoreError::WrongRegion { bucket: "b".into(), region: Some("eu-west-1".into()) },
                 "the bucket \"b\" lives in another region, \"eu-west-1\"",

@@ -48,7 +48,7 @@ pub async fn bucket(config: &Config, mount: &Mount, keys: &Holder) -> Result<Opt
     let one = List { prefix, depth: Depth::Directory, from: From::Start, limit: 1 };
     let mut is_moved = false;
     loop {
-        let Some(store) = mount::store(mount, region.as_deref(), keys).await else { return Ok(None) };
+        let Some(store) = mount::store(mount, region.as_deref(), keys).await? else { return Ok(None) };
         match in_time(store.list(one.clone())).await {
             Err(StoreError::WrongRegion { region: Some(home), .. }) if !is_moved => {
                 (region, is_moved) = (Some(home), true);

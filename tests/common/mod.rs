@@ -147,6 +147,7 @@ impl Mounted {
             no_exec: false,
             no_symlink_follow: false,
             endpoint: None,
+            region: None,
             resend: true,
             freshness: Duration::from_secs(1),
             max_stale: Duration::from_secs(3600),

@@ -221,9 +221,8 @@ async fn ask(asked: Rc<Asked>, region: Option<String>, credentials: Holder) -> S
             None => {
                 let home = asked.home.borrow().clone();
                 let region = home.or(asked.spec.region.clone()).or(region);
-                let Some(store) = mount::store(&asked.spec, region.as_deref(), &credentials).await else {
-                    return Ok(());
-                };
+                let store = mount::store(&asked.spec, region.as_deref(), &credentials).await?;
+                let Some(store) = store else { return Ok(()) };
                 asked.store.borrow_mut().replace(store.clone());
                 store
             }

@@ -195,7 +195,7 @@ mod tests {
         let ledger = Arc::new(Ledger::create().expect("memory"));
         let greeting = Greeting::default();
         let (path, settings) = (PathBuf::new(), String::new());
-        let head = Head { path, device: (0, 0), settings, staging: None, greeting };
+        let head = Head { path, device: (0, 0), settings, staging: None, region: None, greeting };
         ledger.publish(&head).expect("short");
         let mut table = Table::new(Attributes::implicit_directory(&DEFAULTS), 1 << 20);
         table.keep_in(ledger.clone());

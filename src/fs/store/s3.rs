@@ -93,6 +93,11 @@ impl S3 {
         }
     }
 
+    /// The region in which it is asked.
+    pub fn region(&self) -> Option<String> {
+        self.client.config().region().map(ToString::to_string)
+    }
+
     async fn head_object(&self, key: &str) -> Result<Object, StoreError> {
         let answer = self.client.head_object().bucket(&self.bucket).key(key).send().await;
         let answer = answer.map_err(|error| self.failure(&error, key))?;

@@ -1,0 +1,49 @@
+//! A region that nobody has configured: the instance metadata tells it, sooner or later.
+//!
+//! Needs root and `/dev/fuse`.
+
+#[path = "support/agent.rs"]
+mod agent;
+#[path = "support/aws.rs"]
+mod support;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+
+use agent::Agent;
+use support::{Http, REGION};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_region_that_the_instance_tells_late_is_used_and_not_asked_for_again() {
+    let (is_told, told) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU32::new(0)));
+    let (tells, counted) = (is_told.clone(), told.clone());
+    let metadata = Http::start(move |request| {
+        let answer = |status, headers: &str, text: &str| Some((status, headers.to_owned(), text.to_owned()));
+        match (request.method.as_str(), request.path.as_str()) {
+            ("PUT", _) => answer(200, "x-aws-ec2-metadata-token-ttl-seconds: 21600\r\n", "TOKEN"),
+            (_, "/latest/meta-data/placement/region") if tells.load(Ordering::SeqCst) => {
+                counted.fetch_add(1, Ordering::SeqCst);
+                answer(200, "", REGION)
+            }
+            (_, "/latest/meta-data/placement/region") => answer(500, "", ""),
+            (_, "/latest/meta-data/tags/instance/") => answer(200, "", "Name"),
+            _ => answer(404, "", ""),
+        }
+    });
+    let mut agent = Agent::new();
+    let variables = [
+        ("AWS_EC2_METADATA_DISABLED", "false"),
+        ("AWS_EC2_METADATA_SERVICE_ENDPOINT", metadata.url.as_str()),
+    ];
+    agent.variables.extend(variables.map(|(name, value)| (name.to_owned(), value.to_owned())));
+    let both = agent.mount("maps", "") + &agent.mount("fonts", "");
+    std::fs::write(agent.file(), both).expect("written");
+    agent.start();
+    let why = "it is not known in which AWS region the bucket \\\"maps\\\" is to be asked";
+    let status = agent.until("what is wrong", |status| status.to_string().contains(why)).await;
+    assert!(status.to_string().contains("set `region` or AWS_REGION"), "{status:#}");
+    is_told.store(true, Ordering::SeqCst);
+    agent.healthy().await;
+    assert_eq!(told.load(Ordering::SeqCst), 1);
+    agent.end().await;
+}
