@@ -4,6 +4,7 @@
 //! operator has added works, and one that was removed does not. Addresses can be overridden as with every
 //! AWS tool (`AWS_ENDPOINT_URL`, `AWS_ENDPOINT_URL_SECRETS_MANAGER`, the profile).
 
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use aws_config::environment::EnvironmentVariableRegionProvider;
@@ -16,7 +17,8 @@ use aws_config::{AppName, BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_sdk_secretsmanager::config::{IdentityCache, SharedHttpClient};
 use aws_smithy_http_client::tls;
-use tokio::sync::OnceCell;
+use futures::FutureExt;
+use futures::future::{BoxFuture, Shared};
 
 /// Longest wait for a connection.
 const CONNECT_LIMIT: Duration = Duration::from_secs(3);
@@ -81,19 +83,31 @@ async fn default_region(profile: Option<&str>) -> Option<Region> {
 }
 
 /// What the instance metadata says. Once told it is kept: an instance does not move, and a client that is made while
-/// nobody answers shall not be without. That nobody answered is not kept.
+/// nobody answers shall not be without. That nobody answered is not kept. The question outlives whoever waits for it,
+/// so that the next one finds its answer.
 async fn region_of_instance() -> Option<Region> {
-    static REGION: OnceCell<Region> = OnceCell::const_new();
-    let ask = async || {
-        let config = ProviderConfig::without_region().with_http_client(http_client());
-        let client = imds::Client::builder()
-            .configure(&config)
-            .connect_timeout(METADATA_CONNECT_LIMIT)
-            .read_timeout(METADATA_READ_LIMIT)
-            .operation_timeout(METADATA_LIMIT)
-            .build();
-        let provider = imds::region::ImdsRegionProvider::builder().configure(&config).imds_client(client);
-        provider.build().region().await.ok_or(())
+    static ASKED: Mutex<Option<Shared<BoxFuture<'static, Option<Region>>>>> = Mutex::new(None);
+    let asked = {
+        let mut asked = ASKED.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*asked {
+            Some(question) if question.peek() != Some(&None) => question.clone(),
+            _ => {
+                let task = tokio::spawn(ask_instance());
+                asked.insert(async { task.await.ok().flatten() }.boxed().shared()).clone()
+            }
+        }
     };
-    REGION.get_or_try_init(ask).await.ok().cloned()
+    asked.await
+}
+
+async fn ask_instance() -> Option<Region> {
+    let config = ProviderConfig::without_region().with_http_client(http_client());
+    let client = imds::Client::builder()
+        .configure(&config)
+        .connect_timeout(METADATA_CONNECT_LIMIT)
+        .read_timeout(METADATA_READ_LIMIT)
+        .operation_timeout(METADATA_LIMIT)
+        .build();
+    let provider = imds::region::ImdsRegionProvider::builder().configure(&config).imds_client(client).build();
+    provider.region().await
 }
