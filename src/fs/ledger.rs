@@ -70,8 +70,8 @@ pub struct Head {
     pub settings: String,
     /// The name under which what is written is kept on disk; absent on a mount that is only read.
     pub staging: Option<String>,
-    /// Where the bucket was asked; absent if it was no bucket of AWS's API, or the version that wrote this did not say.
-    #[serde(default)]
+    /// The AWS region in which the bucket was asked; absent if the store has none, or the version that wrote this did
+    /// not say.
     pub region: Option<String>,
     /// The kernel's greeting and the answer to it.
     pub greeting: Greeting,

@@ -127,10 +127,10 @@ pub fn store_hint(error: &StoreError) -> Option<String> {
         StoreError::NoCredentials { reason } => {
             format!("give credentials by a secret, a role, a profile or passwd_file ({reason})")
         }
-        StoreError::WrongRegion { region: Some(region), .. } => format!("set region = {region:?}"),
         StoreError::NoRegion { .. } => {
             "set `region` or AWS_REGION, or see why the instance metadata does not tell it: curl http://169.254.169.254".to_string()
         }
+        StoreError::WrongRegion { region: Some(region), .. } => format!("set region = {region:?}"),
         StoreError::WrongRegion { region: None, .. } => "set the bucket's own region".to_string(),
         StoreError::Unreachable { .. } | StoreError::TimedOut(_) => {
             "check the endpoint, the network and the name server".to_string()
