@@ -21,11 +21,13 @@ SCRIPTS = .ci/run $(addprefix image/,build start environment healthcheck) $(addp
 help: ## show this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/make \1|\2/p' $(MAKEFILE_LIST) | awk -F '|' '{ printf "%-18s %s\n", $$1, $$2 }'
 
-demo: install ## serve maps out of a bucket, here and now; DIR=, DEMO_FLAGS=
+demo: ## serve maps out of a bucket, here and now; DIR=, DEMO_FLAGS=
+	@scripts/install demo
 	@demo/make-data "$(DIR)"
-	@program=$$(scripts/release) && scripts/docker run sh -c 'image/build && exec "$$0" "$$@"' "$$program" demo "$(DIR)" $(DEMO_FLAGS)
+	@program=$$(scripts/release --here) && scripts/docker run sh -c 'image/build && exec "$$0" "$$@"' "$$program" demo "$(DIR)" $(DEMO_FLAGS)
 
-test: install ## every test, nothing skipped, and the demo from end to end
+test: ## every test, nothing skipped, and the demo from end to end
+	@scripts/install test
 	@scripts/docker run scripts/test
 
 test-boot: install ## boot emulated machines with kernel 6.1: one by user data alone, one on which the agent is ended, a quarter of an hour
@@ -33,7 +35,7 @@ test-boot: install ## boot emulated machines with kernel 6.1: one by user data a
 		cargo test --locked --test boot-machine --test machine -- --show-output
 
 bench: ## compare with s3fs and rclone, half an hour (Debian, root); BENCH_FLAGS=
-	@scripts/install --bench
+	@scripts/install bench
 	@cargo bench --locked --bench peers -- $(BENCH_FLAGS)
 
 bench-restart: ## how long a reader feels a restart, with few files known to the kernel and with 100,000; five minutes
@@ -46,13 +48,16 @@ simulation: ## a million schedules of faults, an hour or more; COUNT=
 mutants: ## break the planner on purpose and count which bugs the simulation finds, a quarter of an hour
 	@scripts/mutants
 
-image: install ## build the MapServer image mapserver:8, unless it is there already
+image: ## build the MapServer image mapserver:8, unless it is there already
+	@scripts/install demo
 	@scripts/docker run image/build
 
-release: install ## build the program as it is shipped, for glibc 2.26 and later, and print where it is
+release: ## build the program as it is shipped, for glibc 2.26 and later, and print where it is
+	@scripts/install test
 	@scripts/release
 
-packages: install ## build the RPM and the deb from that, into target/packages
+packages: ## build the RPM and the deb from that, into target/packages
+	@scripts/install test
 	@scripts/packages
 
 install: ## install what the targets above need (Debian, root), or say what is missing
