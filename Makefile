@@ -4,8 +4,10 @@ export CARGO_TARGET_DIR ?= $(HOME)/.cache/mapkeeper/target
 export MAPKEEPER_CACHE ?= $(HOME)/.cache/mapkeeper
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
-# The directory that the demo serves, and further flags for `mapkeeper demo`.
-DIR ?= $(MAPKEEPER_CACHE)/demo-data
+# The directory that the demo serves, sample data without one, and further flags for `mapkeeper demo`. Only sample data is
+# ever written.
+DIR ?=
+SAMPLE = $(MAPKEEPER_CACHE)/demo-data
 DEMO_FLAGS ?=
 # Schedules that `make simulation` plays.
 COUNT ?= 1000000
@@ -23,8 +25,9 @@ help: ## show this list
 
 demo: ## serve maps out of a bucket, here and now; DIR=, DEMO_FLAGS=
 	@scripts/install demo
-	@demo/make-data "$(DIR)"
-	@program=$$(scripts/release --here) && scripts/docker run sh -c 'image/build && exec "$$0" "$$@"' "$$program" demo "$(DIR)" $(DEMO_FLAGS)
+	@$(if $(DIR),,demo/make-data "$(SAMPLE)")
+	@program=$${PROGRAM_UNDER_TEST:-$$(scripts/release --here)} && \
+		scripts/docker run sh -c 'image/build && exec "$$0" "$$@"' "$$program" demo "$(or $(DIR),$(SAMPLE))" $(DEMO_FLAGS)
 
 test: ## every test, nothing skipped, and the demo from end to end
 	@scripts/install test
