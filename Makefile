@@ -15,7 +15,7 @@ COUNT ?= 1000000
 BENCH_FLAGS ?=
 
 SCRIPTS = .ci/run $(addprefix image/,build start environment healthcheck) $(addprefix packaging/,deb-postinst deb-postrm deb-prerm) \
-	$(addprefix scripts/,docker install packages release test tools) tests/support/moto tests/support/stack \
+	$(addprefix scripts/,docker install packages release test tools) tests/install tests/support/moto tests/support/stack \
 	$(addprefix tests/boot/,build machine host/start stock/install stock/start)
 
 .PHONY: help demo test test-boot bench bench-restart simulation mutants image release packages install fmt lint clean-cache
