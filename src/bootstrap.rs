@@ -34,13 +34,15 @@ use self::file::{Attributes, below, put};
 use self::overlay::{Shelf, bucket_of, read_object};
 use crate::config::{Config, ConfigError, Layer, Loaded};
 use crate::error::{Advise, Chain, Exit};
+use crate::lock;
 
 pub use file::Change;
 pub use outcome::{Outcome, last_outcome};
 
 const CONFIG: &str = "/etc/mapkeeper/config.toml";
 const ECS_CONFIG: &str = "/etc/ecs/ecs.config";
-const LOCK: &str = "/run/lock/mapkeeper-bootstrap.lock";
+/// Not in `/run/lock`, where everybody may make files on Debian.
+const LOCK: &str = "/run/mapkeeper-bootstrap.lock";
 /// Longest wait for another run, and for one command of the system.
 const LOCK_LIMIT: Duration = Duration::from_secs(600);
 const COMMAND_LIMIT: Duration = Duration::from_secs(60);
@@ -149,7 +151,7 @@ where
     if !nix::unistd::geteuid().is_root() {
         return Err(BootstrapError::NotRoot);
     }
-    let _lock = lock(&below(&place.root, Path::new(LOCK))).await?;
+    let _lock = locked(&below(&place.root, Path::new(LOCK))).await?;
     let (mut done, mut config) = (Vec::new(), None);
     let prepared = prepare(place, load, &mut done, &mut config).await;
     let told = outcome::write(&place.root, prepared.as_ref().err().map(|error| Chain(error).to_string()));
@@ -198,16 +200,14 @@ where
 }
 
 /// Waits until nobody else prepares this host.
-async fn lock(path: &Path) -> Result<Flock<fs::File>, BootstrapError> {
+async fn locked(path: &Path) -> Result<Flock<fs::File>, BootstrapError> {
     let unusable = |source| BootstrapError::Write { path: path.to_owned(), source };
     if let Some(directory) = path.parent() {
         fs::create_dir_all(directory).map_err(unusable)?;
     }
     let deadline = Instant::now() + LOCK_LIMIT;
     loop {
-        let file =
-            fs::File::options().create(true).truncate(false).write(true).open(path).map_err(unusable)?;
-        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+        match Flock::lock(lock::open(path).map_err(unusable)?, FlockArg::LockExclusiveNonblock) {
             Ok(lock) => return Ok(lock),
             Err(_) if Instant::now() < deadline => sleep(Duration::from_millis(100)).await,
             Err(_) => return Err(BootstrapError::Busy),

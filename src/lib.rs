@@ -18,6 +18,7 @@ pub mod error;
 pub mod fs;
 pub mod inspect;
 pub mod instance;
+pub mod lock;
 pub mod logging;
 pub mod measure;
 pub mod mount;

@@ -133,6 +133,43 @@ fn cloud_formation_is_told_how_it_ended_and_changes_nothing() {
 }
 
 #[test]
+fn nobody_but_root_can_hold_it_up_or_write_to_what_it_makes() {
+    let world = World::new(&format!("{CONFIG}{ECS}"));
+    // A local user was here before: Debian lets everybody make files in /run/lock.
+    std::fs::create_dir_all(world.at("run/lock")).expect("made");
+    std::fs::set_permissions(world.at("run/lock"), PermissionsExt::from_mode(0o1777)).expect("set");
+    let planted = std::fs::File::create(world.at("run/lock/mapkeeper-bootstrap.lock")).expect("made");
+    planted.lock().expect("anybody can");
+    let inner = world.command();
+    let mut command = Command::new("timeout");
+    command
+        .args(["60", "sh", "-c", "umask 0; exec \"$@\"", "sh"])
+        .arg(inner.get_program())
+        .args(inner.get_args());
+    command.env_clear().envs(inner.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let (code, _, errors) = streams(&mut command);
+    assert_eq!(code, Some(0), "{errors}");
+    let mut open = Command::new("find");
+    open.arg(world.root()).args([
+        "-path",
+        "*/run/lock",
+        "-prune",
+        "-o",
+        "(",
+        "-type",
+        "f",
+        "-o",
+        "-type",
+        "d",
+        ")",
+    ]);
+    let (_, found, _) = streams(open.args(["-perm", "/022", "-print"]));
+    assert_eq!(found, "", "others may write to it");
+    let lock = world.at("run/mapkeeper-bootstrap.lock").metadata().expect("there");
+    assert_eq!((lock.mode() & 0o777, lock.uid()), (0o600, 0));
+}
+
+#[test]
 fn two_at_once_end_as_one() {
     let world = World::new(&format!("{CONFIG}{ECS}"));
     let mut running: Vec<_> = (0..4)

@@ -6,7 +6,7 @@
 //!                                            \-> container, credentials, ecs
 //!              \-> inspect -> agent (read only), probe, mount, container, credentials, ecs, instance
 //!   config/source -> instance -> aws
-//!   config, error, systemd, logging, mountinfo: used by all, use nothing above themselves
+//!   config, error, lock, systemd, logging, mountinfo: used by all, use nothing above themselves
 //! ```
 //!
 //! It reads the sources as text: every `crate::`, `super::` and crate name in code, comments and tests aside.
@@ -69,6 +69,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "error",
             "fs",
             "instance",
+            "lock",
             "measure",
             "mount",
             "probe",
@@ -81,10 +82,11 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("container", &["config", "error", "mountinfo"]),
     ("probe", &["config", "error"]),
     ("credentials", &["aws", "error"]),
-    ("bootstrap", &["aws", "config", "error", "fs", "instance"]),
+    ("bootstrap", &["aws", "config", "error", "fs", "instance", "lock"]),
     ("instance", &["aws", "error"]),
     ("fs", &["measure", "mountinfo"]),
     ("config", &["aws", "error", "instance"]),
+    ("lock", &[]),
     ("logging", &[]),
     ("measure", &[]),
     ("terminal", &[]),

@@ -34,6 +34,7 @@ use super::state::{
     Failure, Figures, Health, LinkState, Maintenance, Outcome, Repair, RepairCount, Target, Trigger,
 };
 use crate::error::{Advise, Exit};
+use crate::lock;
 
 /// Version of the document's shape. A field may be added without changing it.
 pub const VERSION: u32 = 1;
@@ -204,7 +205,7 @@ impl Advise for RuntimeDirError {
                 Some("stop it first (systemctl stop mapkeeper), or choose another --runtime-dir".to_owned())
             }
             RuntimeDirError::Unusable { .. } => {
-                Some("run as root, or choose another --runtime-dir".to_owned())
+                Some("run as root; the directory and those above it have to be root's alone".to_owned())
             }
         }
     }
@@ -222,19 +223,22 @@ impl RuntimeDir {
     ///
     /// # Errors
     ///
-    /// [`RuntimeDirError::Taken`] while another process holds it.
+    /// [`RuntimeDirError::Taken`] while another process holds it; [`RuntimeDirError::Unusable`] also where others may
+    /// write to it.
     pub fn claim(path: &Path) -> Result<RuntimeDir, RuntimeDirError> {
         let unusable = |source| RuntimeDirError::Unusable { path: path.to_owned(), source };
         fs::DirBuilder::new().recursive(true).mode(0o755).create(path).map_err(unusable)?;
-        let lock = fs::OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .mode(0o644)
-            .open(path.join(LOCK))
-            .map_err(unusable)?;
-        match Flock::lock(lock, FlockArg::LockExclusiveNonblock) {
-            Ok(lock) => Ok(RuntimeDir { path: path.to_owned(), _lock: lock }),
+        let file = path.join(LOCK);
+        // Of a version before, which made it everybody's: not whoever holds it counts, but an agent that lives.
+        let is_ambiguous = lock::is_open_to_others(&file).map_err(unusable)?;
+        if is_ambiguous
+            && matches!(read(path), Ok(Report { standing: Standing::Fresh | Standing::Stale { .. }, .. }))
+        {
+            return Err(RuntimeDirError::Taken { path: path.to_owned() });
+        }
+        match Flock::lock(lock::open(&file).map_err(unusable)?, FlockArg::LockExclusiveNonblock) {
+            // Containers are signed with it, so it has one spelling.
+            Ok(lock) => Ok(RuntimeDir { path: path.canonicalize().map_err(unusable)?, _lock: lock }),
             Err((_, nix::errno::Errno::EWOULDBLOCK)) => Err(RuntimeDirError::Taken { path: path.to_owned() }),
             Err((_, errno)) => Err(unusable(errno.into())),
         }

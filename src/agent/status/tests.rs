@@ -98,6 +98,32 @@ fn a_second_agent_is_refused_until_the_first_is_gone() {
 }
 
 #[test]
+fn whoever_holds_a_lock_of_a_version_before_keeps_no_agent_from_starting() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("agent.lock");
+    fs::write(&file, "").unwrap();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
+    // Any user can do this; it takes no right but that to read.
+    let anybody = fs::File::open(&file).unwrap();
+    anybody.lock().unwrap();
+    let runtime = RuntimeDir::claim(dir.path()).unwrap();
+    assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+    // An agent of that version which lives is one all the same.
+    runtime.publish(&document()).unwrap();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
+    assert_eq!(RuntimeDir::claim(dir.path()).unwrap_err().exit(), Exit::AlreadyRunning);
+}
+
+#[test]
+fn a_directory_that_others_may_write_to_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o1777)).unwrap();
+    let error = RuntimeDir::claim(dir.path()).unwrap_err();
+    assert!(crate::error::Chain(&error).to_string().contains("others may write to"), "{error:?}");
+    assert!(error.hint().unwrap().contains("root's alone"));
+}
+
+#[test]
 fn a_directory_that_cannot_be_made_is_named() {
     let file = tempfile::NamedTempFile::new().unwrap();
     let error = RuntimeDir::claim(&file.path().join("run")).unwrap_err();
