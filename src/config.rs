@@ -70,6 +70,8 @@ pub struct Loaded {
     pub config: Config,
     /// What is allowed and yet hardly meant.
     pub warnings: Vec<Fault>,
+    /// The tags of the instance as they were last read; `None`: they never were.
+    pub tags: Option<BTreeMap<String, String>>,
     entries: Entries,
 }
 
@@ -113,7 +115,8 @@ impl Loaded {
         });
         match outcome.config {
             Some(config) if faults.is_empty() => {
-                Ok(Loaded { config, warnings: check::warnings(&entries, &outcome.claims), entries })
+                let warnings = check::warnings(&entries, &outcome.claims);
+                Ok(Loaded { config, warnings, tags: None, entries })
             }
             _ => Err(ConfigError::Faults(Faults(faults))),
         }
@@ -157,6 +160,13 @@ impl Loaded {
     /// Where the value at `path` was written.
     pub fn origin(&self, path: &KeyPath) -> Origin {
         self.entries.origin(path)
+    }
+
+    /// What is to be told of a source that was wanted and could not be asked.
+    pub fn unasked(&self) -> Option<String> {
+        let is_unasked =
+            |fault: &&Fault| matches!(fault.problem, Problem::TagsUnasked { .. } | Problem::TagsUnread);
+        self.warnings.iter().find(is_unasked).map(ToString::to_string)
     }
 }
 
@@ -259,7 +269,7 @@ impl Mount {
 pub struct Sources {
     /// Path of Parameter Store below which settings are looked for. `None`: nowhere.
     pub parameters: Option<String>,
-    /// Read the tags `mapkeeper:*` of the instance, where this is one. Default true.
+    /// Read the tags `mapkeeper:*` of the instance, where this is one. Default false.
     pub instance_tags: bool,
     /// How often all sources are looked at again, give or take a tenth. Default 1 min; 1 s to 24 h.
     pub poll: Duration,
@@ -267,7 +277,7 @@ pub struct Sources {
 
 impl Default for Sources {
     fn default() -> Sources {
-        Sources { parameters: None, instance_tags: true, poll: Duration::from_secs(60) }
+        Sources { parameters: None, instance_tags: false, poll: Duration::from_secs(60) }
     }
 }
 

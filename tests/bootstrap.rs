@@ -104,8 +104,7 @@ fn cloud_formation_is_told_how_it_ended_and_changes_nothing() {
         command.env("AWS_EC2_METADATA_DISABLED", "false");
         streams(command.env("AWS_EC2_METADATA_SERVICE_ENDPOINT", &metadata.url))
     };
-    let sources = "[sources]\ninstance_tags = false\n";
-    let signal = |stack: &str| format!("{CONFIG}{sources}[bootstrap]\nsignal = \"{stack}/Hosts\"\n");
+    let signal = |stack: &str| format!("{CONFIG}[bootstrap]\nsignal = \"{stack}/Hosts\"\n");
     let world = World::new(&signal("maps"));
     let (code, _, errors) = boot(&world);
     assert_eq!(code, Some(0), "{errors}");

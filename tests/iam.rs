@@ -258,7 +258,7 @@ async fn every_feature(statements: Vec<Statement>) -> Book {
     ];
     agent.variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
     let mount = agent.mount("maps", "").replace(&agent.server.endpoint(), &s3);
-    let sources = "[sources]\nparameters = \"/maps/prod\"\n";
+    let sources = "[sources]\nparameters = \"/maps/prod\"\ninstance_tags = true\n";
     agent.write(&format!("{sources}[credentials]\nsecret = \"maps/s3\"\n{mount}"));
     agent.start();
     let complete = book.lock().expect("not poisoned").refused.is_empty();
@@ -286,7 +286,7 @@ async fn every_feature(statements: Vec<Statement>) -> Book {
     let mut other = Agent::new();
     other.variables.clone_from(&agent.variables);
     let bucket = other.mount("fonts", "");
-    other.write(&format!("[sources]\ninstance_tags = false\n[credentials]\n{role}\n{bucket}"));
+    other.write(&format!("[credentials]\n{role}\n{bucket}"));
     other.start();
     other.until("an attempt", |status| status.to_string().contains("role/maps")).await;
     // A file system by its name; there is none of that name.
@@ -334,7 +334,7 @@ async fn write_files(agent: &Agent, (statements, book): (Arc<Vec<Statement>>, Ar
     let staging = writer.scratch.path().join("staging");
     let more = format!("read_only = false\nstaging = \"{}\"", staging.display());
     let mount = writer.mount("maps", &more).replace(&writer.server.endpoint(), &s3);
-    writer.write(&format!("[sources]\ninstance_tags = false\n{mount}"));
+    writer.write(&mount);
     writer.start();
     let began = tokio::time::Instant::now();
     while writer.device("maps").is_none() && began.elapsed() < std::time::Duration::from_secs(30) {

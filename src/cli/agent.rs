@@ -97,7 +97,8 @@ async fn look_after(arguments: &RunArguments, runtime_dir: &Path) -> Result<(), 
     let inputs = arguments.file.inputs();
     let (loaded, refused) = gathered(&inputs, &left).await?;
     handover::keep_settings(&loaded.to_bytes());
-    let Loaded { config, warnings, .. } = loaded;
+    let unasked = loaded.unasked();
+    let Loaded { config, warnings, tags, .. } = loaded;
     let notices = config.notices().into_iter().map(|notice| notice.to_string());
     for warning in warnings.iter().map(ToString::to_string).chain(notices) {
         tracing::warn!("{warning}");
@@ -109,8 +110,9 @@ async fn look_after(arguments: &RunArguments, runtime_dir: &Path) -> Result<(), 
     let writer = Writer::this().map_err(|source| RunError::Process { source })?;
     let orders = agent::stop_on_signals().map_err(|source| RunError::Signals { source })?;
     let (outbox, inbox) = live::reload::mailbox();
-    if let Some(why) = refused {
-        outbox.refused(why);
+    let told = refused.or(unasked);
+    if let Some(why) = &told {
+        outbox.refused(why.clone());
     }
     let options = live::Options {
         inbox: Some(inbox),
@@ -130,7 +132,7 @@ async fn look_after(arguments: &RunArguments, runtime_dir: &Path) -> Result<(), 
     };
     publisher.alive = Box::new(sign_of_life(orders.clone()));
     let settings = Settings { workers: host.workers(), ..live::settings(&config) };
-    let reloads = reload::follow(inputs, config, requests, outbox);
+    let reloads = reload::follow(inputs, reload::InForce { config, tags, told, warnings }, requests, outbox);
     // Cancel-safe: only the agent ends, and what else is under way ends with it.
     tokio::select! {
         () = agent::run(&host, &settings, writer, publisher, orders.stop) => {}
@@ -143,13 +145,13 @@ async fn look_after(arguments: &RunArguments, runtime_dir: &Path) -> Result<(), 
 /// The configuration as it is now. Where it is wrong or cannot be had, and there are sessions to go on with: the one under
 /// which they were begun, and why.
 async fn gathered(inputs: &Inputs, left: &Sessions) -> Result<(Loaded, Option<String>), ConfigError> {
-    let error = match Loaded::gather(inputs).await {
+    let before = left.settings().and_then(|bytes| Loaded::from_bytes(&bytes));
+    let tags = before.as_ref().and_then(|before| before.tags.as_ref());
+    let error = match Loaded::gather(inputs, tags).await {
         Ok(loaded) => return Ok((loaded, None)),
         Err(error) => error,
     };
-    let Some(before) = left.settings().and_then(|bytes| Loaded::from_bytes(&bytes)) else {
-        return Err(error);
-    };
+    let Some(before) = before else { return Err(error) };
     let why = Chain(&error).to_string();
     tracing::error!(error = why, "the configuration is refused; that of the process before stays in force");
     Ok((before, Some(why)))

@@ -43,7 +43,7 @@ pub(super) async fn bootstrap(arguments: &BootstrapArguments) -> Result<(), Boot
 }
 
 async fn load(inputs: Inputs) -> Result<Loaded, crate::config::ConfigError> {
-    let loaded = Loaded::gather(&inputs).await?;
+    let loaded = Loaded::gather(&inputs, None).await?;
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }

@@ -17,7 +17,7 @@ use crate::terminal::{Style, counted, while_waiting};
 /// Every fault of the configuration at once.
 pub(super) async fn check(arguments: &CheckArguments) -> Result<Exit, ConfigError> {
     let inputs = arguments.file.inputs();
-    let loaded = while_waiting("asking Parameter Store and tags", Loaded::gather(&inputs)).await?;
+    let loaded = while_waiting("asking Parameter Store and tags", Loaded::gather(&inputs, None)).await?;
     warn(&loaded);
     let (mounts, containers) = (loaded.config.mounts.len(), loaded.config.containers.len());
     print(&format!(
@@ -40,7 +40,7 @@ pub(super) async fn check(arguments: &CheckArguments) -> Result<Exit, ConfigErro
 /// Every fault of the configuration at once.
 pub(super) async fn show(arguments: &ShowArguments) -> Result<(), ConfigError> {
     let inputs = arguments.file.inputs();
-    let loaded = while_waiting("asking Parameter Store and tags", Loaded::gather(&inputs)).await?;
+    let loaded = while_waiting("asking Parameter Store and tags", Loaded::gather(&inputs, None)).await?;
     for warning in &loaded.warnings {
         eprintln!("warning: {warning}");
     }

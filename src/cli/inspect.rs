@@ -171,8 +171,8 @@ fn told(explained: &Explanation, style: Style) -> String {
 
 /// The configuration from all of its sources; from file and environment alone where the others do not answer.
 async fn configuration(inputs: Inputs) -> Result<Loaded, ConfigError> {
-    let gathered =
-        while_waiting("asking Parameter Store and tags", timeout(SOURCES_LIMIT, Loaded::gather(&inputs)));
+    let gathered = timeout(SOURCES_LIMIT, Loaded::gather(&inputs, None));
+    let gathered = while_waiting("asking Parameter Store and tags", gathered);
     match gathered.await {
         Ok(Ok(loaded)) => Ok(loaded),
         Ok(Err(error)) => match Loaded::read(&inputs.file, inputs.environment) {

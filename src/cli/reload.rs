@@ -6,7 +6,10 @@
 //!   (parameters, tags)                 |--the same--> nothing
 //!                                      +--another---> consequences named, then handed to the agent
 //! ```
+//!
+//! Tags that cannot be asked are no refusal: the rest is taken, with the tags known last, and that is said.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::time::Duration;
 
@@ -14,7 +17,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::sleep;
 
 use crate::agent::live::reload::Outbox;
-use crate::config::{Config, Inputs, Loaded};
+use crate::config::{Config, Fault, Inputs, Loaded};
 use crate::error::Chain;
 use crate::instance::Metadata;
 use crate::mount::handover;
@@ -37,45 +40,69 @@ pub(super) fn requests() -> io::Result<Signal> {
     signal(SignalKind::hangup())
 }
 
+/// The configuration in force, and what was told of its sources.
+pub(super) struct InForce {
+    pub config: Config,
+    /// The tags of the instance as they were last read.
+    pub tags: Option<BTreeMap<String, String>>,
+    /// Why a newer one, or a source, is not in force.
+    pub told: Option<String>,
+    /// What has been warned of.
+    pub warnings: Vec<Fault>,
+}
+
 /// Looks at the configuration again whenever there is a reason, for ever.
-pub(super) async fn follow(inputs: Inputs, mut current: Config, mut requests: Signal, outbox: Outbox) {
+pub(super) async fn follow(inputs: Inputs, mut current: InForce, mut requests: Signal, outbox: Outbox) {
     loop {
-        let reason = wait(&current, &mut requests).await;
+        let reason = wait(&current.config, &mut requests).await;
         if reason == Reason::Asked {
             systemd::reloading();
         }
-        match fresh(&inputs).await {
-            Ok(Loaded { config, .. }) if config == current => {
-                if reason == Reason::Asked {
-                    tracing::info!("the configuration is the same as before");
-                    outbox.fresh(config).await;
-                }
-            }
-            Ok(loaded) => {
-                handover::keep_settings(&loaded.to_bytes());
-                let new = loaded.config;
-                for consequence in current.difference(&new) {
-                    tracing::info!(%consequence, "new configuration");
-                }
-                outbox.fresh(new.clone()).await;
-                current = new;
-            }
-            Err(error) => {
-                if reason == Reason::Asked {
-                    tracing::error!(error, "new configuration refused, the old one stays in force");
-                } else {
-                    tracing::warn!(
-                        error,
-                        "the configuration cannot be read anew, the old one stays in force"
-                    );
-                }
-                outbox.refused(error);
-            }
+        match Loaded::gather(&inputs, current.tags.as_ref()).await {
+            Ok(loaded) => take(&mut current, loaded, reason, &outbox).await,
+            Err(error) => refuse(&mut current, Chain(&error).to_string(), reason, &outbox),
         }
         if reason == Reason::Asked {
             systemd::ready();
         }
     }
+}
+
+/// Hands over what differs, and tells what is amiss with it once.
+async fn take(current: &mut InForce, loaded: Loaded, reason: Reason, outbox: &Outbox) {
+    let told = loaded.unasked();
+    let is_new = loaded.config != current.config;
+    if is_new {
+        handover::keep_settings(&loaded.to_bytes());
+        for consequence in current.config.difference(&loaded.config) {
+            tracing::info!(%consequence, "new configuration");
+        }
+    } else if reason == Reason::Asked {
+        tracing::info!("the configuration is the same as before");
+    }
+    if current.warnings != loaded.warnings {
+        loaded.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+    }
+    if is_new || reason == Reason::Asked || told != current.told {
+        outbox.fresh(loaded.config.clone()).await;
+        if let Some(why) = &told {
+            outbox.refused(why.clone());
+        }
+    }
+    let Loaded { config, tags, warnings, .. } = loaded;
+    *current = InForce { config, tags, told, warnings };
+}
+
+/// Tells why the configuration in force stays so.
+fn refuse(current: &mut InForce, error: String, reason: Reason, outbox: &Outbox) {
+    match reason {
+        Reason::Asked => tracing::error!(error, "new configuration refused, the old one stays in force"),
+        Reason::Polled => {
+            tracing::warn!(error, "the configuration cannot be read anew, the old one stays in force");
+        }
+    }
+    outbox.refused(error.clone());
+    current.told = Some(error);
 }
 
 async fn wait(current: &Config, requests: &mut Signal) -> Reason {
@@ -88,9 +115,4 @@ async fn wait(current: &Config, requests: &mut Signal) -> Reason {
         _ = requests.recv() => Reason::Asked,
         () = sleep(pause) => Reason::Polled,
     }
-}
-
-/// The configuration as it is now.
-async fn fresh(inputs: &Inputs) -> Result<Loaded, String> {
-    Loaded::gather(inputs).await.map_err(|error| Chain(&error).to_string())
 }

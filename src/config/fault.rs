@@ -10,7 +10,6 @@ use std::path::PathBuf;
 
 use super::source::Origin;
 use crate::error::{Advise, Exit};
-use crate::instance::InstanceError;
 
 /// What a parser wanted to see instead of the text it was given.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -103,6 +102,14 @@ pub enum Problem {
         "the tags of this instance cannot be read: allow ec2:DescribeTags, or offer them in the instance metadata"
     )]
     TagsUnread,
+    #[error(
+        "the tags of this instance cannot be asked, what was last known of them stays in force: {reason}"
+    )]
+    TagsUnasked { reason: String },
+    #[error(
+        "no tag may set this, because whoever may write tags would decide what this host runs or reaches"
+    )]
+    NotByTag,
     #[error("both `name` and `match` are given, expected exactly one")]
     NameAndMatch,
     #[error("neither `name` nor `match` is given, expected exactly one")]
@@ -183,10 +190,6 @@ pub enum ConfigError {
     Parameters { path: String, reason: String },
     #[error("access to the parameters below {path:?} is denied")]
     ParametersDenied { path: String },
-    #[error("cannot read the settings in the tags of this instance")]
-    Instance { source: InstanceError },
-    #[error("cannot read the settings in the tags of this instance: {reason}")]
-    Tags { reason: String },
 }
 
 fn listed(faults: &[SyntaxFault]) -> String {
@@ -213,7 +216,7 @@ impl Advise for ConfigError {
                 "`mapkeeper config check` repeats this check and starts nothing".to_owned()
             }
             ConfigError::Options(_) => "`mapkeeper mount --help` lists the options".to_owned(),
-            ConfigError::Parameters { .. } | ConfigError::Tags { .. } => {
+            ConfigError::Parameters { .. } => {
                 "check `region`, and that this host reaches the service: route, endpoint, proxy, clock"
                     .to_owned()
             }
@@ -221,17 +224,14 @@ impl Advise for ConfigError {
                 "allow ssm:GetParametersByPath on arn:aws:ssm:REGION:ACCOUNT:parameter{path}, and kms:Decrypt on the \
                  key of its secure parameters"
             ),
-            ConfigError::Instance { source } => return source.hint(),
         };
         Some(hint)
     }
 
     fn exit(&self) -> Exit {
         match self {
-            // These get better by themselves, or by somebody else's hand: worth another start.
-            ConfigError::Parameters { .. } | ConfigError::Instance { .. } | ConfigError::Tags { .. } => {
-                Exit::Degraded
-            }
+            // It gets better by itself, or by somebody else's hand: worth another start.
+            ConfigError::Parameters { .. } => Exit::Degraded,
             ConfigError::ParametersDenied { .. } => Exit::CredentialsRefused,
             _ => Exit::Usage,
         }
@@ -281,6 +281,14 @@ mod tests {
                 Problem::TagsUnread,
                 "the tags of this instance cannot be read: allow ec2:DescribeTags, or offer them in the instance \
                  metadata",
+            ),
+            (
+                Problem::TagsUnasked { reason: "no route".into() },
+                "the tags of this instance cannot be asked, what was last known of them stays in force: no route",
+            ),
+            (
+                Problem::NotByTag,
+                "no tag may set this, because whoever may write tags would decide what this host runs or reaches",
             ),
             (Problem::NameAndMatch, "both `name` and `match` are given, expected exactly one"),
             (Problem::NoSelector, "neither `name` nor `match` is given, expected exactly one"),
@@ -337,16 +345,6 @@ mod tests {
                 ConfigError::ParametersDenied { path: "/maps".into() },
                 "access to the parameters below \"/maps\" is denied",
                 Exit::CredentialsRefused,
-            ),
-            (
-                ConfigError::Instance { source: InstanceError::NotEc2 },
-                "cannot read the settings in the tags of this instance",
-                Exit::Degraded,
-            ),
-            (
-                ConfigError::Tags { reason: "no route".into() },
-                "cannot read the settings in the tags of this instance: no route",
-                Exit::Degraded,
             ),
         ];
         for (error, text, exit) in cases {

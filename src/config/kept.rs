@@ -3,6 +3,8 @@
 //! What must hold: it goes into memory only, never to a disk, because values that were encrypted where they came from
 //! are in it. Where a value was written is kept as the words that say so.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::Loaded;
@@ -16,6 +18,8 @@ const FORMAT: u32 = 1;
 struct Kept {
     format: u32,
     entries: Vec<(KeyPath, Entry)>,
+    #[serde(default)]
+    tags: Option<BTreeMap<String, String>>,
 }
 
 /// An [`Origin`] in its own words.
@@ -42,13 +46,15 @@ impl Loaded {
     /// All of it, secrets as well; empty if it cannot be written so, from which nothing can be read.
     pub fn to_bytes(&self) -> Vec<u8> {
         let entries = self.entries.iter().map(|(path, entry)| (path.clone(), entry.clone())).collect();
-        serde_json::to_vec(&Kept { format: FORMAT, entries }).unwrap_or_default()
+        let tags = self.tags.clone();
+        serde_json::to_vec(&Kept { format: FORMAT, entries, tags }).unwrap_or_default()
     }
 
     /// What [`to_bytes`](Loaded::to_bytes) has made; `None` for anything else, and for what this version finds wrong.
     pub fn from_bytes(bytes: &[u8]) -> Option<Loaded> {
         let kept: Kept = serde_json::from_slice(bytes).ok().filter(|kept: &Kept| kept.format == FORMAT)?;
-        Loaded::checked(Entries::of(kept.entries), Vec::new()).ok()
+        let loaded = Loaded::checked(Entries::of(kept.entries), Vec::new()).ok()?;
+        Some(Loaded { tags: kept.tags, ..loaded })
     }
 }
 
@@ -64,9 +70,10 @@ mod tests {
         let text = "region = \"eu-west-1\"\n[[mount]]\nname = \"maps\"\nsource = \"s3://maps\"\npath = \"/srv/maps\"\n\
                     [container]\nowner = \"ecs\"\nname = \"web\"\nports = [\"8080:80\"]\n[container.environment]\nA = \"b\"\n";
         let layer = Layer::toml(Path::new("/etc/c.toml"), text).expect("TOML");
-        let loaded = Loaded::from_layers(vec![layer]).expect("valid");
+        let mut loaded = Loaded::from_layers(vec![layer]).expect("valid");
+        loaded.tags = Some(BTreeMap::from([("mapkeeper:mount.0.uid".to_owned(), "33".to_owned())]));
         let found = Loaded::from_bytes(&loaded.to_bytes()).expect("readable");
-        assert_eq!(found.config, loaded.config);
+        assert_eq!((&found.config, &found.tags), (&loaded.config, &loaded.tags));
         assert_eq!(found.show(Origins::Shown), loaded.show(Origins::Shown));
     }
 

@@ -23,11 +23,19 @@ pub struct Key {
     pub limits: &'static str,
     /// What it does, in Markdown: a row of `docs/configuration.md`.
     pub meaning: &'static str,
+    /// Whether a tag of the instance may set it. Whoever may write tags must come by no command, path, bind, image,
+    /// endpoint or credential, so nothing may be set so that is not marked.
+    pub taggable: bool,
 }
 
 impl Key {
     const fn means(mut self, limits: &'static str, meaning: &'static str) -> Key {
         (self.limits, self.meaning) = (limits, meaning);
+        self
+    }
+
+    const fn taggable(mut self) -> Key {
+        self.taggable = true;
         self
     }
 }
@@ -52,7 +60,7 @@ pub enum Kind {
 }
 
 const fn key(path: &'static str, kind: Kind, expects: &'static str, default: Option<&'static str>) -> Key {
-    Key { path, kind, expects, default, limits: "", meaning: "" }
+    Key { path, kind, expects, default, limits: "", meaning: "", taggable: false }
 }
 
 /// Every setting there is, in the order in which they are documented and shown.
@@ -65,8 +73,8 @@ pub const KEYS: &[Key] = &[
         Some("drain"),
     ).means(r#"`"drain"`, `"dry-run"` or `"terminate"`"#, "how far an instance goes that cannot be repaired: it says that it is not ready; it also asks AWS whether it could end itself; it ends itself ([operating](operating.md#giving-the-instance-back))"),
     key("sources.parameters", Kind::Text, r#"a path of Parameter Store such as "/maps/prod""#, None).means("a path as Parameter Store has it", "every parameter below this path is a setting: see [Layers](#layers)"),
-    key("sources.instance_tags", Kind::Boolean, "true or false", Some("true")).means("", "tags `mapkeeper:*` of the instance are settings, where this host is an EC2 instance"),
-    key("sources.poll", Kind::Duration, r#"a duration such as "1m""#, Some("1m")).means("1 s to 24 h", "how often the running agent looks at all sources again, give or take a tenth"),
+    key("sources.instance_tags", Kind::Boolean, "true or false", Some("false")).means("", "some tags `mapkeeper:*` of the instance are settings, where this host is an EC2 instance: see [Layers](#layers)"),
+    key("sources.poll", Kind::Duration, r#"a duration such as "1m""#, Some("1m")).means("1 s to 24 h", "how often the running agent looks at all sources again, give or take a tenth").taggable(),
     key("credentials.secret", Kind::Text, "the name or ARN of a secret in Secrets Manager", None).means("a name or ARN", r#"secret in Secrets Manager; without it the AWS default chain is asked. Its value is `{"access_key_id": "...", "secret_access_key": "...", "session_token": "..."}` (the token may be absent) or `ACCESS_KEY_ID:SECRET_ACCESS_KEY`. Never write the key itself here"#),
     key(
         "credentials.role",
@@ -74,19 +82,19 @@ pub const KEYS: &[Key] = &[
         r#"the ARN of a role such as "arn:aws:iam::123456789012:role/maps""#,
         None,
     ).means("the ARN of a role; not together with `secret`", "role that is assumed with what the AWS default chain gives"),
-    key("credentials.refresh", Kind::Duration, r#"a duration such as "5m""#, Some("5m")).means("1 s to 24 h", "how often the secret is looked at again, give or take a tenth; a changed value is used from the next request on"),
+    key("credentials.refresh", Kind::Duration, r#"a duration such as "5m""#, Some("5m")).means("1 s to 24 h", "how often the secret is looked at again, give or take a tenth; a changed value is used from the next request on").taggable(),
     key("mount[].name", Kind::Text, r#"letters, digits, ".", "_" and "-", at most 64"#, None).means("at most 64 letters, digits, `.`, `_`, `-`; unique", "name in messages, status and metrics; without it the last part of `path`"),
     key("mount[].source", Kind::Text, r#"a source such as "s3://bucket/prefix""#, None).means("required", "`s3://bucket[/prefix]`, `nfs://host/export`, `efs://fs-id[/path]`, `efs://NAME[/path]` (the tag Name, of exactly one), or `external:` (somebody else mounts it)"),
     key("mount[].path", Kind::Text, r#"an absolute path such as "/srv/mapkeeper/mapfiles""#, None).means("required; absolute, not `/`, not below another mount", "mount point"),
     key("mount[].read_only", Kind::Boolean, "true or false", Some("true")).means("", "refuse every write"),
-    key("mount[].freshness", Kind::Duration, r#"a duration such as "1s""#, Some("1s")).means("0 s to 1 h", "a change in the bucket is seen by an open at most this much later; `0s`: every open asks S3"),
-    key("mount[].uid", Kind::Number, "a user number from 0 to 4294967294", Some("0")).means("0 to 4294967294", "owner of objects without s3fs headers"),
-    key("mount[].gid", Kind::Number, "a group number from 0 to 4294967294", Some("0")).means("0 to 4294967294", "group of objects without s3fs headers"),
-    key("mount[].file_mode", Kind::Mode, r#"an octal mode in quotes such as "0644""#, Some("0644")).means("permission bits", "mode of files without s3fs headers"),
-    key("mount[].dir_mode", Kind::Mode, r#"an octal mode in quotes such as "0755""#, Some("0755")).means("permission bits", "mode of directories without s3fs headers"),
-    key("mount[].memory", Kind::Size, r#"a size such as "128MiB""#, Some("128MiB")).means("at least 16 MiB", "bytes that all caches and buffers of this mount hold together"),
+    key("mount[].freshness", Kind::Duration, r#"a duration such as "1s""#, Some("1s")).means("0 s to 1 h", "a change in the bucket is seen by an open at most this much later; `0s`: every open asks S3").taggable(),
+    key("mount[].uid", Kind::Number, "a user number from 0 to 4294967294", Some("0")).means("0 to 4294967294", "owner of objects without s3fs headers").taggable(),
+    key("mount[].gid", Kind::Number, "a group number from 0 to 4294967294", Some("0")).means("0 to 4294967294", "group of objects without s3fs headers").taggable(),
+    key("mount[].file_mode", Kind::Mode, r#"an octal mode in quotes such as "0644""#, Some("0644")).means("permission bits", "mode of files without s3fs headers").taggable(),
+    key("mount[].dir_mode", Kind::Mode, r#"an octal mode in quotes such as "0755""#, Some("0755")).means("permission bits", "mode of directories without s3fs headers").taggable(),
+    key("mount[].memory", Kind::Size, r#"a size such as "128MiB""#, Some("128MiB")).means("at least 16 MiB", "bytes that all caches and buffers of this mount hold together").taggable(),
     key("mount[].disk_cache", Kind::Size, r#"a size such as "10GiB", or "0" for none"#, Some("0")).means("", "bytes of the block cache on disk; `0`: none"),
-    key("mount[].max_stale", Kind::Duration, r#"a duration such as "1h", or "0s" for never"#, Some("1h")).means("0 s to 30 d", "last-known-good content is served this long when S3 cannot be asked; `0s`: never"),
+    key("mount[].max_stale", Kind::Duration, r#"a duration such as "1h", or "0s" for never"#, Some("1h")).means("0 s to 30 d", "last-known-good content is served this long when S3 cannot be asked; `0s`: never").taggable(),
     key(
         "mount[].staging",
         Kind::Text,
@@ -114,8 +122,8 @@ pub const KEYS: &[Key] = &[
     key("container[].environment.*", Kind::Text, "a string", None).means("strings", "environment of the container; values with a name like a password are never shown"),
     key("container[].probe.url", Kind::Text, r#"an http:// URL such as "http://127.0.0.1:8080/""#, None).means("`http://`", "what is asked to see whether the service answers; its port should be one of `ports`"),
     key("container[].probe.expect", Kind::Choice(&["wms", "http"]), r#""wms" or "http""#, Some("wms")).means(r#"`"wms"` or `"http"`"#, "a good answer: a WMS document or an image, or any status of 2xx and 3xx"),
-    key("container[].probe.interval", Kind::Duration, r#"a duration such as "10s""#, Some("10s")).means("1 s to 1 h", "from one question to the next"),
-    key("container[].probe.timeout", Kind::Duration, r#"a duration such as "5s""#, Some("5s")).means("100 ms to `interval`", "longest wait for an answer"),
+    key("container[].probe.interval", Kind::Duration, r#"a duration such as "10s""#, Some("10s")).means("1 s to 1 h", "from one question to the next").taggable(),
+    key("container[].probe.timeout", Kind::Duration, r#"a duration such as "5s""#, Some("5s")).means("100 ms to `interval`", "longest wait for an answer").taggable(),
     key(
         "bootstrap.overlay",
         Kind::Text,
@@ -348,6 +356,25 @@ mod tests {
         assert!(matches!(path(&["mounts", "0", "uid"]).known(), Known::Nothing { depth: 1 }));
         assert!(matches!(path(&["mount", "0", "user"]).known(), Known::Nothing { depth: 3 }));
         assert!(matches!(path(&["region", "name"]).known(), Known::Nothing { depth: 2 }));
+    }
+
+    #[test]
+    fn a_tag_sets_no_command_path_bind_image_endpoint_or_credential() {
+        let taggable: Vec<&str> = KEYS.iter().filter(|key| key.taggable).map(|key| key.path).collect();
+        let expected = [
+            "sources.poll",
+            "credentials.refresh",
+            "mount[].freshness",
+            "mount[].uid",
+            "mount[].gid",
+            "mount[].file_mode",
+            "mount[].dir_mode",
+            "mount[].memory",
+            "mount[].max_stale",
+            "container[].probe.interval",
+            "container[].probe.timeout",
+        ];
+        assert_eq!(taggable, expected);
     }
 
     #[test]

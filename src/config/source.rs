@@ -170,8 +170,8 @@ impl Layer {
         environment::layer(variables)
     }
 
-    /// The settings among the tags of an instance.
-    pub fn tags(tags: &BTreeMap<String, String>) -> Layer {
+    /// The settings among the tags of an instance, and those that no tag may set.
+    pub fn tags(tags: &BTreeMap<String, String>) -> (Layer, Vec<Fault>) {
         tags::layer(tags)
     }
 
@@ -197,6 +197,14 @@ impl Layer {
     /// Adds something that is wrong.
     pub fn fault(&mut self, fault: Fault) {
         self.faults.push(fault);
+    }
+
+    /// Takes out what was written at `origin`; whether there was anything.
+    pub fn leave_out(&mut self, origin: &Origin) -> bool {
+        let before = self.entries.len();
+        self.entries.retain(|_, entry| entry.origin != *origin);
+        self.unplaced.retain(|(_, other)| other != origin);
+        self.entries.len() < before
     }
 
     /// Whether the source says nothing at all, right or wrong.

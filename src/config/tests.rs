@@ -14,7 +14,7 @@ region = "us-east-1"
 
 [sources]
 parameters = "/maps/prod"
-instance_tags = true
+instance_tags = false
 poll = "1m"
 
 [credentials]

@@ -1,9 +1,12 @@
 //! Settings from the tags of the instance: `mapkeeper:mount.0.freshness` = `5s`.
 //!
-//! Tags of mapkeeper's own, which it writes itself (`mapkeeper:state`), are no settings.
+//! The right to write tags is given away more freely than root, so only settings that are marked for it
+//! ([`Key::taggable`](super::super::key::Key)) are taken from one. Tags of mapkeeper's own, which it writes itself
+//! (`mapkeeper:state`), are no settings.
 
 use std::collections::BTreeMap;
 
+use super::super::fault::{Fault, Problem};
 use super::words::plain;
 use super::{Layer, Origin};
 use crate::instance::TAG_PREFIX;
@@ -11,12 +14,22 @@ use crate::instance::TAG_PREFIX;
 /// What mapkeeper writes and never reads.
 pub const STATE_TAG: &str = "mapkeeper:state";
 
-pub(super) fn layer(tags: &BTreeMap<String, String>) -> Layer {
-    let mut layer = Layer::default();
+/// The settings among `tags`, and those that no tag may set.
+pub(super) fn layer(tags: &BTreeMap<String, String>) -> (Layer, Vec<Fault>) {
+    let (mut layer, mut refused) = (Layer::default(), Vec::new());
     for (name, value) in tags {
         let Some(rest) = name.strip_prefix(TAG_PREFIX).filter(|_| name != STATE_TAG) else { continue };
         let found = plain(".").path_or_fault(rest);
-        layer.set_found(found, value, Origin::Tag { name: name.clone() });
+        let origin = Origin::Tag { name: name.clone() };
+        match found.path.known().value() {
+            Some(key) if !key.taggable => refused.push(Fault {
+                origin: Some(origin),
+                key: found.path.to_string(),
+                found: None,
+                problem: Problem::NotByTag,
+            }),
+            _ => layer.set_found(found, value, origin),
+        }
     }
-    layer
+    (layer, refused)
 }
