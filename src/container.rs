@@ -1,9 +1,9 @@
 //! Docker Engine: the only place that speaks to it.
 //!
-//! A container that mapkeeper makes carries two labels, [`LABEL_MANAGED`] and [`LABEL_SPECIFICATION`]
-//! (a hash of what it was made from, so that a changed configuration is recognised). What must hold: a
-//! container without the first label is never changed, let alone removed; a bind whose source is
-//! missing is an error, not an empty directory that Docker makes; no image is pulled that is present.
+//! A container that mapkeeper makes carries three labels, [`LABEL_MANAGED`], [`LABEL_SPECIFICATION`]
+//! (a hash of what it was made from, so that a changed configuration is recognised) and [`LABEL_AGENT`]. What must
+//! hold: a container without the first label, or with the third of another agent, is never changed, let alone
+//! stopped or removed; a bind whose source is missing is an error, not an empty directory that Docker makes; no image is pulled that is present.
 //!
 //! The restart policy of what we make is `no`. Docker would start a container with another policy when
 //! the daemon or the machine comes up, before its mount is proven, and MapServer would serve an empty
@@ -20,6 +20,7 @@ mod specification;
 
 use std::collections::HashMap;
 use std::convert::Infallible;
+use std::path::Path;
 use std::time::Duration;
 
 use bollard::Docker;
@@ -46,6 +47,8 @@ use crate::config::{self, Owner, Selector};
 pub const LABEL_MANAGED: &str = "mapkeeper.managed";
 /// Says from which specification it was made.
 pub const LABEL_SPECIFICATION: &str = "mapkeeper.spec";
+/// Says which agent made it, by its runtime directory.
+pub const LABEL_AGENT: &str = "mapkeeper.agent";
 
 /// A container has this long to end by itself before Docker kills it.
 pub const STOP_TIMEOUT: Duration = Duration::from_secs(10);
@@ -58,15 +61,18 @@ const PULL_LIMIT: Duration = Duration::from_secs(240);
 #[derive(Debug, Clone)]
 pub struct Engine {
     docker: Docker,
+    /// Runtime directory of the agent on whose behalf this acts. `None`: what any agent made is taken for ours.
+    agent: Option<String>,
 }
 
 /// What Docker has for a configured container.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Found {
     Absent,
-    /// The name belongs to a container that was not made by mapkeeper.
+    /// The name belongs to a container that was not made by mapkeeper, or by `agent`, which is another one.
     Foreign {
         id: String,
+        agent: Option<String>,
     },
     Present(Box<Facts>),
 }
@@ -116,7 +122,13 @@ impl Engine {
     pub async fn connect() -> Result<Engine, ContainerError> {
         let docker = Docker::connect_with_unix_defaults().map_err(ContainerError::unreachable)?;
         let docker = docker.negotiate_version().await.map_err(ContainerError::unreachable)?;
-        Ok(Engine { docker })
+        Ok(Engine { docker, agent: None })
+    }
+
+    /// The same connection on behalf of the agent that has this runtime directory: what another one made is not its own.
+    #[must_use]
+    pub fn on_behalf_of(self, runtime_dir: &Path) -> Engine {
+        Engine { agent: Some(runtime_dir.to_string_lossy().into_owned()), ..self }
     }
 
     /// Asks Docker for a sign of life.
@@ -146,8 +158,11 @@ impl Engine {
         };
         let Some(shown) = self.inspect(&name).await? else { return Ok(Found::Absent) };
         let facts = facts(shown);
-        if wanted.owner == Owner::Mapkeeper && facts.specification.is_none() {
-            return Ok(Found::Foreign { id: facts.id.chars().take(12).collect() });
+        // Agents before this version did not sign theirs.
+        let another =
+            facts.agent.clone().filter(|agent| self.agent.as_ref().is_some_and(|ours| ours != agent));
+        if wanted.owner == Owner::Mapkeeper && (facts.specification.is_none() || another.is_some()) {
+            return Ok(Found::Foreign { id: facts.id.chars().take(12).collect(), agent: another });
         }
         Ok(Found::Present(Box::new(facts)))
     }
@@ -251,9 +266,9 @@ impl Engine {
     pub async fn remove(&self, wanted: &config::Container) -> Result<(), ContainerError> {
         let facts = match self.find(wanted).await? {
             Found::Absent => return Ok(()),
-            Found::Foreign { .. } => return Err(ContainerError::foreign(wanted)),
+            Found::Foreign { agent, .. } => return Err(ContainerError::foreign(wanted, agent)),
             Found::Present(facts) if facts.specification.is_none() => {
-                return Err(ContainerError::foreign(wanted));
+                return Err(ContainerError::foreign(wanted, None));
             }
             Found::Present(facts) => facts,
         };
@@ -341,7 +356,7 @@ impl Engine {
     async fn ours(&self, wanted: &config::Container) -> Result<Box<Facts>, ContainerError> {
         match self.find(wanted).await? {
             Found::Present(facts) => Ok(facts),
-            Found::Foreign { .. } => Err(ContainerError::foreign(wanted)),
+            Found::Foreign { agent, .. } => Err(ContainerError::foreign(wanted, agent)),
             Found::Absent => Err(ContainerError::Gone { name: title(wanted) }),
         }
     }
@@ -453,10 +468,16 @@ impl Engine {
         image: &str,
     ) -> Result<(), ContainerError> {
         let options = CreateContainerOptionsBuilder::default().name(name).build();
-        let body = specification::body(wanted, image);
+        let body = specification::body(wanted, image, self.agent.as_deref());
         let created = match self.docker.create_container(Some(options), body).await {
             Ok(created) => created,
-            Err(error) if is_status(&error, 409) => return Err(ContainerError::foreign(wanted)),
+            Err(error) if is_status(&error, 409) => {
+                let agent = match self.find(wanted).await? {
+                    Found::Foreign { agent, .. } => agent,
+                    Found::Absent | Found::Present(_) => None,
+                };
+                return Err(ContainerError::foreign(wanted, agent));
+            }
             Err(error) => return Err(ContainerError::refused(Doing::Create, wanted, error)),
         };
         let Err(error) = self.docker.start_container(&created.id, None).await else { return Ok(()) };

@@ -286,7 +286,10 @@ async fn a_container_of_another_maker_is_recognised_and_left_alone() {
     let made = Made::new("foreign", dir.path());
     let id = docker(&["create", "--name", &made.name, IMAGE]);
     let found = engine.find(&made.wanted).await.unwrap();
-    assert!(matches!(&found, Found::Foreign { id: short } if id.starts_with(short)), "{found:?}");
+    assert!(
+        matches!(&found, Found::Foreign { id: short, agent: None } if id.starts_with(short)),
+        "{found:?}"
+    );
     for error in [
         engine.create(&made.wanted, None).await.unwrap_err(),
         engine.recreate(&made.wanted, None).await.unwrap_err(),

@@ -239,7 +239,10 @@ impl Live {
         if let Some(engine) = &*self.engine.borrow() {
             return Ok(engine.clone());
         }
-        let engine = Engine::connect().await?;
+        let mut engine = Engine::connect().await?;
+        if let Some(runtime_dir) = &self.runtime_dir {
+            engine = engine.on_behalf_of(runtime_dir);
+        }
         *self.engine.borrow_mut() = Some(engine.clone());
         Ok(engine)
     }
@@ -278,6 +281,7 @@ impl Live {
             let away = async {
                 let engine = self.engine().await?;
                 match (self.at_stop, engine.find(wanted).await?) {
+                    // Of another agent's nothing is put away.
                     (_, Found::Absent | Found::Foreign { .. }) => Ok(()),
                     (AtStop::Stop, Found::Present(_)) => engine.stop(wanted).await,
                     (AtStop::Remove, Found::Present(_)) => engine.remove(wanted).await,
@@ -411,7 +415,7 @@ impl Host for Live {
         self.facts.borrow_mut().remove(&container.name);
         match found.await {
             Ok(Found::Absent) => Seen::Known(ContainerState::Absent),
-            Ok(Found::Foreign { id }) => Seen::Known(ContainerState::Foreign { id }),
+            Ok(Found::Foreign { id, agent }) => Seen::Known(ContainerState::Foreign { id, agent }),
             Ok(Found::Present(facts)) => {
                 let state = ContainerState::Present(state_of(&facts, wanted));
                 self.facts.borrow_mut().insert(container.name.clone(), *facts);

@@ -201,9 +201,9 @@ pub enum RuntimeDirError {
 impl Advise for RuntimeDirError {
     fn hint(&self) -> Option<String> {
         match self {
-            RuntimeDirError::Taken { .. } => {
-                Some("stop it first (systemctl stop mapkeeper), or choose another --runtime-dir".to_owned())
-            }
+            RuntimeDirError::Taken { .. } => Some(
+                "one agent looks after all mounts of a host; systemctl stop mapkeeper ends it".to_owned(),
+            ),
             RuntimeDirError::Unusable { .. } => {
                 Some("run as root; the directory and those above it have to be root's alone".to_owned())
             }

@@ -28,6 +28,8 @@ pub enum ContainerError {
     BindSourceMissing { name: String, source: Box<Error> },
     #[error("a container named {name:?} exists and was not made by mapkeeper")]
     Foreign { name: String },
+    #[error("container {name:?} belongs to another agent, that of the runtime directory {agent:?}")]
+    Anothers { name: String, agent: String },
     #[error("container {name:?} is gone")]
     Gone { name: String },
     #[error("container {name:?} has no name and image to be made from")]
@@ -87,6 +89,9 @@ impl Advise for ContainerError {
             ContainerError::Foreign { name } => {
                 format!("remove it (docker rm -f {name}), or choose another name")
             }
+            ContainerError::Anothers { agent, .. } => {
+                format!("choose another name, or end that agent: mapkeeper --runtime-dir {agent} status")
+            }
             ContainerError::NotMade { .. } => {
                 "take MS_ERRORFILE out of the mapfile, or set it to stderr".to_owned()
             }
@@ -104,6 +109,7 @@ impl Advise for ContainerError {
             ContainerError::NotDescribed { .. } => Exit::Usage,
             ContainerError::BindSourceMissing { .. }
             | ContainerError::Foreign { .. }
+            | ContainerError::Anothers { .. }
             | ContainerError::Gone { .. }
             | ContainerError::NotMade { .. }
             | ContainerError::Refused { .. } => Exit::Degraded,
@@ -116,8 +122,12 @@ impl ContainerError {
         ContainerError::Unreachable { socket: socket(), source: Box::new(error) }
     }
 
-    pub(super) fn foreign(wanted: &config::Container) -> ContainerError {
-        ContainerError::Foreign { name: title(wanted) }
+    pub(super) fn foreign(wanted: &config::Container, agent: Option<String>) -> ContainerError {
+        let name = title(wanted);
+        match agent {
+            Some(agent) => ContainerError::Anothers { name, agent },
+            None => ContainerError::Foreign { name },
+        }
     }
 
     /// A question that went wrong: either Docker is away, or it refused.
@@ -266,6 +276,11 @@ mod tests {
             (
                 ContainerError::Foreign { name: name() },
                 "a container named \"web\" exists and was not made by mapkeeper",
+                1,
+            ),
+            (
+                ContainerError::Anothers { name: name(), agent: "/run/a".to_owned() },
+                "container \"web\" belongs to another agent, that of the runtime directory \"/run/a\"",
                 1,
             ),
             (

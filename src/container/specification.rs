@@ -10,7 +10,7 @@ use bollard::models::{
     MountBindOptionsPropagationEnum, MountType, PortBinding, RestartPolicy, RestartPolicyNameEnum,
 };
 
-use super::{LABEL_MANAGED, LABEL_SPECIFICATION};
+use super::{LABEL_AGENT, LABEL_MANAGED, LABEL_SPECIFICATION};
 use crate::config::{Bind, Container, Port, Protocol};
 
 /// Changes when what we make of the same configuration changes.
@@ -34,12 +34,13 @@ pub fn fingerprint(wanted: &Container) -> String {
     format!("{:016x}", hash.0)
 }
 
-/// What Docker is asked to make.
-pub(super) fn body(wanted: &Container, image: &str) -> ContainerCreateBody {
-    let labels = HashMap::from([
+/// What Docker is asked to make, by the agent with this runtime directory.
+pub(super) fn body(wanted: &Container, image: &str, agent: Option<&str>) -> ContainerCreateBody {
+    let mut labels = HashMap::from([
         (LABEL_MANAGED.to_owned(), "true".to_owned()),
         (LABEL_SPECIFICATION.to_owned(), fingerprint(wanted)),
     ]);
+    labels.extend(agent.map(|agent| (LABEL_AGENT.to_owned(), agent.to_owned())));
     let mut bindings: HashMap<String, Option<Vec<PortBinding>>> = HashMap::new();
     for port in &wanted.ports {
         let binding = PortBinding {
@@ -198,7 +199,8 @@ mod tests {
 
     #[test]
     fn docker_is_asked_for_a_bind_that_fails_without_its_source_and_never_to_restart() {
-        let body = body(&wanted(), "mapserver:8");
+        let body = body(&wanted(), "mapserver:8", Some("/run/a"));
+        assert_eq!(body.labels.as_ref().unwrap()[LABEL_AGENT], "/run/a");
         let host = body.host_config.unwrap();
         assert_eq!(host.binds, None);
         assert_eq!(host.restart_policy.unwrap().name, Some(RestartPolicyNameEnum::NO));

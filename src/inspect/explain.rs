@@ -545,7 +545,7 @@ async fn host(config: &Config, place: &Place<'_>) -> Host {
             let said = format!("there is no container {}", crate::container::title(container));
             return finding(Finding::fail("container", said, "mapkeeper status says why it is not made"));
         }
-        Ok(Ok((Found::Foreign { id }, _))) => {
+        Ok(Ok((Found::Foreign { id, .. }, _))) => {
             let said = format!("container {id} has the name, and was not made by mapkeeper");
             return finding(Finding::fail(
                 "container",

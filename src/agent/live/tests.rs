@@ -246,6 +246,40 @@ async fn a_container_is_not_touched_when_its_mount_changed_after_the_look() {
 }
 
 #[tokio::test]
+async fn an_agent_that_ends_puts_away_what_it_made_and_nothing_of_another() {
+    let Ok(engine) = Engine::connect().await else {
+        eprintln!("SKIPPED: needs Docker");
+        return;
+    };
+    let (dir, first, second) =
+        (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let name = format!("mapkeeper-test-two-{}", std::process::id());
+    let config = config(Vec::new(), vec![container(&name, dir.path().to_str().unwrap())]);
+    let engine = engine.on_behalf_of(first.path());
+    let _removed = Removed(name);
+    engine.create(&config.containers[0], None).await.unwrap();
+    let phase = async || match engine.find(&config.containers[0]).await.unwrap() {
+        Found::Present(facts) => facts.phase,
+        other => panic!("{other:?}"),
+    };
+    let agent = |dir: &Path| {
+        let options = Options { runtime_dir: Some(dir.to_owned()), ..Options::default() };
+        Live::new(&config, options).unwrap()
+    };
+    let other = agent(second.path());
+    let seen = other.container(&settings(&config).containers[0]).await;
+    let owner = first.path().to_str();
+    assert!(
+        matches!(&seen, Seen::Known(ContainerState::Foreign { agent, .. }) if agent.as_deref() == owner),
+        "{seen:?}"
+    );
+    other.shut_down().await;
+    assert_eq!(phase().await, container::Phase::Running);
+    agent(first.path()).shut_down().await;
+    assert_eq!(phase().await, container::Phase::Exited);
+}
+
+#[tokio::test]
 async fn what_a_process_sees_is_read_from_its_own_mount_table() {
     let Some(tmpfs) = Tmpfs::new() else { return };
     let Some(target) = Tmpfs::new() else { return };

@@ -392,7 +392,14 @@ fn judge_container(
             Fault::new(Trigger::ContainerAbsent, "ECS has not started it")
                 .hint("look at the events of the ECS service"),
         ),
-        (Seen::Known(ContainerState::Foreign { id }), _) => Verdict::Faulty(
+        (Seen::Known(ContainerState::Foreign { id, agent: Some(agent) }), _) => Verdict::Faulty(
+            Fault::new(
+                Trigger::ForeignContainer,
+                format!("container {} ({id}) belongs to the agent of {agent}", container.name),
+            )
+            .hint(format!("choose another name, or end that agent: mapkeeper --runtime-dir {agent} status")),
+        ),
+        (Seen::Known(ContainerState::Foreign { id, agent: None }), _) => Verdict::Faulty(
             Fault::new(
                 Trigger::ForeignContainer,
                 format!("a container named {} exists and was not made by mapkeeper ({id})", container.name),

@@ -134,7 +134,7 @@ fn container() -> impl Strategy<Value = ContainerSeen> {
     });
     let state = prop_oneof![
         1 => Just(ContainerState::Absent),
-        1 => Just(ContainerState::Foreign { id: "beef".to_owned() }),
+        1 => Just(ContainerState::Foreign { id: "beef".to_owned(), agent: None }),
         8 => facts.prop_map(ContainerState::Present),
     ];
     let view = seen(proptest::option::weighted(0.9, device()));

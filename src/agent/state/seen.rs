@@ -185,9 +185,11 @@ pub struct ContainerSeen {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ContainerState {
     Absent,
-    /// The name belongs to a container that was not made by mapkeeper. Never touched.
+    /// The name belongs to a container that was not made by mapkeeper, or by another agent, that of the runtime
+    /// directory `agent`. Never touched.
     Foreign {
         id: String,
+        agent: Option<String>,
     },
     Present(ContainerFacts),
 }

@@ -172,7 +172,7 @@ fn state(container: &Container, found: &Found, about: &str) -> Finding {
                 format!("docker logs {}; mapkeeper status says what is done about it", facts.name),
             )
         }
-        Found::Foreign { id } => {
+        Found::Foreign { id, .. } => {
             let said = format!("{about}{id} has the name {title:?} and was not made by mapkeeper");
             Finding::fail(name, said, format!("docker rm -f {id}, or choose another name"))
         }

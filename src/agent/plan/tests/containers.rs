@@ -118,10 +118,17 @@ fn a_container_on_its_way_is_awaited() {
 fn a_container_of_another_maker_is_never_touched() {
     let mut world = World::healthy(Owner::Mapkeeper);
     world.absent();
-    world.container().state = Seen::Known(ContainerState::Foreign { id: "beef".to_owned() });
+    world.container().state = Seen::Known(ContainerState::Foreign { id: "beef".to_owned(), agent: None });
     let decision = world.look();
     assert_eq!((decision.action, decision.health), (None, Health::Failed));
     assert!(decision.reason.contains("a container named mapserver exists and was not made by mapkeeper"));
+    let agent = Some("/run/other".to_owned());
+    world.container().state = Seen::Known(ContainerState::Foreign { id: "beef".to_owned(), agent });
+    let decision = world.look();
+    assert_eq!((decision.action, decision.health), (None, Health::Failed));
+    assert!(decision.reason.contains("belongs to the agent of /run/other"), "{}", decision.reason);
+    let hint = world.link(&Target::Container("mapserver".to_owned())).hint.unwrap_or_default();
+    assert!(!hint.contains("docker rm"), "{hint}");
 }
 
 #[test]
