@@ -16,6 +16,7 @@
 //! ```
 
 mod error;
+mod error_log;
 mod specification;
 
 use std::collections::HashMap;
@@ -24,10 +25,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use bollard::Docker;
-use bollard::exec::StartExecResults;
 use bollard::models::{
     ContainerInspectResponse, ContainerStateStatusEnum, ContainerSummary, ContainerSummaryStateEnum,
-    EventMessage, EventMessageTypeEnum, ExecConfig, RestartPolicyNameEnum,
+    EventMessage, EventMessageTypeEnum, RestartPolicyNameEnum,
 };
 use bollard::query_parameters::{
     CreateContainerOptionsBuilder, CreateImageOptionsBuilder, EventsOptionsBuilder,
@@ -97,6 +97,12 @@ pub struct Facts {
     pub specification: Option<String>,
     /// Directories of the host that it binds: source and target.
     pub binds: Vec<(String, String)>,
+    /// `MS_ERRORFILE` of its environment, that of its image included.
+    pub error_log: Option<String>,
+    /// The user that it was made with, as Docker was told; empty: root.
+    pub user: String,
+    /// Runtime directory of the agent that made it, where that said so.
+    pub agent: Option<String>,
 }
 
 /// Where a container is in its life, as Docker names it.
@@ -382,46 +388,6 @@ impl Engine {
         Ok(best.and_then(|one| one.id))
     }
 
-    /// Makes the file `path` inside a container that runs, writable for everybody in it. One that is there keeps
-    /// its content.
-    ///
-    /// # Errors
-    ///
-    /// [`ContainerError::NotMade`] where it is below a bind (that would be a file of the host's, or in the
-    /// bucket), or the container has no shell, or refuses; else what Docker says.
-    pub async fn make_file(&self, wanted: &config::Container, path: &str) -> Result<(), ContainerError> {
-        let facts = self.ours(wanted).await?;
-        let not_made = |why: String| ContainerError::NotMade { path: path.to_owned(), why };
-        let below = |target: &String| std::path::Path::new(path).starts_with(target);
-        if facts.binds.iter().any(|(_, target)| below(target)) {
-            return Err(not_made("it is below a bind".to_owned()));
-        }
-        let refused = |error| ContainerError::refused(Doing::MakeFile, wanted, error);
-        // The path is an argument, never a part of the script.
-        let script = r#"mkdir -p "$(dirname "$0")" && touch "$0" && chmod a+rw "$0""#;
-        let exec = ExecConfig {
-            cmd: Some(["sh", "-c", script, path].map(str::to_owned).to_vec()),
-            user: Some("0".to_owned()),
-            attach_stdout: Some(true),
-            attach_stderr: Some(true),
-            ..ExecConfig::default()
-        };
-        let made = self.docker.create_exec(&facts.id, exec).await.map_err(refused)?;
-        let mut said = String::new();
-        if let StartExecResults::Attached { mut output, .. } =
-            self.docker.start_exec(&made.id, None).await.map_err(refused)?
-        {
-            while let Some(line) = output.next().await {
-                said.push_str(&line.map_err(refused)?.to_string());
-            }
-        }
-        let ended = self.docker.inspect_exec(&made.id).await.map_err(refused)?;
-        match ended.exit_code {
-            Some(0) => Ok(()),
-            code => Err(not_made(format!("code {}: {}", code.unwrap_or(-1), said.trim()))),
-        }
-    }
-
     /// What to make a container from: the tag, or the recorded image where the tag means another by now.
     async fn image(&self, image: &str, recorded: Option<&str>) -> Result<String, ContainerError> {
         if let Some(recorded) = recorded {
@@ -562,6 +528,12 @@ fn facts(shown: ContainerInspectResponse) -> Facts {
             false => labels.get(LABEL_SPECIFICATION).cloned().unwrap_or_default(),
         }),
         binds: binds.collect(),
+        error_log: pairs(config.env)
+            .into_iter()
+            .find(|(name, _)| name == error_log::VARIABLE)
+            .map(|pair| pair.1),
+        user: config.user.unwrap_or_default(),
+        agent: labels.get(LABEL_AGENT).cloned(),
     }
 }
 

@@ -303,6 +303,91 @@ async fn a_container_of_another_maker_is_recognised_and_left_alone() {
 }
 
 #[tokio::test]
+async fn a_container_of_another_agent_is_recognised_and_left_alone() {
+    let engine = engine_or_skip!();
+    let dir = tempfile::tempdir().unwrap();
+    let made = Made::new("agents", dir.path());
+    let first = engine.clone().on_behalf_of(Path::new("/run/first"));
+    let second = engine.on_behalf_of(Path::new("/run/second"));
+    first.create(&made.wanted, None).await.unwrap();
+    let life = || docker(&["inspect", "-f", "{{.Id}} {{.State.StartedAt}} {{.State.Status}}", &made.name]);
+    let before = life();
+    let found = second.find(&made.wanted).await.unwrap();
+    assert!(
+        matches!(&found, Found::Foreign { agent: Some(agent), .. } if agent == "/run/first"),
+        "{found:?}"
+    );
+    second.stop(&made.wanted).await.unwrap();
+    for error in [
+        second.create(&made.wanted, None).await.unwrap_err(),
+        second.recreate(&made.wanted, None).await.unwrap_err(),
+        second.remove(&made.wanted).await.unwrap_err(),
+        second.start(&made.wanted).await.unwrap_err(),
+        second.restart(&made.wanted).await.unwrap_err(),
+        second.unpause(&made.wanted).await.unwrap_err(),
+        second.make_error_log(&made.wanted).await.unwrap_err(),
+    ] {
+        assert!(
+            matches!(&error, ContainerError::Anothers { agent, .. } if agent == "/run/first"),
+            "{error:?}"
+        );
+        assert!(!error.hint().unwrap().contains("docker rm"), "it is in use");
+    }
+    assert_eq!(life(), before);
+    assert_eq!(present(&first, &made.wanted).await.phase, Phase::Running);
+}
+
+/// A container of ours that misses the error log `path`, with `dir` bound so that it could be written to.
+fn misses(label: &str, dir: &Path, path: &str) -> Made {
+    let made = Made::new(label, dir);
+    let (log, bind) = (format!("MS_ERRORFILE={path}"), format!("{}:/mapfiles", dir.display()));
+    let run =
+        ["run", "-d", "--name", &made.name, "--label", "mapkeeper.managed=true", "-e", &log, "-v", &bind];
+    docker(&[&run[..], &[IMAGE, "sleep", "600"]].concat());
+    made
+}
+
+#[tokio::test]
+async fn an_error_log_is_made_for_mapservers_user_and_nobody_else() {
+    let engine = engine_or_skip!();
+    let dir = tempfile::tempdir().unwrap();
+    let made = misses("log", dir.path(), "/var/log/old/ms_error.log");
+    engine.make_error_log(&made.wanted).await.unwrap();
+    let stat = |path| docker(&["exec", &made.name, "stat", "-c", "%U %a %s", path]);
+    assert_eq!(stat("/var/log/old/ms_error.log"), "www-data 640 0");
+    assert!(stat("/var/log/old").starts_with("root 755"));
+    let error = engine.make_error_log(&made.wanted).await.unwrap_err().to_string();
+    assert!(error.contains("it exists"), "{error}");
+}
+
+#[tokio::test]
+async fn no_error_log_is_made_over_what_exists_or_on_what_is_the_hosts() {
+    let engine = engine_or_skip!();
+    let dir = tempfile::tempdir().unwrap();
+    let cases = [
+        ("/etc/shadow", "it exists"),
+        ("/mapfiles/secret", "mounted there"),
+        ("/x/../mapfiles/secret", "absolute path"),
+        ("/var/log/link/secret", "not a directory of root's alone"),
+        ("/var/log/dangling", "it exists"),
+        ("/tmp/log", "not a directory of root's alone"),
+    ];
+    for (number, (path, why)) in cases.into_iter().enumerate() {
+        let made = misses(&format!("log-{number}"), dir.path(), path);
+        let links = "ln -s /mapfiles /var/log/link; ln -s /mapfiles/secret /var/log/dangling";
+        docker(&["exec", "-u", "0", &made.name, "sh", "-c", links]);
+        let shadow = || docker(&["exec", "-u", "0", &made.name, "stat", "-c", "%U %a %Z", "/etc/shadow"]);
+        let before = shadow();
+        let error = engine.make_error_log(&made.wanted).await.unwrap_err();
+        assert!(matches!(error, ContainerError::NotMade { .. }), "{error:?}");
+        assert!(error.to_string().contains(why), "{path}: {error}");
+        assert_eq!(shadow(), before);
+        docker(&["exec", "-u", "0", &made.name, "sh", "-c", "! test -e /tmp/log && ! test -e /x"]);
+    }
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0, "something was made on the host");
+}
+
+#[tokio::test]
 async fn a_container_of_ecs_is_found_by_its_label_and_one_that_runs_is_preferred() {
     let engine = engine_or_skip!();
     let dir = tempfile::tempdir().unwrap();

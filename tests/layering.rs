@@ -130,7 +130,7 @@ const EFFECTS: &[&str] = &[
 /// A crate of the outside and where it may be named.
 const OUTSIDE: &[(&str, &[&str])] = &[
     ("fuser", &["src/fs/fuse.rs", "src/fs/fuse/", "src/fs/session.rs"]),
-    ("bollard", &["src/container.rs", "src/container/error.rs", "src/container/specification.rs"]),
+    ("bollard", &["src/container.rs", "src/container/"]),
     ("aws_sdk_ecs", &["src/ecs.rs"]),
     ("aws_sdk_s3", &["src/fs/store/s3.rs", "src/fs/store/s3/"]),
     ("aws_sdk_efs", &["src/mount/efs.rs"]),

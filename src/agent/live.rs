@@ -265,10 +265,7 @@ impl Live {
             Repair::Restart => engine.restart(wanted).await,
             Repair::Stop => engine.stop(wanted).await,
             Repair::Unpause => engine.unpause(wanted).await,
-            Repair::MakeErrorLog => match self.services.error_log(name) {
-                Some(path) => engine.make_file(wanted, &path).await,
-                None => return Err(plain_failure("MapServer did not say which file it misses".to_owned())),
-            },
+            Repair::MakeErrorLog => engine.make_error_log(wanted).await,
             _ => return Err(misplaced(action)),
         };
         done.map_err(|error| failure(&error))
@@ -456,6 +453,8 @@ impl Host for Live {
         let facts = self.facts.borrow().get(&container.name).cloned();
         let life = facts.as_ref().map(|facts| facts.started.clone());
         let seen = self.services.look(&container.name, &life.unwrap_or_default(), &probe).await;
+        let named = facts.as_ref().and_then(|facts| facts.error_log.as_deref());
+        let seen = services::confined(seen, named);
         if let (ServiceSeen::Healthy, Some(facts), Some(wanted)) =
             (&seen, facts, self.wanted(&container.name))
         {

@@ -155,7 +155,10 @@ pub enum Trigger {
     ServerError,
     MapBroken,
     MapMissing,
+    /// MapServer misses the error log that the environment of its container names.
     ErrorFile,
+    /// It says that it misses another file than that.
+    ErrorFileUnnamed,
     PatternRefused,
     ConfigMissing,
     RasterCredentials,

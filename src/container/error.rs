@@ -93,7 +93,7 @@ impl Advise for ContainerError {
                 format!("choose another name, or end that agent: mapkeeper --runtime-dir {agent} status")
             }
             ContainerError::NotMade { .. } => {
-                "take MS_ERRORFILE out of the mapfile, or set it to stderr".to_owned()
+                "set MS_ERRORFILE of the container to stderr, and take it out of the mapfile".to_owned()
             }
             ContainerError::NotDescribed { .. } => "give the container a name and an image".to_owned(),
             ContainerError::Gone { .. } | ContainerError::Refused { .. } => return None,

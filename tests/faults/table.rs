@@ -503,7 +503,19 @@ async fn maps(table: &mut Table) {
         .await;
     let logged =
         HEALTH_MAP.replacen("MAP\n", "MAP\n  CONFIG \"MS_ERRORFILE\" \"/var/log/old/ms_error.log\"\n", 1);
-    table.row(&world, "error log missing in the container", async || put(&logged)).await;
+    table
+        .row_with_cure(
+            &world,
+            "error log missing that only the mapfile names",
+            async || put(&logged),
+            async || {
+                let told = |status: &Value| status.to_string().contains("error_file_unnamed");
+                let (status, _) = world.until("what is missed", told).await;
+                assert_eq!(status["acting"], Value::Null, "{status:#}");
+                put(HEALTH_MAP);
+            },
+        )
+        .await;
     world.end().await;
 }
 

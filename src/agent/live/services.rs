@@ -24,7 +24,6 @@ const SLACK: Duration = Duration::from_secs(1);
 #[derive(Default)]
 pub(super) struct Services {
     asked: RefCell<BTreeMap<String, Asked>>,
-    error_logs: RefCell<BTreeMap<String, String>>,
 }
 
 struct Asked {
@@ -57,21 +56,11 @@ impl Services {
             asked.pending.get_or_insert_with(|| ask(title, probe).boxed_local().shared()).clone()
         };
         let seen = question.await;
-        if let ServiceSeen::Faulty { trigger: Trigger::ErrorFile, detail } = &seen
-            && let Some(path) = error_log_in(detail)
-        {
-            self.error_logs.borrow_mut().insert(container.to_owned(), path);
-        }
         if let Some(asked) = self.asked.borrow_mut().get_mut(container).filter(|asked| asked.life == life) {
             asked.pending = None;
             asked.good = (seen == ServiceSeen::Healthy).then(Instant::now);
         }
         seen
-    }
-
-    /// The file that MapServer last missed in `container`, where it said which.
-    pub(super) fn error_log(&self, container: &str) -> Option<String> {
-        self.error_logs.borrow().get(container).cloned()
     }
 
     /// Forgets what was answered: something was done to the host.
@@ -101,6 +90,19 @@ pub(super) fn map_asked_for(url: &str) -> Option<&str> {
         .split('&')
         .filter_map(|field| field.split_once('='))
         .find_map(|(name, value)| (name.eq_ignore_ascii_case("map") && !value.is_empty()).then_some(value))
+}
+
+/// What was seen, where the environment of the container names the error log `named`: that one may be made when it is
+/// missing. A path in an answer is only told, because whoever writes a mapfile chooses it.
+pub(super) fn confined(seen: ServiceSeen, named: Option<&str>) -> ServiceSeen {
+    match seen {
+        ServiceSeen::Faulty { trigger: Trigger::ErrorFile, detail } => {
+            let is_named = named.is_some() && error_log_in(&detail).as_deref() == named;
+            let trigger = if is_named { Trigger::ErrorFile } else { Trigger::ErrorFileUnnamed };
+            ServiceSeen::Faulty { trigger, detail }
+        }
+        other => other,
+    }
 }
 
 /// The path in `... Failed to open MS_ERRORFILE /var/log/ms_error.log`.
@@ -260,6 +262,27 @@ mod tests {
         assert_eq!(error_log_in(text).as_deref(), Some("/var/log/ms_error.log"));
         for text in ["", "Failed to open MS_ERRORFILE", "Failed to open MS_ERRORFILE stderr"] {
             assert_eq!(error_log_in(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn an_error_log_that_only_the_answer_names_is_told_and_not_made() {
+        let missed = |path: &str| ServiceSeen::Faulty {
+            trigger: Trigger::ErrorFile,
+            detail: format!("msSetErrorFile(): General error message. Failed to open MS_ERRORFILE {path}"),
+        };
+        let named = Some("/var/log/ms_error.log");
+        for (path, named, expected) in [
+            ("/var/log/ms_error.log", named, Trigger::ErrorFile),
+            ("/etc/shadow", named, Trigger::ErrorFileUnnamed),
+            ("/x/../data/secret", named, Trigger::ErrorFileUnnamed),
+            ("/var/log/ms_error.log", None, Trigger::ErrorFileUnnamed),
+            ("/var/log/ms_error.log", Some("stderr"), Trigger::ErrorFileUnnamed),
+            ("", None, Trigger::ErrorFileUnnamed),
+        ] {
+            let ServiceSeen::Faulty { trigger, detail } = confined(missed(path), named) else { panic!() };
+            assert_eq!(trigger, expected, "{path} {named:?}");
+            assert!(detail.ends_with(path), "it is told: {detail}");
         }
     }
 

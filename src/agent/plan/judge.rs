@@ -525,7 +525,9 @@ fn cure(trigger: Trigger) -> Option<String> {
     let text = match trigger {
         Trigger::MapBroken => "correct the mapfile in the bucket; the next request reads it",
         Trigger::MapMissing => "put the map into the bucket, or check its name and mode in the probe's URL",
-        Trigger::ErrorFile => "take MS_ERRORFILE out of the mapfile, or set it to stderr",
+        Trigger::ErrorFile | Trigger::ErrorFileUnnamed => {
+            "take MS_ERRORFILE out of the mapfile, or set it to stderr"
+        }
         Trigger::PatternRefused => "set MS_MAP_PATTERN of the container to one that allows /mapfiles",
         Trigger::ConfigMissing => "set MAPSERVER_CONFIG_FILE of the container to a file that exists",
         Trigger::RasterCredentials => "give MapServer's own S3 access: the raster is not read from the mount",

@@ -88,7 +88,7 @@ fn wrong(verdict: &ServiceVerdict, question: &str, inside: &str, restored: Optio
             "the first wrong link above says why; if all are ok, an INCLUDE or another file of the map is meant".to_owned()
         }
         ServiceVerdict::ErrorFile { .. } => {
-            "CONFIG \"MS_ERRORFILE\" \"stderr\" in the mapfile; or make the file: docker exec -u 0 CONTAINER sh -c 'touch FILE; chmod a+rw FILE'".to_owned()
+            "CONFIG \"MS_ERRORFILE\" \"stderr\" in the mapfile; or make the file: docker exec -u 0 CONTAINER install -m 640 -o USER /dev/null FILE".to_owned()
         }
         ServiceVerdict::PatternRefused => {
             format!("environment = {{ MS_MAP_PATTERN = '...' }} of the container must match {inside}")

@@ -241,6 +241,7 @@ fn a_broken_map_is_reported_and_repairs_nothing() {
     for trigger in [
         Trigger::MapBroken,
         Trigger::MapMissing,
+        Trigger::ErrorFileUnnamed,
         Trigger::PatternRefused,
         Trigger::ConfigMissing,
         Trigger::RasterCredentials,
