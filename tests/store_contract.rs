@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
+use common::hostile::{self, Answer, LIST_HEAD, STAMP, contents};
 use common::{Bucket, s3_client};
 use futures::StreamExt;
 use mapkeeper::fs::store::write::{Copy, PartOf, Put, Upload, WriteIf};
@@ -229,6 +230,203 @@ proptest! {
             }
             Ok(())
         })?;
+    }
+}
+
+#[tokio::test]
+async fn a_key_of_blanks_is_a_key_like_any_other() {
+    on_both(|bucket| async move {
+        let store = bucket.store();
+        for key in [" ", "\t", "\r", "\u{a0}", "\u{2003}", " \u{85}"] {
+            let absent = store.head(key).await.expect_err(key);
+            assert!(matches!(absent, StoreError::NotFound { .. }), "{key:?}: {absent:?}");
+            let etag = put(&*store, key, b"body", WriteIf::Absent).await.expect(key);
+            assert_eq!(fetched(&*store, key, Condition::Always).await.expect(key).1, "body");
+            assert_eq!(store.tags(key).await.expect(key), []);
+            let (to, condition) = ("\u{3000}", WriteIf::Always);
+            store.copy(Copy { from: key, etag: &etag, to, headers: None, condition }).await.expect(key);
+            assert_eq!(store.head("\u{3000}").await.expect("copied").size, 4);
+            let id = store.begin_upload(key, &Headers::default(), &[]).await.expect(key);
+            store.abort_upload(Upload { key, id: &id }).await.expect(key);
+            assert_eq!(listed(&*store, key, Depth::Tree, 10).await.0, [key]);
+            store.delete(key, WriteIf::Always).await.expect(key);
+        }
+        let keys = listed(&*store, "", Depth::Tree, 100).await.0;
+        assert_eq!(keys, ["\u{3000}"]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_key_or_prefix_of_any_length_ends_nothing() {
+    let url = hostile::serve(&[], |_| None).await;
+    let (store, long) = (s3_client(&url).await, "k".repeat(100_000));
+    let error = store.head(&long).await.expect_err("too long");
+    assert!(matches!(error, StoreError::KeyTooLong { .. }), "{error:?}");
+    let list = List { prefix: &long, depth: Depth::Tree, from: From::Start, limit: 10 };
+    assert_eq!(store.list(list).await.expect("nothing can be there"), Default::default());
+}
+
+/// Reads bytes 4 to 9 of version `"e"` of `key`.
+async fn read_part(url: &str, key: &str) -> Result<Bytes, StoreError> {
+    let condition = Condition::Unchanged(ETag("\"e\"".into()));
+    let fetch = Fetch { key, range: Some(4..10), condition, version_id: None };
+    let Fetched::Content { mut body, .. } = s3_client(url).await.fetch(fetch).await? else {
+        panic!("not modified")
+    };
+    let mut bytes = BytesMut::new();
+    while let Some(piece) = body.next().await {
+        bytes.extend_from_slice(&piece?);
+    }
+    Ok(bytes.freeze())
+}
+
+fn part(range: &str, headers: &str, body: &str) -> Answer {
+    let headers = format!("{headers}content-range: bytes {range}\r\n");
+    Answer::new("206 Partial Content", &headers, body.as_bytes())
+}
+
+#[tokio::test]
+async fn bytes_that_were_not_asked_for_are_no_answer() {
+    let url = hostile::serve(&[("good", "0123456789abcdef"), ("short", "0123456")], |request| {
+        let other = STAMP.replace("\"e\"", "\"f\"");
+        let length = "content-length: 6\r\ntransfer-encoding: chunked\r\n";
+        Some(match request.path.strip_prefix("/bucket/")? {
+            "later" => part("5-10/16", STAMP, "56789a"),
+            "first" => part("0-5/16", STAMP, "012345"),
+            "more" => part("4-10/16", STAMP, "456789a"),
+            "less" => part("4-8/16", STAMP, "45678"),
+            "ends" => part("4-9/10995116277760000", STAMP, "456789"),
+            "lies" => part("4-9/16", STAMP, "45678"),
+            "whole" => Answer::new("200 OK", STAMP, b"0123456789abcdef"),
+            "unsaid" => Answer::new("206 Partial Content", STAMP, b"456789"),
+            "backwards" => part("9-4/16", STAMP, "456789"),
+            "etag" => part("4-9/16", &other, "456789"),
+            "none" => part("4-9/16", "", "456789"),
+            "created" => Answer::new("201 Created", STAMP, b"456789"),
+            "chunks" => Answer::raw(&format!(
+                "HTTP/1.1 206 X\r\n{STAMP}content-range: bytes 4-9/16\r\n{length}\r\n7\r\n456789a\r\n0\r\n\r\n"
+            )),
+            _ => return None,
+        })
+    })
+    .await;
+    assert_eq!(read_part(&url, "good").await.expect("as asked"), "456789");
+    assert_eq!(read_part(&url, "short").await.expect("cut at its end"), "456");
+    for key in [
+        "later",
+        "first",
+        "more",
+        "less",
+        "ends",
+        "lies",
+        "whole",
+        "unsaid",
+        "backwards",
+        "etag",
+        "none",
+        "created",
+        "chunks",
+    ] {
+        let error = read_part(&url, key).await.expect_err(key);
+        let StoreError::Malformed { reason } = &error else { panic!("{key}: {error:?}") };
+        assert!(reason.contains(&url), "{key}: {reason}");
+    }
+}
+
+#[tokio::test]
+async fn a_whole_object_answers_a_range_that_it_lies_in() {
+    let url = hostile::serve(&[], |_| Some(Answer::new("200 OK", STAMP, b"0123"))).await;
+    let store = s3_client(&url).await;
+    let (_, body) = fetched(&store, "a", Condition::Always).await.expect("the same bytes");
+    assert_eq!(body, "0123");
+}
+
+#[tokio::test]
+async fn a_size_that_s3_does_not_have_is_not_believed() {
+    const LARGEST: &str = "53687091200000";
+    let url = hostile::serve(&[], |request| {
+        if request.path == "/bucket/" {
+            let sizes = ["-1", "53687091200001", "9223372036854775807", LARGEST];
+            return Some(Answer::page(&sizes.map(|size| contents(&format!("s{size}"), size)).concat()));
+        }
+        let size = request.path.strip_prefix("/bucket/")?;
+        Some(Answer::raw(&format!("HTTP/1.1 200 OK\r\ncontent-length: {size}\r\n{STAMP}\r\n")))
+    })
+    .await;
+    let store = s3_client(&url).await;
+    assert_eq!(store.head(LARGEST).await.expect("as large as may be").size.to_string(), LARGEST);
+    for size in ["53687091200001", "9223372036854775807"] {
+        let error = store.head(size).await.expect_err(size);
+        assert!(matches!(&error, StoreError::Malformed { reason } if reason.contains(size)), "{error:?}");
+        let fetch = Fetch { key: size, range: None, condition: Condition::Always, version_id: None };
+        assert!(matches!(store.fetch(fetch).await, Err(StoreError::Malformed { .. })));
+    }
+    let list = List { prefix: "", depth: Depth::Tree, from: From::Start, limit: 10 };
+    let page = store.list(list).await.expect("one size is not the page");
+    let seen: Vec<_> = page.objects.iter().map(|object| (object.size, &*object.etag.0)).collect();
+    assert_eq!(seen, [(0, ""), (0, ""), (0, ""), (53_687_091_200_000, "\"e\"")]);
+}
+
+/// Mebibytes that this process has taken at the most.
+fn peak() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").expect("readable");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("there");
+    line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") >> 10
+}
+
+#[tokio::test]
+async fn an_answer_without_end_takes_no_more_memory_than_an_honest_one() {
+    let url = hostile::serve(&[], |request| {
+        let query = &request.query;
+        Some(match request.path.strip_prefix("/bucket/")? {
+            "" if query.contains("prefix=keys") => Answer::endless("", LIST_HEAD, &contents("keys", "1")),
+            "" if query.contains("prefix=tags") => Answer::endless("", LIST_HEAD, "<Contents/>"),
+            "" if query.contains("prefix=blank") => Answer::endless("", "", " "),
+            "" => Answer::page(&contents("many", "1").repeat(1_000_000)),
+            "error" => Answer::endless("", "", "<Error>").with_status("403 Forbidden"),
+            _ => Answer::endless(STAMP, "", "0123456789abcdef"),
+        })
+    })
+    .await;
+    let (store, before) = (s3_client(&url).await, peak());
+    for prefix in ["keys", "tags", "blank", "many"] {
+        let list = List { prefix, depth: Depth::Tree, from: From::Start, limit: 1000 };
+        let error = store.list(list).await.expect_err(prefix);
+        assert!(matches!(error, StoreError::Malformed { .. }), "{prefix}: {error:?}");
+    }
+    for key in ["error", "object"] {
+        let fetch = Fetch { key, range: None, condition: Condition::Always, version_id: None };
+        let error = store.fetch(fetch).await.err().expect(key);
+        assert!(matches!(error, StoreError::Malformed { .. }), "{key}: {error:?}");
+    }
+    let taken = peak() - before;
+    assert!(taken < 400, "{taken} MiB");
+}
+
+#[tokio::test]
+async fn a_page_that_cannot_follow_is_no_page() {
+    let url = hostile::serve(&[], |request| {
+        let next = |token: &str| {
+            format!("<IsTruncated>true</IsTruncated><NextContinuationToken>{token}</NextContinuationToken>")
+        };
+        let prefix = request.query.split('&').find_map(|pair| pair.strip_prefix("prefix="))?;
+        Some(Answer::page(&match prefix {
+            "same" => next("t") + &contents("same", "1"),
+            "endless" => next(&"t".repeat(100_000)) + &contents("endless", "1"),
+            "none" => format!("<IsTruncated>true</IsTruncated>{}", contents("none", "1")),
+            "more" => contents("more", "1").repeat(11),
+            "other" => contents("else", "1"),
+            _ => contents("good", "1").repeat(10),
+        }))
+    })
+    .await;
+    let store = s3_client(&url).await;
+    let list = |prefix| List { prefix, depth: Depth::Tree, from: From::Page("t"), limit: 10 };
+    assert_eq!(store.list(list("good")).await.expect("a page").objects.len(), 10);
+    for prefix in ["same", "endless", "none", "more", "other"] {
+        let error = store.list(list(prefix)).await.expect_err(prefix);
+        assert!(matches!(error, StoreError::Malformed { .. }), "{prefix}: {error:?}");
     }
 }
 

@@ -105,7 +105,8 @@ fn store_errno(error: &StoreError) -> i32 {
         | StoreError::Unreachable { .. }
         | StoreError::Throttled { .. }
         | StoreError::Refused { .. }
-        | StoreError::Malformed { .. } => libc::EIO,
+        | StoreError::Malformed { .. }
+        | StoreError::NotSent { .. } => libc::EIO,
     }
 }
 

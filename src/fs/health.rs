@@ -4,7 +4,8 @@
 //!   answering  -- a request could not be asked -->  silent since t  -- any answer -->  answering
 //! ```
 //!
-//! What must hold: an answer that refuses (a missing key, a denied one) is an answer.
+//! What must hold: an answer that refuses (a missing key, a denied one) is an answer; one that makes no sense is told, but
+//! not with every request.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -17,6 +18,9 @@ use super::store::StoreError;
 const PATIENCE: Duration = Duration::from_secs(3);
 /// The same while the store is silent: long enough to notice that it answers again.
 const PATIENCE_IN_SILENCE: Duration = Duration::from_secs(1);
+
+/// Time between two complaints about answers that make no sense.
+const COMPLAINTS: Duration = Duration::from_secs(60);
 
 /// What a mount knows of its store.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,6 +37,7 @@ pub enum StoreHealth {
 #[derive(Default)]
 pub struct Pulse {
     outage: Mutex<Option<Outage>>,
+    complained: Mutex<Option<Instant>>,
 }
 
 struct Outage {
@@ -43,6 +48,13 @@ struct Outage {
 impl Pulse {
     /// Takes note of an answer, or of its absence.
     pub fn note<T>(&self, answer: &Result<T, StoreError>) {
+        if let Err(error @ StoreError::Malformed { .. }) = answer {
+            let mut complained = self.complained.lock().unwrap_or_else(PoisonError::into_inner);
+            if complained.is_none_or(|at| at.elapsed() >= COMPLAINTS) {
+                *complained = Some(Instant::now());
+                tracing::warn!(error = %error, "an answer is not believed");
+            }
+        }
         match answer {
             Err(error) if error.is_outage() => {
                 let mut outage = self.outage();

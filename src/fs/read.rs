@@ -119,6 +119,11 @@ impl Content {
         Content { ino, number, key, version, size, source, state: Mutex::default() }
     }
 
+    /// Bytes of all of it.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
     /// The version whose bytes these are.
     pub fn version(&self) -> &Version {
         &self.version
@@ -351,9 +356,10 @@ impl Content {
     /// Asks for `range` of exactly this version: by condition, else by version id where the object was replaced. A
     /// whole object comes with its checksum, which the store's client verifies; a part of one has none.
     async fn fetch(&self, range: Range<u64>) -> Result<(Range<u64>, Body), StoreError> {
+        let wanted = range;
         let ask = |condition, version_id| Fetch {
             key: &self.key,
-            range: (range != (0..self.size)).then(|| range.clone()),
+            range: (wanted != (0..self.size)).then(|| wanted.clone()),
             condition,
             version_id,
         };
@@ -368,6 +374,18 @@ impl Content {
         };
         self.source.pulse.note(&answer);
         match answer? {
+            // A store that looks at no condition, or an object of another size than was said of it.
+            Fetched::Content { object, range, .. }
+                if range != wanted
+                    || (object.size, &object.version.etag) != (self.size, &self.version.etag) =>
+            {
+                let (came, size) = (&object.version.etag.0, object.size);
+                let reason = format!(
+                    "bytes {wanted:?} of {:?}, version {}, {} bytes, were asked for: bytes {range:?} of {came}, {size} bytes, came",
+                    self.key, self.version.etag.0, self.size
+                );
+                Err(StoreError::Malformed { reason })
+            }
             Fetched::Content { range, body, .. } => Ok((range, body)),
             Fetched::NotModified { .. } => {
                 Err(StoreError::Malformed { reason: "\"not modified\" to an If-Match".into() })
@@ -391,6 +409,11 @@ impl Content {
         let is_whole = range == (0..self.size);
         while let Some(mut piece) = next_piece(&mut body).await? {
             at += piece.len() as u64;
+            if at > range.end {
+                return Err(StoreError::Malformed {
+                    reason: format!("a body of {:?} that goes on", self.key),
+                });
+            }
             while !piece.is_empty() {
                 let whole = self.block_size(index + arrived.len() as u64) as usize;
                 let taken = piece.split_to(piece.len().min(whole - block.len()));

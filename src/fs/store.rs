@@ -78,7 +78,37 @@ pub struct Fetch<'a> {
     pub version_id: Option<&'a str>,
 }
 
-/// One object as a listing shows it: no headers.
+impl Fetch<'_> {
+    /// Whether the bytes `range` of `object` are what was asked for. A whole object is, where a range was asked for that
+    /// it lies in: then it is the same bytes.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Malformed`]: nothing of the answer is to be believed.
+    pub fn is_answered_by(&self, object: &Object, range: &Range<u64>) -> Result<(), StoreError> {
+        let key = self.key;
+        let asked = self.range.clone().unwrap_or(0..u64::MAX);
+        let wanted = asked.start..asked.end.min(object.size);
+        if *range != wanted {
+            let reason = format!("bytes {wanted:?} of {key:?} were asked for, and bytes {range:?} came");
+            return Err(StoreError::Malformed { reason });
+        }
+        let Version { etag, version_id, .. } = &object.version;
+        let is_other = match (&self.condition, self.version_id, version_id) {
+            (Condition::Unchanged(wanted), ..) => wanted != etag,
+            (_, Some(wanted), Some(came)) => wanted != &**came,
+            _ => false,
+        };
+        if is_other {
+            let reason = format!("one version of {key:?} was asked for, and another came: {}", etag.0);
+            return Err(StoreError::Malformed { reason });
+        }
+        Ok(())
+    }
+}
+
+/// One object as a listing shows it: no headers. Where size or entity tag made no sense, the size is 0 and the tag empty,
+/// which no object has: only its headers tell.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listed {
     pub key: String,
@@ -187,6 +217,8 @@ pub enum StoreError {
     Refused { status: u16, code: String },
     #[error("the store's answer makes no sense: {reason}")]
     Malformed { reason: String },
+    #[error("{what:?} cannot be asked about: {reason}")]
+    NotSent { what: String, reason: String },
 }
 
 /// That the clocks of the host and of the store differ by more than a signature may be old.
@@ -211,6 +243,23 @@ impl StoreError {
                 | StoreError::Refused { status: 500..=599, .. }
         )
     }
+
+    /// Whether this is about one object: it was asked for and refused, or what came makes no sense. All others may be
+    /// well.
+    pub fn is_about_one(&self) -> bool {
+        let is_refusal = matches!(
+            self,
+            StoreError::Denied { .. }
+                | StoreError::Archived { .. }
+                | StoreError::KeyTooLong { .. }
+                | StoreError::RangeOutside { .. }
+                | StoreError::Corrupt { .. }
+                | StoreError::Refused { .. }
+                | StoreError::Malformed { .. }
+                | StoreError::NotSent { .. }
+        );
+        is_refusal && !self.is_outage()
+    }
 }
 
 fn seconds(limit: &Duration) -> String {
@@ -227,6 +276,9 @@ mod tests {
         let answer = StoreError::Refused { status: 405, code: "MethodNotAllowed".into() };
         assert!(outage.is_outage());
         assert!(!answer.is_outage());
+        assert_eq!([outage, answer].map(|error| error.is_about_one()), [false, true]);
+        let unsent = StoreError::NotSent { what: "a".into(), reason: "x".into() };
+        assert!(!unsent.is_outage());
         assert!(!StoreError::NotFound { key: "a".into() }.is_outage());
     }
 
@@ -289,6 +341,10 @@ mod tests {
             (
                 StoreError::Malformed { reason: "no size".into() },
                 "the store's answer makes no sense: no size",
+            ),
+            (
+                StoreError::NotSent { what: "a".into(), reason: "too long".into() },
+                "\"a\" cannot be asked about: too long",
             ),
         ];
         for (error, text) in texts {

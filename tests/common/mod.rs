@@ -1,6 +1,8 @@
 //! What several tests of the file system share: a bucket in two stores, and one mounted.
 #![allow(dead_code)] // Each test uses a part of it.
 
+pub mod hostile;
+
 use std::path::Path;
 use std::process::{Output, Stdio};
 use std::sync::Arc;

@@ -2,10 +2,12 @@
 //!
 //! What must hold: bodies are streamed, never collected; an error says whether the store answered; credentials are
 //! asked for at each request, so that a rotation needs no new mount; every request ends within [`OPERATION_LIMIT`],
-//! a body whenever its reader's patience ends.
+//! a body whenever its reader's patience ends, and where it was announced to; what an answer says is believed only as
+//! far as it answers the question.
 
 use std::error::Error;
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::Duration;
 
 use aws_config::SdkConfig;
@@ -13,9 +15,6 @@ use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_s3::Client;
-use aws_sdk_s3::config::interceptors::BeforeDeserializationInterceptorContextMut;
-use aws_sdk_s3::config::{ConfigBag, Intercept, RuntimeComponents};
-use aws_sdk_s3::error::BoxError;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::operation::get_object::{GetObjectError, GetObjectOutput};
 use aws_sdk_s3::primitives::{ByteStream, DateTime, DateTimeFormat};
@@ -27,16 +26,20 @@ use futures::{FutureExt, StreamExt, stream};
 use crate::fs::percent::percent_decoded;
 use crate::measure;
 
+use super::write::{KEY_MAX, OBJECT_MAX};
 use super::{
     Body, ClockSkew, Condition, Depth, ETag, Fetch, Fetched, From, List, Listed, Object, ObjectStore, Page,
     StoreError, Version,
 };
 
+mod answer;
 mod counted;
 mod history;
+mod key;
 mod write;
 
 pub use history::Change;
+use key::spelled;
 
 /// Longest wait for a connection.
 const CONNECT_LIMIT: Duration = Duration::from_secs(3);
@@ -46,6 +49,10 @@ const ATTEMPT_LIMIT: Duration = Duration::from_secs(8);
 pub const OPERATION_LIMIT: Duration = Duration::from_secs(20);
 /// Attempts of one request, the first included; pauses grow and are jittered by the SDK.
 const ATTEMPTS: u32 = 4;
+/// Longest continuation token, or name of an upload. Those of S3 have some hundred bytes; others put a key into it.
+const TOKEN_MAX: usize = 4 * 1024;
+/// Longest entity tag or version id. Those of S3 have at most some forty bytes, and a hundred.
+const NAME_MAX: usize = 1024;
 
 /// Where a bucket is and how it is addressed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -78,7 +85,9 @@ impl S3 {
         let mut builder = aws_sdk_s3::config::Builder::from(config)
             .force_path_style(endpoint.path_style)
             .timeout_config(timeouts)
-            .interceptor(ReadableMetadata)
+            .interceptor(key::Blanks)
+            .interceptor(answer::Sound)
+            .retry_classifier(answer::RefusedOnce)
             .interceptor(counted::Counted(measure::requests(bucket)))
             .retry_config(RetryConfig::standard().with_max_attempts(ATTEMPTS));
         builder.set_endpoint_url(endpoint.url.clone().or_else(|| config.endpoint_url().map(str::to_string)));
@@ -99,11 +108,10 @@ impl S3 {
     }
 
     async fn head_object(&self, key: &str) -> Result<Object, StoreError> {
-        let answer = self.client.head_object().bucket(&self.bucket).key(key).send().await;
+        let answer = self.client.head_object().bucket(&self.bucket).key(spelled(key)?).send().await;
         let answer = answer.map_err(|error| self.failure(&error, key))?;
-        let size = answer.content_length().and_then(|size| u64::try_from(size).ok());
         Ok(Object {
-            size: size.ok_or_else(|| malformed("no Content-Length"))?,
+            size: length(answer.content_length())?,
             version: version(answer.e_tag(), answer.last_modified(), answer.version_id())?,
             kept: Box::new(write::kept(&answer)),
             content_type: answer.content_type,
@@ -113,7 +121,7 @@ impl S3 {
 
     async fn get_object(&self, fetch: Fetch<'_>) -> Result<Fetched, StoreError> {
         let key = fetch.key;
-        let mut request = self.client.get_object().bucket(&self.bucket).key(key);
+        let mut request = self.client.get_object().bucket(&self.bucket).key(spelled(key)?);
         if let Some(range) = &fetch.range {
             request = request.range(format!("bytes={}-{}", range.start, range.end.saturating_sub(1)));
         }
@@ -123,7 +131,7 @@ impl S3 {
             Condition::Changed(etag) => request.if_none_match(&*etag.0),
         };
         match request.set_version_id(fetch.version_id.map(str::to_string)).send().await {
-            Ok(answer) => content(key, answer),
+            Ok(answer) => content(&fetch, answer),
             Err(error) => self.not_fetched(error, &fetch),
         }
     }
@@ -137,9 +145,20 @@ impl S3 {
         let start = fetch.range.as_ref().map_or(0, |range| range.start);
         match error.raw_response().map(|response| response.status().as_u16()) {
             Some(304) => {
-                let text = error.raw_response().and_then(|response| response.headers().get("last-modified"));
+                let header = |name| error.raw_response().and_then(|response| response.headers().get(name));
+                let is_asked = match (&fetch.condition, header("etag")) {
+                    (Condition::Changed(etag), Some(same)) => *etag.0 == *same,
+                    (condition, _) => matches!(condition, Condition::Changed(_)),
+                };
+                if !is_asked {
+                    return Err(malformed("\"not modified\" of what was not asked about"));
+                }
+                let text = header("last-modified");
                 let time = text.and_then(|text| DateTime::from_str(text, DateTimeFormat::HttpDate).ok());
                 Ok(Fetched::NotModified { last_modified: time.map(|time| time.secs()) })
+            }
+            Some(412) if fetch.condition == Condition::Always => {
+                Err(malformed("a condition that does not hold, where none was given"))
             }
             Some(412) => Err(StoreError::Changed { key: key.to_string() }),
             Some(416) => Err(StoreError::RangeOutside { key: key.to_string(), start }),
@@ -148,6 +167,10 @@ impl S3 {
     }
 
     async fn list_objects(&self, list: List<'_>) -> Result<Page, StoreError> {
+        // Nothing can be below it. One byte more than a key: that of a directory of the longest name.
+        if list.prefix.len() > KEY_MAX + 1 {
+            return Ok(Page::default());
+        }
         let mut request = self
             .client
             .list_objects_v2()
@@ -170,24 +193,44 @@ impl S3 {
             Some(EncodingType::Url) => form_decoded,
             _ => |key: String| key,
         };
-        let next = if answer.is_truncated() == Some(true) { answer.next_continuation_token } else { None };
-        let listed = answer.contents.unwrap_or_default().into_iter().map(|object| {
-            Ok(Listed {
-                size: object.size().and_then(|size| u64::try_from(size).ok()).unwrap_or(0),
-                etag: ETag(object.e_tag().ok_or_else(|| malformed("no ETag"))?.into()),
-                last_modified: object.last_modified().map_or(0, DateTime::secs),
-                key: decoded(object.key.ok_or_else(|| malformed("no Key"))?),
-            })
+        let token = if let From::Page(token) = list.from { Some(token) } else { None };
+        let next = match (answer.is_truncated(), answer.next_continuation_token) {
+            (Some(true), Some(next)) if next.len() > TOKEN_MAX || token == Some(&*next) => {
+                return Err(malformed("a continuation token that leads nowhere"));
+            }
+            (Some(true), None) => return Err(malformed("a page that is not the last, and no next one")),
+            (Some(true), next) => next,
+            _ => None,
+        };
+        let (contents, rolled) =
+            (answer.contents.unwrap_or_default(), answer.common_prefixes.unwrap_or_default());
+        if contents.len() + rolled.len() > usize::from(list.limit) {
+            return Err(malformed("more keys than were asked for"));
+        }
+        let listed = contents.into_iter().map(|object| {
+            let known = etag(object.e_tag()).and_then(|etag| Ok((length(object.size())?, etag)));
+            let (size, etag) = known.unwrap_or_else(|_| (0, ETag("".into())));
+            let last_modified = object.last_modified().map_or(0, DateTime::secs);
+            let key = decoded(object.key.ok_or_else(|| malformed("no Key"))?);
+            Ok(Listed { key, size, etag, last_modified })
         });
-        Ok(Page {
+        let page = Page {
             objects: listed.collect::<Result<_, StoreError>>()?,
-            prefixes: answer
-                .common_prefixes
-                .unwrap_or_default()
-                .into_iter()
-                .filter_map(|rolled| rolled.prefix.map(decoded))
-                .collect(),
+            prefixes: rolled.into_iter().filter_map(|rolled| rolled.prefix.map(decoded)).collect(),
             next,
+        };
+        let mut keys = page.objects.iter().map(|object| &object.key).chain(&page.prefixes);
+        match keys.all(|key| key.starts_with(list.prefix)) {
+            true => Ok(page),
+            false => Err(malformed("keys that are not below the prefix that was asked for")),
+        }
+    }
+
+    /// Says of an answer that makes no sense whose it is.
+    fn told<T>(&self, answer: Result<T, StoreError>) -> Result<T, StoreError> {
+        answer.map_err(|error| match error {
+            StoreError::Malformed { reason } => malformed(&format!("{reason} (from {})", self.endpoint)),
+            error => error,
         })
     }
 
@@ -203,6 +246,17 @@ impl S3 {
         match error {
             SdkError::TimeoutError(_) => StoreError::TimedOut(OPERATION_LIMIT),
             SdkError::DispatchFailure(failure) if failure.is_timeout() => StoreError::TimedOut(CONNECT_LIMIT),
+            // It is about this question: the store has not heard of it.
+            SdkError::ConstructionFailure(_) => {
+                StoreError::NotSent { what: what.to_string(), reason: innermost(error) }
+            }
+            SdkError::DispatchFailure(failure) if failure.is_user() => {
+                StoreError::NotSent { what: what.to_string(), reason: innermost(error) }
+            }
+            // What was right by its status, and cannot be read.
+            SdkError::ServiceError(answer) if (200..300).contains(&answer.raw().status().as_u16()) => {
+                malformed(&innermost(error))
+            }
             SdkError::ServiceError(answer) => {
                 let response = answer.raw();
                 self.refusal(response, answer.err().code().unwrap_or_default(), what)
@@ -252,27 +306,26 @@ impl S3 {
 
 impl ObjectStore for S3 {
     fn head<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Object, StoreError>> {
-        self.head_object(key).boxed()
+        self.head_object(key).map(|answer| self.told(answer)).boxed()
     }
 
     fn fetch<'a>(&'a self, fetch: Fetch<'a>) -> BoxFuture<'a, Result<Fetched, StoreError>> {
-        self.get_object(fetch).boxed()
+        self.get_object(fetch).map(|answer| self.told(answer)).boxed()
     }
 
     fn list<'a>(&'a self, list: List<'a>) -> BoxFuture<'a, Result<Page, StoreError>> {
-        self.list_objects(list).boxed()
+        self.list_objects(list).map(|answer| self.told(answer)).boxed()
     }
 }
 
-fn content(key: &str, answer: GetObjectOutput) -> Result<Fetched, StoreError> {
-    let length = answer.content_length().and_then(|size| u64::try_from(size).ok());
-    let length = length.ok_or_else(|| malformed("no Content-Length"))?;
+fn content(fetch: &Fetch<'_>, answer: GetObjectOutput) -> Result<Fetched, StoreError> {
+    let length = length(answer.content_length())?;
     let (range, size) = match answer.content_range() {
         None => (0..length, length),
         Some(text) => content_range(text).ok_or_else(|| malformed("a Content-Range that cannot be read"))?,
     };
-    if range.end - range.start != length {
-        return Err(malformed("Content-Range and Content-Length differ"));
+    if range.end - range.start != length || size > OBJECT_MAX {
+        return Err(malformed("a Content-Range that cannot be"));
     }
     let version = version(answer.e_tag(), answer.last_modified(), answer.version_id())?;
     let object = Object {
@@ -283,7 +336,8 @@ fn content(key: &str, answer: GetObjectOutput) -> Result<Fetched, StoreError> {
         // Whoever writes asks for the headers alone.
         kept: Box::default(),
     };
-    Ok(Fetched::Content { object, range, body: pieces(key.to_string(), length, answer.body) })
+    fetch.is_answered_by(&object, &range)?;
+    Ok(Fetched::Content { object, range, body: pieces(fetch.key.to_string(), length, answer.body) })
 }
 
 /// `bytes 0-99/1234`: the bytes that came, and the size of the whole.
@@ -296,7 +350,7 @@ fn content_range(text: &str) -> Option<(Range<u64>, u64)> {
     (first < end && end <= size).then_some((first..end, size))
 }
 
-/// The pieces of a body; one that breaks off says how far it came.
+/// The pieces of a body; one that breaks off says how far it came, one that goes on is not listened to.
 fn pieces(key: String, expected: u64, body: ByteStream) -> Body {
     stream::unfold((body, 0u64, false), move |(mut body, found, over)| {
         let key = key.clone();
@@ -307,6 +361,10 @@ fn pieces(key: String, expected: u64, body: ByteStream) -> Body {
             match body.next().await {
                 Some(Ok(piece)) => {
                     let found = found + piece.len() as u64;
+                    if found > expected {
+                        let reason = format!("a body of {key:?} of more than the {expected} bytes announced");
+                        return Some((Err(StoreError::Malformed { reason }), (body, found, true)));
+                    }
                     Some((Ok(piece), (body, found, false)))
                 }
                 None if found == expected => None,
@@ -324,50 +382,44 @@ fn pieces(key: String, expected: u64, body: ByteStream) -> Body {
 }
 
 fn version(
-    etag: Option<&str>,
+    tag: Option<&str>,
     last_modified: Option<&DateTime>,
-    version_id: Option<&str>,
+    id: Option<&str>,
 ) -> Result<Version, StoreError> {
-    Ok(Version {
-        etag: ETag(etag.ok_or_else(|| malformed("no ETag"))?.into()),
-        last_modified: last_modified.map_or(0, DateTime::secs),
-        // An object from before versioning is called "null", and is not kept when it is replaced.
-        version_id: version_id.filter(|id| *id != "null").map(Into::into),
+    let (etag, version_id) = (etag(tag)?, version_id(id)?);
+    Ok(Version { etag, last_modified: last_modified.map_or(0, DateTime::secs), version_id })
+}
+
+/// The size of an object, or of a part of one.
+fn length(said: Option<i64>) -> Result<u64, StoreError> {
+    let length = said.and_then(|length| u64::try_from(length).ok()).filter(|length| *length <= OBJECT_MAX);
+    length.ok_or_else(|| match said {
+        None => malformed("no Content-Length"),
+        Some(said) => malformed(&format!("a size of {said} bytes")),
     })
+}
+
+/// An entity tag that can be sent again, in a header.
+fn etag(said: Option<&str>) -> Result<ETag, StoreError> {
+    let said = said.ok_or_else(|| malformed("no ETag"))?;
+    let is_tag =
+        (1..=NAME_MAX).contains(&said.len()) && said.bytes().all(|byte| (b' '..=b'~').contains(&byte));
+    if is_tag { Ok(ETag(said.into())) } else { Err(malformed("an ETag that is none")) }
+}
+
+fn version_id(said: Option<&str>) -> Result<Option<Arc<str>>, StoreError> {
+    match said {
+        // An object from before versioning is called "null", and is not kept when it is replaced.
+        None | Some("null") => Ok(None),
+        Some(said) if said.len() <= NAME_MAX => Ok(Some(said.into())),
+        Some(_) => Err(malformed("a version id that is none")),
+    }
 }
 
 /// A key as `encoding-type=url` writes it: like a form, so that a `+` is a blank.
 fn form_decoded(text: String) -> String {
     let decoded = percent_decoded(&text.replace('+', " "));
     String::from_utf8(decoded).unwrap_or(text)
-}
-
-/// Takes headers that are no text for what is left of them as text: the SDK would refuse the whole object for one.
-#[derive(Debug)]
-struct ReadableMetadata;
-
-impl Intercept for ReadableMetadata {
-    fn name(&self) -> &'static str {
-        "ReadableMetadata"
-    }
-
-    fn modify_before_deserialization(
-        &self,
-        context: &mut BeforeDeserializationInterceptorContextMut<'_>,
-        _components: &RuntimeComponents,
-        _config: &mut ConfigBag,
-    ) -> Result<(), BoxError> {
-        let headers = context.response_mut().headers_mut();
-        let broken: Vec<(String, String)> = headers
-            .iter_bytes()
-            .filter(|(_, value)| std::str::from_utf8(value).is_err())
-            .map(|(name, value)| (name.to_string(), String::from_utf8_lossy(value).into_owned()))
-            .collect();
-        for (name, value) in broken {
-            headers.insert(name, value);
-        }
-        Ok(())
-    }
 }
 
 fn malformed(reason: &str) -> StoreError {

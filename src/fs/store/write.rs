@@ -17,8 +17,11 @@ use super::{ETag, StoreError};
 pub const PART_MIN: u64 = 5 * 1024 * 1024;
 /// Most parts of one upload.
 pub const PARTS_MAX: u32 = 10_000;
-/// Largest object that one copy request takes.
+/// Largest object that one copy request takes, and largest part of an upload.
 pub const COPY_MAX: u64 = 5 * 1024 * 1024 * 1024;
+/// Largest object: as many parts of the largest size as there may be, 48.8 TiB. That is what S3 documents ("50 TB") since
+/// it is not 5 TiB any more. A larger size in an answer makes no sense.
+pub const OBJECT_MAX: u64 = PARTS_MAX as u64 * COPY_MAX;
 /// Bytes of all user metadata of an object, names and values together.
 pub const METADATA_MAX: usize = 2048;
 /// Longest key in bytes.

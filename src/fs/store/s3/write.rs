@@ -16,8 +16,7 @@ use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 
-use super::S3;
-use super::malformed;
+use super::{S3, TOKEN_MAX, etag, malformed, spelled, version_id};
 use crate::fs::percent::percent_encoded;
 use crate::fs::store::write::{
     Copy, Encryption, Headers, Kept, ObjectStoreWrite, PartOf, Put, Tags, Upload, WriteIf, Written,
@@ -141,7 +140,7 @@ impl S3 {
     }
 
     async fn put_object(&self, put: Put<'_>) -> Result<Written, StoreError> {
-        let request = self.writer.put_object().bucket(&self.bucket).key(put.key);
+        let request = self.writer.put_object().bucket(&self.bucket).key(spelled(put.key)?);
         let request = with_headers!(request, put.headers).set_tagging(tagging(put.tags));
         let request = with_condition!(request, &put.condition).body(ByteStream::from(put.body));
         // The checksum in its header says as much as a signature of the body, at a tenth of the cost.
@@ -154,7 +153,7 @@ impl S3 {
             .writer
             .copy_object()
             .bucket(&self.bucket)
-            .key(copy.to)
+            .key(spelled(copy.to)?)
             .copy_source(self.source(copy.from))
             .copy_source_if_match(&*copy.etag.0);
         let request = match copy.headers {
@@ -163,12 +162,11 @@ impl S3 {
         };
         let request = with_condition!(request, &copy.condition);
         let answer = answered!(self, request.send().await, copy.from)?;
-        let etag = answer.copy_object_result().and_then(|result| result.e_tag());
-        written(etag, answer.version_id())
+        written(answer.copy_object_result().and_then(|result| result.e_tag()), answer.version_id())
     }
 
     async fn delete_object(&self, key: &str, condition: WriteIf) -> Result<(), StoreError> {
-        let mut request = self.writer.delete_object().bucket(&self.bucket).key(key);
+        let mut request = self.writer.delete_object().bucket(&self.bucket).key(spelled(key)?);
         if let WriteIf::Unchanged(etag) = &condition {
             request = request.if_match(&*etag.0);
         }
@@ -179,7 +177,7 @@ impl S3 {
     }
 
     async fn object_tags(&self, key: &str) -> Result<Tags, StoreError> {
-        let answer = self.client.get_object_tagging().bucket(&self.bucket).key(key).send().await;
+        let answer = self.client.get_object_tagging().bucket(&self.bucket).key(spelled(key)?).send().await;
         let answer = answer.map_err(|error| self.failure(&error, key))?;
         Ok(answer.tag_set.into_iter().map(|tag| (tag.key, tag.value)).collect())
     }
@@ -190,10 +188,11 @@ impl S3 {
         headers: &Headers,
         tags: &[(String, String)],
     ) -> Result<String, StoreError> {
-        let request = self.writer.create_multipart_upload().bucket(&self.bucket).key(key);
+        let request = self.writer.create_multipart_upload().bucket(&self.bucket).key(spelled(key)?);
         let request = with_headers!(request, headers).set_tagging(tagging(tags));
         let answer = answered!(self, request.send().await, key)?;
-        answer.upload_id.ok_or_else(|| malformed("no UploadId"))
+        let id = answer.upload_id.filter(|id| (1..=TOKEN_MAX).contains(&id.len()));
+        id.ok_or_else(|| malformed("no UploadId"))
     }
 
     async fn upload_part(&self, upload: Upload<'_>, number: u32, body: Bytes) -> Result<ETag, StoreError> {
@@ -201,13 +200,13 @@ impl S3 {
             .writer
             .upload_part()
             .bucket(&self.bucket)
-            .key(upload.key)
+            .key(spelled(upload.key)?)
             .upload_id(upload.id)
             .part_number(part_number(number)?)
             .body(ByteStream::from(body));
         let answer = request.customize().disable_payload_signing().send().await;
         let answer = answered!(self, answer, upload.key)?;
-        answer.e_tag.map(|etag| ETag(etag.into())).ok_or_else(|| malformed("no ETag"))
+        etag(answer.e_tag())
     }
 
     async fn upload_part_copy(
@@ -220,15 +219,14 @@ impl S3 {
             .writer
             .upload_part_copy()
             .bucket(&self.bucket)
-            .key(upload.key)
+            .key(spelled(upload.key)?)
             .upload_id(upload.id)
             .part_number(part_number(number)?)
             .copy_source(self.source(part.from))
             .copy_source_if_match(&*part.etag.0)
             .copy_source_range(format!("bytes={}-{}", part.range.start, part.range.end.saturating_sub(1)));
         let answer = answered!(self, request.send().await, part.from)?;
-        let etag = answer.copy_part_result().and_then(|result| result.e_tag());
-        etag.map(|etag| ETag(etag.into())).ok_or_else(|| malformed("no ETag"))
+        etag(answer.copy_part_result().and_then(|result| result.e_tag()))
     }
 
     async fn complete(
@@ -246,7 +244,7 @@ impl S3 {
             .writer
             .complete_multipart_upload()
             .bucket(&self.bucket)
-            .key(upload.key)
+            .key(spelled(upload.key)?)
             .upload_id(upload.id)
             .multipart_upload(completed.build());
         let answer = with_condition!(request, &condition).send().await;
@@ -255,7 +253,7 @@ impl S3 {
     }
 
     async fn abort(&self, upload: Upload<'_>) -> Result<(), StoreError> {
-        let request = self.writer.abort_multipart_upload().bucket(&self.bucket).key(upload.key);
+        let request = self.writer.abort_multipart_upload().bucket(&self.bucket).key(spelled(upload.key)?);
         match answered!(self, request.upload_id(upload.id).send().await, upload.key) {
             Err(StoreError::NoUpload { .. } | StoreError::NotFound { .. }) => Ok(()),
             answer => answer.map(|_| ()),
@@ -325,9 +323,6 @@ fn part_number(number: u32) -> Result<i32, StoreError> {
     i32::try_from(number).map_err(|_| malformed("a part number beyond 2^31"))
 }
 
-fn written(etag: Option<&str>, version_id: Option<&str>) -> Result<Written, StoreError> {
-    Ok(Written {
-        etag: ETag(etag.ok_or_else(|| malformed("no ETag"))?.into()),
-        version_id: version_id.filter(|id| *id != "null").map(Into::into),
-    })
+fn written(tag: Option<&str>, id: Option<&str>) -> Result<Written, StoreError> {
+    Ok(Written { etag: etag(tag)?, version_id: version_id(id)? })
 }

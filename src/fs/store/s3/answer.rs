@@ -1,0 +1,179 @@
+//! What of an answer is let through to the SDK: a status that fits the question, headers that are text, and no more
+//! bytes than an honest answer has.
+//!
+//! The SDK collects every body but that of an object before it looks at it, however long it goes on. What must hold:
+//! an answer takes memory in proportion to what was asked for; one that is refused here is not asked for again.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use aws_sdk_s3::config::interceptors::{
+    BeforeDeserializationInterceptorContextMut, BeforeTransmitInterceptorContextRef, InterceptorContext,
+};
+use aws_sdk_s3::config::retry::{ClassifyRetry, RetryAction};
+use aws_sdk_s3::config::{ConfigBag, Intercept, RuntimeComponents};
+use aws_sdk_s3::error::BoxError;
+use aws_sdk_s3::primitives::SdkBody;
+use aws_smithy_runtime_api::client::orchestrator::{HttpResponse, Metadata};
+use aws_smithy_types::config_bag::{Storable, StoreReplace};
+use bytes::Bytes;
+use hyper::body::{Body, Frame};
+
+/// Most bytes of an answer that is neither an object nor a listing. Errors of S3 have some hundred, the longest
+/// (`SignatureDoesNotMatch`, with what was signed) some thousand.
+const ANSWER_MAX: u64 = 256 * 1024;
+/// Most bytes of one key of a listing: 1,024 of the key itself, each at most six when escaped as XML (`&quot;`), and
+/// what is said of it.
+const KEY_BYTES_MAX: u64 = 8 * 1024;
+/// Most tags of one key of a listing; S3 has at most 34. Each may become a value of the SDK that is much larger.
+const KEY_TAGS_MAX: u64 = 64;
+
+/// Why an answer was not let through.
+#[derive(Clone, Debug, thiserror::Error)]
+enum Refusal {
+    #[error("a status {status} that does not answer the question")]
+    Status { status: u16 },
+    #[error("a part of an object, and not which")]
+    PartOfWhat,
+    #[error("an object of an announced length that is sent without one")]
+    TwoLengths,
+    #[error("an answer of more than {limit} bytes")]
+    TooLong { limit: u64 },
+    #[error("an answer of more than {limit} XML tags")]
+    TooManyTags { limit: u64 },
+}
+
+/// Looks at each answer before the SDK does.
+#[derive(Debug)]
+pub(super) struct Sound;
+
+/// How many keys the question asked for.
+#[derive(Debug)]
+struct Keys(Option<u64>);
+
+impl Storable for Keys {
+    type Storer = StoreReplace<Keys>;
+}
+
+impl Intercept for Sound {
+    fn name(&self) -> &'static str {
+        "Sound"
+    }
+
+    fn read_before_transmit(
+        &self,
+        context: &BeforeTransmitInterceptorContextRef<'_>,
+        _components: &RuntimeComponents,
+        config: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        let mut pairs = context.request().uri().split(['?', '&']);
+        let keys = pairs.find_map(|pair| pair.strip_prefix("max-keys=")).and_then(|keys| keys.parse().ok());
+        config.interceptor_state().store_put(Keys(keys));
+        Ok(())
+    }
+
+    fn modify_before_deserialization(
+        &self,
+        context: &mut BeforeDeserializationInterceptorContextMut<'_>,
+        _components: &RuntimeComponents,
+        config: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        let operation = config.load::<Metadata>().map(Metadata::name).unwrap_or_default();
+        let keys = config.load::<Keys>().and_then(|keys| keys.0);
+        let response = context.response_mut();
+        make_text(response);
+        let is_success = (200..300).contains(&response.status().as_u16());
+        if is_success {
+            fits(operation, response)?;
+        }
+        if is_success && operation == "GetObject" {
+            return Ok(());
+        }
+        let keys = keys.filter(|_| is_success && operation.starts_with("List"));
+        let limits = keys.map_or((ANSWER_MAX, ANSWER_MAX), |keys| {
+            (ANSWER_MAX + keys * KEY_BYTES_MAX, KEY_TAGS_MAX * (1 + keys))
+        });
+        let body = std::mem::replace(response.body_mut(), SdkBody::taken());
+        *response.body_mut() = SdkBody::from_body_1_x(Limited { body, limits, seen: (0, 0) });
+        Ok(())
+    }
+}
+
+/// Whether the answer can be one to this question, as far as its head tells.
+fn fits(operation: &str, response: &HttpResponse) -> Result<(), Refusal> {
+    let status = response.status().as_u16();
+    let has = |name| response.headers().contains_key(name);
+    match (operation, status) {
+        ("GetObject", 206) if !has("content-range") => Err(Refusal::PartOfWhat),
+        ("GetObject", 200 | 206) if has("transfer-encoding") && has("content-length") => {
+            Err(Refusal::TwoLengths)
+        }
+        ("GetObject", 200 | 206) | ("HeadObject" | "ListObjectsV2" | "ListObjectVersions", 200) => Ok(()),
+        ("GetObject" | "HeadObject" | "ListObjectsV2" | "ListObjectVersions", _) => {
+            Err(Refusal::Status { status })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Takes headers that are no text for what is left of them as text: the SDK would refuse the whole object for one.
+fn make_text(response: &mut HttpResponse) {
+    let headers = response.headers_mut();
+    let broken: Vec<(String, String)> = headers
+        .iter_bytes()
+        .filter(|(_, value)| std::str::from_utf8(value).is_err())
+        .map(|(name, value)| (name.to_string(), String::from_utf8_lossy(value).into_owned()))
+        .collect();
+    for (name, value) in broken {
+        headers.insert(name, value);
+    }
+}
+
+/// A body that breaks off when it has more bytes, or more XML tags, than it may have.
+struct Limited {
+    body: SdkBody,
+    limits: (u64, u64),
+    seen: (u64, u64),
+}
+
+impl Body for Limited {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let polled = Pin::new(&mut self.body).poll_frame(context);
+        if let Poll::Ready(Some(Ok(frame))) = &polled
+            && let Some(data) = frame.data_ref()
+        {
+            self.seen.0 += data.len() as u64;
+            self.seen.1 += data.iter().filter(|byte| **byte == b'<').count() as u64;
+            if self.seen.0 > self.limits.0 {
+                return Poll::Ready(Some(Err(Refusal::TooLong { limit: self.limits.0 }.into())));
+            }
+            if self.seen.1 > self.limits.1 {
+                return Poll::Ready(Some(Err(Refusal::TooManyTags { limit: self.limits.1 }.into())));
+            }
+        }
+        polled
+    }
+}
+
+/// Keeps the SDK from asking again for what was refused here.
+#[derive(Debug)]
+pub(super) struct RefusedOnce;
+
+impl ClassifyRetry for RefusedOnce {
+    fn classify_retry(&self, context: &InterceptorContext) -> RetryAction {
+        let error = context.output_or_error().and_then(|output| output.err());
+        let is_refusal = error
+            .is_some_and(|error| super::chain(error).any(|cause| cause.downcast_ref::<Refusal>().is_some()));
+        if is_refusal { RetryAction::RetryForbidden } else { RetryAction::NoActionIndicated }
+    }
+
+    fn name(&self) -> &'static str {
+        "RefusedOnce"
+    }
+}
