@@ -32,7 +32,8 @@ use crate::fs::attr::{Attributes, Timestamp};
 use crate::fs::error::FsError;
 use crate::fs::read::Content;
 use crate::fs::store::write::{
-    Copy, Headers, METADATA_MAX, PartOf, Put, Tags, Upload, WriteIf, Written, metadata_bytes,
+    Copy, Headers, METADATA_MAX, OBJECT_MAX, PARTS_MAX, PartOf, Put, Tags, Upload, WriteIf, Written,
+    metadata_bytes,
 };
 use crate::fs::store::{ETag, Object, StoreError, Version};
 use crate::fs::xattr::Xattrs;
@@ -238,6 +239,10 @@ impl Writing {
     }
 
     async fn store_in_parts(&self, draft: &Draft, job: &Job) -> Result<Written, FsError> {
+        // Of what no grid holds only the beginning would be stored.
+        if job.snapshot.size > self.grid.largest_file() {
+            return Err(FsError::TooLarge);
+        }
         let begun = match &job.upload {
             Some(begun) => begun.clone(),
             None => Arc::new(Begun::new(&job.key, &job.attributes, job.headers.clone())),
@@ -466,6 +471,9 @@ impl Writing {
         headers: Option<&Headers>,
         condition: WriteIf,
     ) -> Result<Written, FsError> {
+        if size > OBJECT_MAX {
+            return Err(FsError::TooLarge);
+        }
         let answer = match size <= COPY_ONE {
             true => self.store().copy(Copy { from, etag, to, headers, condition }).await,
             false => self.copy_in_parts(from, etag, size, to, headers, condition).await,
@@ -488,7 +496,8 @@ impl Writing {
         let own = Headers { content_type: source.content_type, metadata: source.metadata, kept: source.kept };
         let id = self.store().begin_upload(to, headers.unwrap_or(&own), &tags).await?;
         let upload = Upload { key: to, id: &id };
-        let ranges = (0..size.div_ceil(COPY_ONE)).map(|at| at * COPY_ONE..size.min((at + 1) * COPY_ONE));
+        let piece = COPY_ONE.max(size.div_ceil(u64::from(PARTS_MAX)));
+        let ranges = (0..size.div_ceil(piece)).map(|at| at * piece..size.min((at + 1) * piece));
         let outcome = async {
             let copy = |(range, number)| {
                 let part = PartOf { from, etag, range };

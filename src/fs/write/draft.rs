@@ -167,12 +167,12 @@ impl Draft {
     pub fn write(&self, tree: &Tree, offset: u64, bytes: &[u8]) -> Result<Changed, FsError> {
         let grid = &self.grid;
         let end = offset.checked_add(bytes.len() as u64).ok_or(FsError::TooLarge)?;
-        if end > grid.largest_file() {
-            return Err(FsError::TooLarge);
-        }
         let range = offset..end;
         let mut state = self.state();
         state.alive()?;
+        if end.max(state.extents.size) > grid.largest_file() {
+            return Err(FsError::TooLarge);
+        }
         if state.extents.is_released(&range) {
             return Ok(Changed::Released);
         }

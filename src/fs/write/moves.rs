@@ -20,6 +20,7 @@ use super::draft::{Draft, version_of};
 use super::headers::{self, Content};
 use super::unfinished::Move;
 use crate::fs::attr::{Attributes, Timestamp};
+use crate::fs::directory::EMPTY_PAGES;
 use crate::fs::error::FsError;
 use crate::fs::listing::is_name;
 use crate::fs::store::write::{Headers, KEY_MAX, WriteIf};
@@ -29,6 +30,11 @@ use crate::fs::xattr::Xattrs;
 
 /// Objects of a directory that are moved at the same time.
 pub(super) const MOVES_AT_ONCE: usize = 32;
+/// Objects for whose move everything is made ready at the same time.
+const MOVES_READY: usize = 1024;
+/// Most objects of a directory that is moved: what is to be done is remembered, some 300 bytes each. A million requests
+/// take hours, and a listing without an end must end.
+const MOVES_MAX: usize = 500_000;
 
 /// What becomes of something that has the new name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -211,12 +217,13 @@ impl Writing {
         let mut left: Result<(), FsError> = Ok(());
         let deletion =
             |object: &Listed| self.delete_unchanged(object.key.clone(), object.etag.clone()).boxed();
-        let deletions: Vec<BoxFuture<'_, _>> = objects.iter().map(deletion).collect();
-        let mut deletions = stream::iter(deletions).buffer_unordered(MOVES_AT_ONCE);
-        while let Some(outcome) = deletions.next().await {
-            left = left.and(outcome);
+        for ready in objects.chunks(MOVES_READY) {
+            let deletions: Vec<BoxFuture<'_, _>> = ready.iter().map(deletion).collect();
+            let mut deletions = stream::iter(deletions).buffer_unordered(MOVES_AT_ONCE);
+            while let Some(outcome) = deletions.next().await {
+                left = left.and(outcome);
+            }
         }
-        drop(deletions);
         noted.end();
         self.note_moved(from, to, &new, moved);
         left
@@ -247,8 +254,12 @@ impl Writing {
         old: &str,
         new: &str,
     ) -> Result<Vec<(String, ETag)>, FsError> {
-        let copies = objects.iter().map(|object| self.copy_one(object, old, new).boxed()).collect();
-        side_by_side(MOVES_AT_ONCE, copies).await
+        let mut moved = Vec::with_capacity(objects.len());
+        for ready in objects.chunks(MOVES_READY) {
+            let copies = ready.iter().map(|object| self.copy_one(object, old, new).boxed()).collect();
+            moved.extend(side_by_side(MOVES_AT_ONCE, copies).await?);
+        }
+        Ok(moved)
     }
 
     /// Copies one object of a directory; answers what is behind the directory's prefix, and the copy.
@@ -280,29 +291,43 @@ impl Writing {
 
     /// Deletes copies of what is still under its old name: nothing is lost by it.
     async fn take_back(&self, objects: &[Listed], old: &str, new: &str) {
-        let copies = objects.iter().filter_map(|object| object.key.strip_prefix(old));
         let deletion = |key: String| async move {
             if let Err(error) = self.delete(&key, WriteIf::Always).await {
                 tracing::warn!(key, error = %error, "a copy of a directory that was not moved is left behind");
             }
         };
-        let deletions: Vec<BoxFuture<'_, ()>> =
-            copies.map(|rest| deletion(format!("{new}{rest}")).boxed()).collect();
-        stream::iter(deletions).buffer_unordered(MOVES_AT_ONCE).collect::<Vec<()>>().await;
+        for ready in objects.chunks(MOVES_READY) {
+            let copies = ready.iter().filter_map(|object| object.key.strip_prefix(old));
+            let deletions: Vec<BoxFuture<'_, ()>> =
+                copies.map(|rest| deletion(format!("{new}{rest}")).boxed()).collect();
+            stream::iter(deletions).buffer_unordered(MOVES_AT_ONCE).collect::<Vec<()>>().await;
+        }
     }
 
     async fn all_below(&self, prefix: &str) -> Result<Vec<Listed>, FsError> {
         let (mut objects, mut next) = (Vec::new(), None::<String>);
-        loop {
+        for pages in 0.. {
+            if pages > objects.len() + EMPTY_PAGES {
+                break;
+            }
             let from = next.as_deref().map_or(From::Start, From::Page);
             let list = List { prefix, depth: Depth::Tree, from, limit: 1000 };
             let page = self.store().list(list).await?;
+            if let Some(object) = page.objects.iter().find(|object| object.etag.0.is_empty()) {
+                let reason = format!("size or entity tag of {:?}", object.key);
+                return Err(StoreError::Malformed { reason }.into());
+            }
             objects.extend(page.objects);
+            if objects.len() > MOVES_MAX {
+                return Err(FsError::TooLarge);
+            }
             next = page.next;
             if next.is_none() {
                 return Ok(objects);
             }
         }
+        Err(StoreError::Malformed { reason: format!("a listing of {prefix:?} without keys or an end") }
+            .into())
     }
 
     /// Drafts of `path` itself and of all below it.
