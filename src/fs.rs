@@ -143,6 +143,8 @@ pub struct Health {
     pub inodes: usize,
     /// Keys seen that cannot be shown as file names.
     pub hidden_keys: u64,
+    /// Keys seen that the store says nothing about: files without permissions, directories without a marker.
+    pub unreadable_keys: u64,
     /// What was written and could not be stored because somebody else was faster: where it is kept.
     pub kept: Vec<PathBuf>,
     /// How often another process went on with the session.
@@ -359,6 +361,7 @@ impl Session {
             cache: self.tree.source.cache.counts(),
             inodes: self.tree.in_use(),
             hidden_keys: self.tree.hidden.count(),
+            unreadable_keys: self.tree.hidden.unreadable(),
             kept: self.writing.as_ref().map(|writing| writing.kept()).unwrap_or_default(),
             resumed: self.connection.resumed(),
             taken: self.connection.taken(),

@@ -4,10 +4,15 @@
 
 mod common;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use common::{Bucket, Mounted};
+use common::hostile::{self, Answer, STAMP, contents};
+use common::{Bucket, Mounted, s3_client};
+use mapkeeper::fs::StoreHealth;
 use mapkeeper::fs::store::memory::Memory;
+use mapkeeper::s3_server::{self, Server};
 
 async fn mounted(fill: impl FnOnce(&Memory)) -> (Mounted, Memory) {
     mounted_for(Duration::ZERO, fill).await
@@ -218,5 +223,149 @@ for entry in sorted(os.scandir(b\".\"), key=lambda entry: entry.name):
     print(entry.inode() == os.lstat(entry.path).st_ino, end=\" \")
 '";
     assert_eq!(mounted.sh(compare).await, ["True"; 12].join(" "));
+    mounted.end().await;
+}
+
+/// A server that answers as `hostile` says, mounted.
+async fn mounted_at(url: &str) -> Mounted {
+    mounted_with(url, true).await
+}
+
+async fn mounted_with(url: &str, read_only: bool) -> Mounted {
+    let server = Server::start(s3_server::Options::memory(["bucket"])).expect("a free port");
+    let client = s3_client(url).await;
+    Mounted::with(Bucket::S3 { server, client }, |options| {
+        (options.freshness, options.read_only) = (Duration::ZERO, read_only);
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn names_of_blanks_are_shown_and_reachable() {
+    let bucket = Bucket::s3().await;
+    let names = [" ", "\t", "\r", "\u{a0}", "\u{2003}"];
+    names.iter().for_each(|name| bucket.put(name, b"x", &[("mode", "33188")]));
+    bucket.put("d\u{a0}/ ", b"x", &[]);
+    let mounted = Mounted::new(bucket, Duration::ZERO).await;
+    assert_eq!(
+        mounted.fails("LC_ALL=C stat '  '").await,
+        "stat: cannot statx '  ': No such file or directory\n"
+    );
+    assert_eq!(mounted.sh("ls -l >/dev/null && ls | wc -l && ls d*").await, "6\n ".trim_end());
+    for name in names {
+        assert_eq!(mounted.sh(&format!("stat -c %a '{name}' && cat '{name}'")).await, "644\nx", "{name:?}");
+    }
+    assert_eq!(mounted.session.health().store, StoreHealth::Answering);
+    mounted.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_asked_about_is_an_unreadable_file_and_hides_no_other() {
+    let url =
+        hostile::serve(&[("a", "1"), ("bad", "12345"), ("marked/", ""), ("marked/x", "1")], |request| {
+            let is_bad = ["/bucket/bad", "/bucket/marked/"].contains(&request.path.as_str());
+            is_bad.then(|| Answer::raw("HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n"))
+        })
+        .await;
+    let mounted = mounted_at(&url).await;
+    assert_eq!(mounted.sh("stat -c '%a %s' bad").await, "0 5", "asked for by name");
+    for _ in 0..2 {
+        assert_eq!(mounted.sh("ls -l | grep -c . && ls").await, "4\na\nbad\nmarked");
+        assert_eq!(
+            mounted.sh(&format!("{STAT} a bad marked/x")).await.lines().nth(1),
+            Some("bad 0 0 0 5 regular file")
+        );
+    }
+    assert_eq!(mounted.sh("cat a marked/x").await, "11");
+    assert!(mounted.fails("cat bad").await.contains("Input/output error"));
+    let health = mounted.session.health();
+    assert_eq!((health.store, health.unreadable_keys), (StoreHealth::Answering, 2));
+    mounted.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_whose_headers_do_not_come_does_not_fail_the_listing() {
+    for answer in
+        ["HTTP/1.1 500 X\r\ncontent-length: 0\r\n\r\n", "nonsense\r\n\r\n", "HTTP/1.1 200 OK\r\n\r\n"]
+    {
+        let url = hostile::serve(&[("a", "1"), ("bad", "12345"), ("c", "1")], move |request| {
+            (request.path == "/bucket/bad").then(|| Answer::raw(answer))
+        })
+        .await;
+        let mounted = mounted_at(&url).await;
+        assert_eq!(
+            mounted.sh("ls && find . -name a -size -2 && cat a c").await,
+            "a\nbad\nc\n./a\n11",
+            "{answer}"
+        );
+        mounted.end().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bytes_that_were_not_asked_for_are_never_shown_and_never_kept() {
+    let lies = Arc::new(AtomicBool::new(true));
+    let are_lies = lies.clone();
+    let url = hostile::serve(&[("a", "0123456789")], move |request| {
+        let is_read = request.path == "/bucket/a" && request.method == "GET";
+        let range = format!("{STAMP}content-range: bytes 1-9/10\r\n");
+        let answer = || Answer::new("206 Partial Content", &range, b"123456789");
+        (is_read && are_lies.load(Ordering::Relaxed)).then(answer)
+    })
+    .await;
+    let mounted = mounted_at(&url).await;
+    assert_eq!(mounted.sh("stat -c %s a").await, "10");
+    for _ in 0..2 {
+        assert!(mounted.fails("cat a").await.contains("Input/output error"));
+    }
+    lies.store(false, Ordering::Relaxed);
+    assert_eq!(mounted.sh("cat a").await, "0123456789");
+    mounted.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_size_that_cannot_be_is_neither_copied_nor_moved() {
+    let url = hostile::serve(&[("d/", ""), ("d/a", "1"), ("d/z", "1")], |request| {
+        let head =
+            |size: &str| Answer::raw(&format!("HTTP/1.1 200 OK\r\ncontent-length: {size}\r\n{STAMP}\r\n"));
+        match (request.path.as_str(), request.method.as_str()) {
+            ("/bucket/d/z", "HEAD") => Some(head("9223372036854775807")),
+            ("/bucket/", _)
+                if request.query.contains("prefix=d%2F") && !request.query.contains("max-keys=2&") =>
+            {
+                Some(Answer::page(&(contents("d/", "0") + &contents("d/z", "9223372036854775807"))))
+            }
+            _ => None,
+        }
+    })
+    .await;
+    let mounted = mounted_with(&url, false).await;
+    assert!(mounted.fails("chmod 600 d/z").await.contains("Input/output error"));
+    assert!(mounted.fails("mv d e").await.contains("Input/output error"));
+    assert_eq!(mounted.sh("stat -c %a d/z").await, "0");
+    mounted.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_listing_without_an_end_ends() {
+    let pages = AtomicU64::new(0);
+    let url = hostile::serve(&[("a", "1")], move |request| {
+        let page = |token: u64| {
+            format!("<IsTruncated>true</IsTruncated><NextContinuationToken>t{token}</NextContinuationToken>")
+        };
+        let number = pages.fetch_add(1, Ordering::Relaxed);
+        match request.query.split('&').find_map(|pair| pair.strip_prefix("prefix="))? {
+            "circle%2F" => Some(Answer::page(&(contents("circle/a", "1") + &page(number % 2)))),
+            "empty%2F" if request.query.contains("continuation") => Some(Answer::page(&page(number))),
+            "empty%2F" => Some(Answer::page(&(contents("empty/a", "1") + &page(number)))),
+            _ => None,
+        }
+    })
+    .await;
+    let mounted = mounted_at(&url).await;
+    for name in ["circle", "empty"] {
+        assert!(mounted.fails(&format!("ls {name}")).await.contains("Input/output error"), "{name}");
+    }
+    assert_eq!(mounted.sh("cat a").await, "1");
     mounted.end().await;
 }

@@ -115,7 +115,7 @@ impl Tree {
         match known {
             Some((_, facts)) if facts.version.is_some() => {
                 let answer = self.object(path, &facts, left).await;
-                self.even_if_denied(path, facts, left, answer)
+                self.even_if_unreadable(path, facts, left, answer)
             }
             Some((ino, facts)) if facts.is_directory() => self.known_directory(path, ino, &facts, left).await,
             _ => self.discover(path, beside, left).await,
@@ -190,11 +190,13 @@ impl Tree {
         self.recorded(path, first, left).await
     }
 
-    /// Shows an object that was listed although its headers may not be looked at.
-    fn even_if_denied(&self, path: &str, facts: Facts, left: Instant, answer: Outcome) -> Outcome {
-        let (Err(StoreError::Denied { .. }), Some(version)) = (&answer, &facts.version) else {
+    /// Shows an object that was listed although it cannot be asked about: as a file that nobody may read.
+    fn even_if_unreadable(&self, path: &str, facts: Facts, left: Instant, answer: Outcome) -> Outcome {
+        let (Err(error), Some(version)) = (&answer, &facts.version) else { return answer };
+        if !error.is_about_one() {
             return answer;
-        };
+        }
+        self.hidden.note_unreadable(&self.key(path), error);
         let attributes = Attributes::unreadable(facts.size, version.last_modified, &self.rules.defaults);
         let facts = Facts {
             kind: Some(attributes.kind),
@@ -239,12 +241,32 @@ impl Tree {
             self.list_directory(path).await.map(|seen| seen.exists.then_some(seen))
         };
         let (first, below) = futures::join!(self.first(&key, Condition::Always), below);
-        match below? {
-            Some(seen) => self.record_directory(path, seen).await,
-            None => {
-                let answer = self.recorded_unless_folder(path, first?, left).await?;
+        match (below?, first) {
+            (Some(seen), _) => self.record_directory(path, seen).await,
+            (None, Err(error)) => self.unasked(path, &key, left, error).await,
+            (None, Ok(first)) => {
+                let answer = self.recorded_unless_folder(path, first, left).await?;
                 self.note_alone(answer, left);
                 Ok(answer)
+            }
+        }
+    }
+
+    /// What `path` is whose key cannot be asked about: whether anything is there, a listing says.
+    async fn unasked(&self, path: &str, key: &str, left: Instant, error: StoreError) -> Outcome {
+        let is_said = matches!(error, StoreError::Denied { .. } | StoreError::KeyTooLong { .. });
+        if is_said || !error.is_about_one() {
+            return Err(error);
+        }
+        let list = List { prefix: key, depth: Depth::Tree, from: From::Start, limit: 1 };
+        match self.store().list(list).await?.objects.into_iter().find(|listed| listed.key == key) {
+            Some(listed) => {
+                let facts = Facts::listed(listed_version(&listed), listed.size, false);
+                self.even_if_unreadable(path, facts, left, Err(error))
+            }
+            None => {
+                self.table().record_absent(path, left);
+                Ok(Answer { found: None, left })
             }
         }
     }
@@ -431,6 +453,10 @@ impl Tree {
             Err(StoreError::NotFound { .. } | StoreError::Denied { .. }) => {
                 Ok(self.directory_facts(key, None, asked))
             }
+            Err(error) if error.is_about_one() => {
+                self.hidden.note_unreadable(key, &error);
+                Ok(self.directory_facts(key, None, asked))
+            }
             Err(error) => Err(error),
         }
     }
@@ -467,7 +493,7 @@ impl Tree {
                 self.table().record_absent(path, left);
                 Ok(())
             }
-            Err(error) => self.even_if_denied(path, known.clone(), left, Err(error)).map(|_| ()),
+            Err(error) => self.even_if_unreadable(path, known.clone(), left, Err(error)).map(|_| ()),
         }
     }
 
@@ -521,7 +547,7 @@ impl Tree {
         };
         if let Some((range, body)) = first
             && let Ok(content) = self.content(ino)
-            && content.version().etag == object.version.etag
+            && (content.size(), &content.version().etag) == (object.size, &object.version.etag)
         {
             content.begin(range, body);
         }

@@ -22,7 +22,8 @@ use std::time::Duration;
 use futures::StreamExt;
 use tokio::time::Instant;
 
-use super::attr::{self, Kind};
+use super::ask::ASK_DEADLINE;
+use super::attr::{self, Attributes, Kind};
 use super::error::FsError;
 use super::flight::Flights;
 use super::inode::{Facts, ROOT};
@@ -45,6 +46,10 @@ const CHUNK: usize = 128;
 const UNSENT_SHOWN: usize = 700;
 /// Pages held: the one that is read, and the next.
 const PAGES_HELD: usize = 2;
+/// Pages without a name in a row that are gone through: S3 may send one.
+pub(super) const EMPTY_PAGES: usize = 100;
+/// How long no headers are asked for after some did not come: their names are shown without.
+const NO_HEADERS_FOR: Duration = Duration::from_secs(10);
 
 /// How much a reader of the directory wants to know of each entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,7 +75,11 @@ pub struct Batch {
     page: Arc<Page>,
     from: usize,
     to: usize,
+    unknown: Unknown,
 }
+
+/// Paths of which the headers could not be had.
+type Unknown = Arc<BTreeSet<Arc<str>>>;
 
 impl Batch {
     pub fn items(&self) -> &[Item] {
@@ -84,7 +93,7 @@ pub struct Directory {
     path: Arc<str>,
     state: Mutex<State>,
     listings: Flights<Arc<Page>>,
-    completions: Flights<()>,
+    completions: Flights<Unknown>,
 }
 
 #[derive(Default)]
@@ -96,6 +105,8 @@ struct State {
     /// Of a directory that a process before had opened: the offset up to which it was read, and the name there.
     read_to: Option<(u64, String)>,
     pages: VecDeque<Arc<Page>>,
+    /// When headers that were asked for did not come.
+    silent: Option<Instant>,
 }
 
 /// A page that was listed.
@@ -229,13 +240,24 @@ impl Directory {
     ///
     /// # Errors
     ///
-    /// Whatever listing, or asking for headers, meets.
+    /// Whatever listing meets; [`StoreError::TimedOut`] after [`ASK_DEADLINE`].
     pub async fn batch(
         self: &Arc<Self>,
         tree: &Arc<Tree>,
         offset: u64,
         detail: Detail,
     ) -> Result<Batch, FsError> {
+        let found = tokio::time::timeout(ASK_DEADLINE, self.batch_from(tree, offset, detail)).await;
+        found.unwrap_or(Err(StoreError::TimedOut(ASK_DEADLINE).into()))
+    }
+
+    async fn batch_from(
+        self: &Arc<Self>,
+        tree: &Arc<Tree>,
+        offset: u64,
+        detail: Detail,
+    ) -> Result<Batch, FsError> {
+        let mut empty = 0;
         let mut number = (offset >> PAGE_BITS) as usize;
         let mut from = (offset & ((1 << PAGE_BITS) - 1)) as usize;
         loop {
@@ -249,12 +271,17 @@ impl Directory {
                 if offset > 0 {
                     self.read_ahead(tree, &page, chunk, detail);
                 }
-                completion.await?;
+                let unknown = completion.await?;
                 let to = page.items.len().min((chunk + 1) * CHUNK);
-                return Ok(Batch { page, from, to });
+                return Ok(Batch { page, from, to, unknown });
             }
             if page.is_last {
-                return Ok(Batch { page, from: 0, to: 0 });
+                return Ok(Batch { page, from: 0, to: 0, unknown: Unknown::default() });
+            }
+            empty += 1;
+            if empty > EMPTY_PAGES {
+                let reason = format!("{EMPTY_PAGES} pages of a listing without a key");
+                return Err(StoreError::Malformed { reason }.into());
             }
             number += 1;
             from = 0;
@@ -306,6 +333,9 @@ impl Directory {
         };
         let has_keys = !answer.objects.is_empty() || !answer.prefixes.is_empty();
         let next = answer.next.clone();
+        if self.state().starts.iter().take(number).any(|(before, _)| next.as_ref() == Some(before)) {
+            return Err(StoreError::Malformed { reason: "a listing that goes in a circle".into() });
+        }
         let names = names(&prefix, answer, open.unwrap_or_default(), &tree.hidden);
         let inos = tree.record_names(&self.path, &names, asked);
         if number == 0 {
@@ -384,36 +414,42 @@ impl Directory {
         }
     }
 
-    /// Asks for the headers that `detail` needs of the items of a chunk, side by side. Goes on if it is dropped.
+    /// Asks for the headers that `detail` needs of the items of a chunk, side by side, and answers of which they cannot be
+    /// had: a listing never fails for a name in it. Goes on if it is dropped.
     fn complete(
         self: &Arc<Self>,
         tree: &Arc<Tree>,
         page: &Arc<Page>,
         chunk: usize,
         detail: Detail,
-    ) -> impl Future<Output = Result<(), StoreError>> + use<> {
+    ) -> impl Future<Output = Result<Unknown, StoreError>> + use<> {
         let (this, with, page) = (self.clone(), tree.clone(), page.clone());
         let subject = Arc::from(format!("{}.{chunk} {detail:?}", page.number));
         let question = move |_| async move {
             let chunk = page.items.chunks(CHUNK).nth(chunk).unwrap_or_default();
             let unknown = this.unknown(&with, chunk, detail);
-            let mut answers = futures::stream::iter(unknown)
+            let mut left: BTreeSet<Arc<str>> = unknown.iter().map(|(path, _)| path.clone()).collect();
+            let is_silent = this.state().silent.is_some_and(|since| since.elapsed() < NO_HEADERS_FOR);
+            let asked = if is_silent { Vec::new() } else { unknown };
+            let mut answers = futures::stream::iter(asked)
                 .map(|(path, facts)| {
                     let tree = with.clone();
-                    async move {
-                        let is_known = facts.attributes.is_some();
-                        match tree.headers(&path, &facts).await {
-                            // What was known of it is shown until it can be asked for again.
-                            Err(error) if is_known && error.is_outage() => Ok(()),
-                            answer => answer,
-                        }
-                    }
+                    async move { (tree.headers(&path, &facts).await, path) }
                 })
                 .buffer_unordered(HEADERS_AT_ONCE);
-            while let Some(answer) = answers.next().await {
-                answer?;
+            while let Some((answer, path)) = answers.next().await {
+                let Err(error) = answer else {
+                    left.remove(&path);
+                    continue;
+                };
+                tracing::debug!(?path, error = %error, "no headers came");
+                if error.is_outage() && !matches!(error, StoreError::Refused { .. }) {
+                    // All were asked at the same time: those that have not answered will not.
+                    this.state().silent = Some(Instant::now());
+                    break;
+                }
             }
-            Ok(())
+            Ok(Unknown::new(left))
         };
         let (_, answer) = self.completions.join(&subject, Duration::MAX, tree.runtime(), question);
         answer
@@ -450,18 +486,31 @@ impl Directory {
         Some((ino, node.facts.kind.unwrap_or(item.kind)))
     }
 
-    /// What the kernel may be told of an item, counted as told.
-    ///
-    /// # Errors
-    ///
-    /// Whatever asking again meets, for an item that the table had no room for.
-    pub async fn entry_of(&self, tree: &Tree, item: &Item) -> Result<Option<Entry>, FsError> {
+    /// What the kernel may be told of an item of `batch`, counted as told; `None`: it is gone. Of one of which nobody can
+    /// say what it is, no more than that it is there, and nothing to be believed.
+    pub async fn entry_of(&self, tree: &Tree, batch: &Batch, item: &Item) -> Option<Entry> {
         let path = join(&self.path, &item.name);
         if let Some(entry) = entry_now(tree, &path) {
-            return Ok(Some(entry));
+            return Some(entry);
         }
-        let answer = tree.ask(&path).await?;
-        Ok(answer.found.and_then(|_| entry_now(tree, &path)))
+        if !batch.unknown.contains(&path) {
+            // The table had no room for it.
+            match tree.ask(&path).await {
+                Ok(answer) => return answer.found.and_then(|_| entry_now(tree, &path)),
+                Err(error) => tracing::debug!(?path, error = %error, "no headers came"),
+            }
+        }
+        let mut table = tree.table();
+        let (ino, node) = table.named(&path)?;
+        let Facts { size, kind, version, .. } = &node.facts;
+        let modified = version.as_ref().map_or(0, |version| version.last_modified);
+        let unreadable = Attributes::unreadable(*size, modified, &tree.rules.defaults);
+        let attributes = match kind {
+            Some(Kind::Directory) => Attributes::implicit_directory(&tree.rules.defaults),
+            kind => Attributes { kind: kind.unwrap_or(unreadable.kind), ..unreadable },
+        };
+        tree.remember(&mut table, ino);
+        Some(Entry { ino, attributes, valid_for: Duration::ZERO })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

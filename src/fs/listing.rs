@@ -18,7 +18,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::hash::BuildHasher;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::store::{Listed, Page};
+use super::store::{Listed, Page, StoreError};
 
 /// Longest name that Linux knows.
 pub const NAME_MAX: usize = 255;
@@ -136,19 +136,32 @@ pub fn is_name(name: &str) -> bool {
     !matches!(name, "" | "." | "..") && name.len() <= NAME_MAX && !name.contains(['/', '\0'])
 }
 
-/// Keys that no file name can stand for, since the mount began.
+/// Keys that no file name can stand for, and those that cannot be asked about, since the mount began.
 #[derive(Default)]
 pub struct Hidden {
     seen: Mutex<HashSet<u64>>,
+    unreadable: Mutex<HashSet<u64>>,
     hasher: RandomState,
     /// `/` is where s3fs keeps what belongs to the root of a bucket.
     root_key: std::sync::atomic::AtomicBool,
 }
 
 impl Hidden {
-    /// How many there were, each counted once; it stands still at 16,384.
+    /// How many no file name can stand for, each counted once; it stands still at 16,384.
     pub fn count(&self) -> u64 {
-        self.seen().len() as u64
+        locked(&self.seen).len() as u64
+    }
+
+    /// How many could not be asked about, counted in the same way.
+    pub fn unreadable(&self) -> u64 {
+        locked(&self.unreadable).len() as u64
+    }
+
+    /// Takes note, and tells once, that `key` is there and that the store says no more about it.
+    pub fn note_unreadable(&self, key: &str, error: &StoreError) {
+        if self.is_new(&self.unreadable, key) {
+            tracing::warn!(key, error = %error, "shown without its headers, which cannot be asked for");
+        }
     }
 
     /// Says that the key `/` has a meaning in this bucket.
@@ -160,16 +173,19 @@ impl Hidden {
         if key == "/" && self.root_key.load(std::sync::atomic::Ordering::Relaxed) {
             return;
         }
-        let hash = self.hasher.hash_one(key);
-        let mut seen = self.seen();
-        if seen.len() < HIDDEN_MAX && seen.insert(hash) {
+        if self.is_new(&self.seen, key) {
             tracing::debug!(key, "a key that is no file name is not shown");
         }
     }
 
-    fn seen(&self) -> MutexGuard<'_, HashSet<u64>> {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    fn is_new(&self, of: &Mutex<HashSet<u64>>, key: &str) -> bool {
+        let mut seen = locked(of);
+        seen.len() < HIDDEN_MAX && seen.insert(self.hasher.hash_one(key))
     }
+}
+
+fn locked(seen: &Mutex<HashSet<u64>>) -> MutexGuard<'_, HashSet<u64>> {
+    seen.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -38,10 +38,10 @@ impl Tree {
                 return Ok(First::Object(object, Some((range, body))));
             }
             Ok(Fetched::NotModified { last_modified }) => return Ok(First::Unchanged { last_modified }),
-            // Empty, or archived, or not to be decrypted: its headers may be had all the same.
-            Err(
-                StoreError::RangeOutside { .. } | StoreError::Archived { .. } | StoreError::Denied { .. },
-            ) => self.store().head(key).await.map(|object| First::Object(object, None)),
+            // Empty, archived, not to be decrypted, answered by nonsense: its headers may be had all the same.
+            Err(error) if error.is_about_one() => {
+                self.store().head(key).await.map(|object| First::Object(object, None))
+            }
             Err(error) => Err(error),
         };
         match answer {
