@@ -139,7 +139,10 @@ async fn lives_as(packaging: &Packaging) -> Host<Container> {
              && systemctl enable --quiet --now mapkeeper && mapkeeper wait --timeout 150s");
     host.until_healthy().await;
     println!("resident, with one mount at rest: {} KiB", host.sh(&format!("ps -o rss= -p {}", host.agent())));
+    // Preparing the host puts units and a gate beside the files of the package.
+    host.sh("AWS_EC2_METADATA_DISABLED=true mapkeeper bootstrap");
     host.outlives("package upgrade", packaging.upgrade).await;
+    host.sh("test -s /etc/systemd/system/ecs.service.d/10-mapkeeper.conf");
     assert!(host.sh(packaging.version).ends_with("-2"));
     host.sh("cmp /share/config.toml /etc/mapkeeper/config.toml");
     // mount(8) finds its helper.
@@ -149,11 +152,31 @@ async fn lives_as(packaging: &Packaging) -> Host<Container> {
          && test $(wc -c </srv/again/maps/3) = 1003 && umount /srv/again",
         host.kit.server.endpoint()
     ));
+    host.sh(WITH_ECS);
     host.sh(packaging.remove);
+    is_taken_out(&host);
     assert_eq!(host.device(), "", "removed is unmounted");
     assert_eq!(
         host.says("systemctl is-active mapkeeper; command -v mapkeeper; ls /etc/mapkeeper").0,
         format!("inactive\n{}", packaging.kept)
     );
     host
+}
+
+/// A host of a cluster, whose ECS agent has to pass the gate.
+const WITH_ECS: &str = r#"
+mkdir -p /etc/ecs && echo ECS_LOGLEVEL=debug >/etc/ecs/ecs.config
+printf '[Service]\nExecStart=/bin/sleep infinity\n' >/etc/systemd/system/ecs.service
+{ cat /etc/mapkeeper/config.toml; printf '[ecs]\ncluster = "maps"\n'; } >/tmp/ecs.toml
+AWS_EC2_METADATA_DISABLED=true mapkeeper bootstrap --from /tmp/ecs.toml && grep -q ECS_CLUSTER=maps /etc/ecs/ecs.config
+systemctl show --property ExecStartPre --value ecs | grep -q /usr/bin/mapkeeper
+"#;
+
+/// Nothing is left that calls the program, and ECS starts without it.
+fn is_taken_out(host: &Host<Container>) {
+    let left = "ls /etc/systemd/system/mapkeeper*.service /etc/systemd/system/*.wants/mapkeeper* /run/mapkeeper-bootstrap.* \
+                /etc/systemd/system/ecs.service.d /usr/lib/systemd/system/ecs.service.d 2>/dev/null";
+    assert_eq!(host.says(left).0, "");
+    assert_eq!(host.sh("cat /etc/ecs/ecs.config"), "ECS_LOGLEVEL=debug");
+    host.sh("systemctl start ecs && systemctl is-active ecs");
 }

@@ -13,6 +13,7 @@ mod packages;
 const FILES: &[&str] = &[
     "/etc/mapkeeper/config.toml",
     "/usr/bin/mapkeeper",
+    "/usr/lib/mapkeeper/undo-bootstrap",
     "/usr/lib/systemd/system/ecs.service.d/10-mapkeeper.conf",
     "/usr/lib/systemd/system/mapkeeper-volume.service",
     "/usr/lib/systemd/system/mapkeeper.service",
