@@ -265,6 +265,15 @@ impl Door {
         self.write(&wire::drop_name(parent, name), &[])
     }
 
+    /// Has the kernel drop the content and the attributes of `ino`. Blocks as long as a read of it is under way.
+    ///
+    /// # Errors
+    ///
+    /// `ENOENT` if the kernel does not know the number.
+    pub fn drop_content(&self, ino: u64) -> io::Result<()> {
+        self.write(&wire::drop_content(ino), &[])
+    }
+
     /// Puts bytes into the kernel's page cache. Blocks for as long as the kernel does.
     ///
     /// # Errors

@@ -31,6 +31,7 @@ use crate::mountinfo::{Device, MountTable};
 
 use super::door::Door;
 use super::fuse::{Adapter, drop_surplus};
+use super::inode::Surplus;
 use super::ledger::{Head, Ledger, LedgerError, Left};
 use super::read::Push;
 use super::wire;
@@ -203,6 +204,15 @@ impl Connection {
         });
         // Set once: a connection is opened once for each tree.
         let _ = push.set(store);
+        let weak = Arc::downgrade(&door);
+        tree.invalidate_by(Box::new(move |ino, Surplus { parent, name }| {
+            let Some(door) = weak.upgrade() else { return };
+            for outcome in [door.drop_content(ino), door.drop_name(parent, &name)] {
+                if let Err(error) = outcome {
+                    tracing::debug!(ino, error = %error, "the kernel does not know what it is to drop");
+                }
+            }
+        }));
         drop_surplus(&tree, door.clone()).map_err(handshake)?;
         let (sender, ended) = watch::channel(false);
         let closing = door.clone();

@@ -17,7 +17,7 @@
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::SyncSender;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use lru::LruCache;
@@ -47,6 +47,12 @@ const PAGES: NonZeroUsize = NonZeroUsize::new(32).expect("not zero");
 const LOOKUPS: usize = 4;
 /// How long the kernel may believe attributes that can never change: those of a version that was replaced.
 const FOR_EVER: Duration = Duration::from_secs(24 * 3600);
+
+/// Longest wait for the kernel to drop what it believes.
+const INVALIDATE_LIMIT: Duration = Duration::from_secs(1);
+
+/// Has the kernel drop a number's content, and a name.
+pub type Invalidate = Box<dyn Fn(u64, Surplus) + Send + Sync>;
 
 /// The rules of one mount.
 #[derive(Clone, Debug)]
@@ -92,6 +98,8 @@ pub struct Tree {
     surplus: Mutex<Option<SyncSender<Surplus>>>,
     /// Small directories as they were last listed, for when they cannot be listed any more.
     pages: Mutex<LruCache<Arc<str>, Arc<Page>>>,
+    /// Has the kernel drop what it believes.
+    invalidate: OnceLock<Invalidate>,
     /// Finds this tree again from a question that outlives its asker.
     pub(super) this: std::sync::Weak<Tree>,
 }
@@ -113,6 +121,7 @@ impl Tree {
             folder_keys: AtomicBool::new(false),
             surplus: Mutex::default(),
             pages: Mutex::new(LruCache::new(PAGES)),
+            invalidate: OnceLock::new(),
             this: this.clone(),
         })
     }
@@ -340,6 +349,30 @@ impl Tree {
     /// From now on hands the names that the kernel is to drop to `takers`, as long as there is room.
     pub fn hand_surplus_to(&self, takers: Option<SyncSender<Surplus>>) {
         *self.surplus.lock().unwrap_or_else(PoisonError::into_inner) = takers;
+    }
+
+    /// From now on has `invalidate` tell the kernel what not to believe any more.
+    pub fn invalidate_by(&self, invalidate: Invalidate) {
+        // Set once: a connection is opened once for each tree.
+        let _ = self.invalidate.set(invalidate);
+    }
+
+    /// Has the kernel ask again for the content and attributes of `ino`, and for the name that it had; waits for that,
+    /// but not for long: somebody who waits for an answer of ours may be in the way.
+    pub(super) async fn invalidate(&self, ino: u64) {
+        let (Some(this), Some(name)) = (self.this.upgrade(), self.last_name(ino)) else { return };
+        let told = self.runtime().spawn_blocking(move || {
+            if let Some(invalidate) = this.invalidate.get() {
+                invalidate(ino, name);
+            }
+        });
+        let _ = tokio::time::timeout(INVALIDATE_LIMIT, told).await;
+    }
+
+    fn last_name(&self, ino: u64) -> Option<Surplus> {
+        let table = self.table();
+        let (directory, name) = parent_and_name(&table.node(ino)?.path);
+        Some(Surplus { parent: table.find(directory)?, name: name.into() })
     }
 
     /// Path of a directory from the root of the mount, without slashes around it.

@@ -40,6 +40,7 @@ pub const SENT_AGAIN: u64 = 1 << 63;
 const HAS_RESEND: u32 = 1 << (39 - 32);
 
 const NOTIFY_RESEND: i32 = 7;
+const NOTIFY_INVAL_INODE: i32 = 2;
 const NOTIFY_INVAL_ENTRY: i32 = 3;
 const NOTIFY_STORE: i32 = 4;
 
@@ -109,6 +110,12 @@ pub fn drop_name(parent: u64, name: &str) -> Vec<u8> {
     body.extend(name.as_bytes());
     body.push(0);
     notice(NOTIFY_INVAL_ENTRY, body)
+}
+
+/// Has the kernel drop the attributes of `ino` and all pages of its content.
+pub fn drop_content(ino: u64) -> Vec<u8> {
+    let (offset, length) = (0u64, 0u64);
+    notice(NOTIFY_INVAL_INODE, [ino, offset, length].map(u64::to_ne_bytes).concat())
 }
 
 /// Puts `length` bytes, which follow, into the page cache of `ino` at `offset`.

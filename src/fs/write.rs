@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   fuse.rs --> files.rs: open, write, cut, flush, close --> draft.rs: one file, on disk --> commit.rs --> store
-//!           '-> names.rs: make, unlink, rmdir  moves.rs: rename  change.rs: mode, owner, times, attributes
+//!           '-> names.rs: make, unlink, rmdir  moves.rs: rename (leaving.rs: who has it open)  change.rs: mode, owner, times, attributes
 //!                stage.rs, record.rs, resume.rs, unfinished.rs: the disk   extents.rs, ranges.rs, grid.rs: which bytes are where
 //! ```
 //!
@@ -12,7 +12,7 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use tokio::sync::{RwLock, Semaphore, SemaphorePermit, watch};
@@ -32,6 +32,7 @@ mod files;
 mod grid;
 mod handles;
 mod headers;
+mod leaving;
 mod moves;
 mod names;
 mod ranges;
@@ -89,6 +90,9 @@ struct Rules {
     memory_bytes: u64,
 }
 
+/// By number.
+type Turns = HashMap<u64, Weak<tokio::sync::Mutex<()>>>;
+
 /// The writing half of a mount.
 pub struct Writing {
     tree: Arc<Tree>,
@@ -99,6 +103,8 @@ pub struct Writing {
     /// Bytes on their way to the store, in units of [`PERMIT_BYTES`].
     memory: Semaphore,
     drafts: Mutex<HashMap<u64, Arc<Draft>>>,
+    /// Whoever changes a file that nobody has open, or begins a draft of one: one at a time.
+    turns: Mutex<Turns>,
     handles: Mutex<Handles>,
     /// Held exclusively by whoever moves a directory: nothing below it may be stored meanwhile.
     names: RwLock<()>,
@@ -150,6 +156,7 @@ impl Writing {
             rules,
             grid,
             drafts: Mutex::default(),
+            turns: Mutex::default(),
             handles: Mutex::new(handles),
             names: RwLock::default(),
             kept: Mutex::new(kept),
@@ -198,14 +205,11 @@ impl Writing {
         self.handles().count()
     }
 
-    /// Stores all that has changed and is not stored yet: for the end of a mount.
+    /// Stores all that has changed and is not stored yet, or keeps it: for the end of a mount.
     pub async fn finish(&self) {
         let drafts: Vec<Arc<Draft>> = self.drafts().values().cloned().collect();
-        for draft in drafts {
-            if let Err(error) = self.commit(&draft).await {
-                let key = self.tree.key(&draft.state().path);
-                tracing::error!(key, error = %error, "a file that is open could not be stored");
-            }
+        for draft in drafts.iter().filter(|draft| draft.state().is_dirty()) {
+            self.store_at_last(draft).await;
         }
     }
 
@@ -241,6 +245,10 @@ impl Writing {
 
     fn drafts(&self) -> MutexGuard<'_, HashMap<u64, Arc<Draft>>> {
         self.drafts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn turns(&self) -> MutexGuard<'_, Turns> {
+        self.turns.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn finished(&self) -> MutexGuard<'_, Vec<(String, String)>> {

@@ -36,6 +36,7 @@ struct Inner {
     clock: Clock,
     latency: Duration,
     outage: Option<StoreError>,
+    refused: Option<fn(&Asked) -> bool>,
     denied: BTreeSet<String>,
     asked: Vec<Asked>,
     tags: BTreeMap<String, super::write::Tags>,
@@ -148,6 +149,11 @@ impl Memory {
         self.inner().outage = outage;
     }
 
+    /// Denies every request that is one of these, until it is set to `None`.
+    pub fn refuse(&self, requests: Option<fn(&Asked) -> bool>) {
+        self.inner().refused = requests;
+    }
+
     /// What was asked since the last call, in the order of asking.
     pub fn take_asked(&self) -> Vec<Asked> {
         std::mem::take(&mut self.inner().asked)
@@ -161,13 +167,18 @@ impl Memory {
     ) -> Result<T, StoreError> {
         let half = {
             let mut inner = self.inner();
-            inner.asked.push(asked);
+            inner.asked.push(asked.clone());
             inner.latency / 2
         };
         if !half.is_zero() {
             tokio::time::sleep(half).await;
         }
-        let outage = self.inner().outage.clone();
+        let outage = {
+            let inner = self.inner();
+            let is_refused = inner.refused.is_some_and(|refused| refused(&asked));
+            let denied = StoreError::Denied { what: format!("{asked:?}"), code: "AccessDenied".into() };
+            inner.outage.clone().or(is_refused.then_some(denied))
+        };
         let answer = outage.map_or_else(answer, Err);
         if !half.is_zero() {
             tokio::time::sleep(half).await;

@@ -3,12 +3,13 @@
 //! What must hold: a change is in the store when it is answered, unless the file's bytes are on their way anyway; what
 //! the object carries beside stays; the other headers are those that it has at this moment, not those remembered.
 
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::draft::version_of;
+use super::draft::{Draft, Life, State, version_of};
 use super::headers::{self, Content};
 use super::{Writing, acl};
 use crate::fs::attr::{Attributes, Kind, Timestamp};
@@ -53,25 +54,12 @@ impl Writing {
     ///
     /// [`FsError::IsDirectory`] for the size of one; whatever the store says.
     pub async fn set_attributes(&self, ino: u64, change: Change) -> Result<Entry, FsError> {
-        let Change { size, .. } = change;
         let rest = Change { size: None, ..change };
-        if let Some(size) = size {
-            if !self.is_file(ino) {
-                return Err(FsError::IsDirectory);
-            }
-            if rest == Change::default() || self.draft(ino).is_none() {
-                self.cut(ino, size).await?;
-            } else {
-                let draft = self.draft_of(ino).await?;
-                self.cut_draft(&draft, size).await?;
-            }
-        }
-        if rest != Change::default() {
-            self.change(ino, |attributes, xattrs| {
-                rest.apply(attributes, xattrs);
-                Ok(())
-            })
-            .await?;
+        match change.size {
+            Some(_) if !self.is_file(ino) => return Err(FsError::IsDirectory),
+            Some(size) => self.cut(ino, size, rest).await?,
+            None if rest != Change::default() => self.change(ino, rest.edit()).await?,
+            None => {}
         }
         self.entry(ino)
     }
@@ -120,41 +108,67 @@ impl Writing {
         .await
     }
 
-    async fn change(
-        &self,
-        ino: u64,
-        edit: impl FnOnce(&mut Attributes, &mut Xattrs) -> Result<(), FsError>,
-    ) -> Result<(), FsError> {
+    /// Makes a change; what the store refuses has not happened.
+    pub(super) async fn change(&self, ino: u64, edit: impl Edit) -> Result<(), FsError> {
         if let Some(draft) = self.draft(ino) {
-            let is_content_dirty = {
-                let mut state = draft.state();
-                let (mut attributes, mut xattrs) = (state.attributes.clone(), state.xattrs.clone());
-                edit(&mut attributes, &mut xattrs)?;
-                state.times_set |=
-                    (attributes.mtime, attributes.atime) != (state.attributes.mtime, state.attributes.atime);
-                attributes.ctime = Timestamp::now();
-                (state.attributes, state.xattrs) = (attributes, xattrs);
-                state.headers_changed = true;
-                draft.file.set_modified(state.attributes.mtime.into());
-                draft.note_all(&state)?;
-                self.tree.show(ino, &state);
-                state.is_content_dirty()
-            };
-            // Bytes that are not stored yet take the headers with them.
-            return if is_content_dirty { Ok(()) } else { self.commit(&draft).await };
+            return self.change_draft(&draft, edit).await;
         }
         let _names = self.names.read().await;
+        let _turn = self.turn(ino).await;
         match self.facts(ino, |facts| (facts.is_directory(), facts.version.is_some()))? {
             (true, is_object) => self.change_directory(ino, is_object, edit).await,
-            (false, _) => self.change_object(ino, edit).await,
+            (false, _) => match self.draft(ino) {
+                Some(draft) => {
+                    drop((_turn, _names));
+                    self.change_draft(&draft, edit).await
+                }
+                None => self.change_object(ino, edit).await,
+            },
         }
     }
 
-    async fn change_object(
-        &self,
-        ino: u64,
-        edit: impl FnOnce(&mut Attributes, &mut Xattrs) -> Result<(), FsError>,
-    ) -> Result<(), FsError> {
+    async fn change_draft(&self, draft: &Draft, edit: impl Edit) -> Result<(), FsError> {
+        let (before, after, is_content_dirty) = {
+            let mut state = draft.state();
+            let before = Said::of(&state);
+            let mut after = before.clone();
+            edit(&mut after.attributes, &mut after.xattrs)?;
+            let times = |said: &Said| (said.attributes.mtime, said.attributes.atime);
+            after.times_set |= times(&before) != times(&after);
+            after.headers_changed = true;
+            after.attributes.ctime = Timestamp::now();
+            self.say(draft, &mut state, after.clone())?;
+            (before, after, state.is_content_dirty())
+        };
+        // Bytes that are not stored yet take the headers with them.
+        if is_content_dirty {
+            return Ok(());
+        }
+        let outcome = self.commit(draft).await;
+        if outcome.is_err() {
+            {
+                let mut state = draft.state();
+                let now = Said::of(&state);
+                self.say(draft, &mut state, now.without(&after, before))?;
+            }
+            self.tree.invalidate(draft.ino).await;
+        }
+        outcome
+    }
+
+    /// From now on the draft says this.
+    fn say(&self, draft: &Draft, state: &mut State, said: Said) -> Result<(), FsError> {
+        (state.attributes, state.xattrs) = (said.attributes, said.xattrs);
+        (state.times_set, state.headers_changed) = (said.times_set, said.headers_changed);
+        draft.file.set_modified(state.attributes.mtime.into());
+        draft.note_all(state)?;
+        if state.life == Life::Named {
+            self.tree.show(draft.ino, state);
+        }
+        Ok(())
+    }
+
+    async fn change_object(&self, ino: u64, edit: impl Edit) -> Result<(), FsError> {
         let path = self.path_of(ino)?;
         let key = self.tree.key(&path);
         let (object, _) = self.object(&key).await?;
@@ -201,12 +215,7 @@ impl Writing {
     }
 
     /// A directory has its headers on its marker, which is made if there is none.
-    async fn change_directory(
-        &self,
-        ino: u64,
-        is_object: bool,
-        edit: impl FnOnce(&mut Attributes, &mut Xattrs) -> Result<(), FsError>,
-    ) -> Result<(), FsError> {
+    async fn change_directory(&self, ino: u64, is_object: bool, edit: impl Edit) -> Result<(), FsError> {
         let path = self.path_of(ino)?;
         let prefix = self.tree.directory_prefix(&path);
         let key = if prefix.is_empty() { ROOT_KEY.to_string() } else { prefix };
@@ -250,8 +259,10 @@ impl Writing {
                 self.store().put(Put { key: &key, body, headers: &headers, tags: &[], condition }).await?
             }
         };
-        if source != key {
-            self.delete(&source, WriteIf::Always).await?;
+        if source != key
+            && let Err(error) = self.delete(&source, WriteIf::Always).await
+        {
+            tracing::warn!(key = source, error = %error, "an old marker stays beside the one that counts");
         }
         self.note_marker(ino, &path, written, attributes, xattrs);
         Ok(())
@@ -275,7 +286,7 @@ impl Writing {
         self.forget_questions(path);
     }
 
-    async fn found(&self, key: &str) -> Result<Option<crate::fs::store::Object>, FsError> {
+    pub(super) async fn found(&self, key: &str) -> Result<Option<crate::fs::store::Object>, FsError> {
         match self.store().head(key).await {
             Ok(object) => Ok(Some(object)),
             Err(StoreError::NotFound { .. }) => Ok(None),
@@ -284,7 +295,7 @@ impl Writing {
     }
 
     /// The name of a number that still has one.
-    pub(super) fn path_of(&self, ino: u64) -> Result<std::sync::Arc<str>, FsError> {
+    pub(super) fn path_of(&self, ino: u64) -> Result<Arc<str>, FsError> {
         let table = self.tree.table();
         let node = table.node(ino).ok_or(FsError::Stale)?;
         if table.is_named(ino, node) { Ok(node.path.clone()) } else { Err(FsError::Stale) }
@@ -305,7 +316,49 @@ fn changed(
     if metadata_bytes(&metadata) > METADATA_MAX { Err(FsError::TooManyAttributes) } else { Ok(metadata) }
 }
 
+/// What is to become of what a file says.
+pub(super) trait Edit: FnOnce(&mut Attributes, &mut Xattrs) -> Result<(), FsError> + Send {}
+impl<T: FnOnce(&mut Attributes, &mut Xattrs) -> Result<(), FsError> + Send> Edit for T {}
+
+/// What a draft says beside its bytes.
+#[derive(Clone)]
+struct Said {
+    attributes: Attributes,
+    xattrs: Xattrs,
+    times_set: bool,
+    headers_changed: bool,
+}
+
+impl Said {
+    fn of(state: &State) -> Said {
+        let State { attributes, xattrs, times_set, headers_changed, .. } = state;
+        let (attributes, xattrs) = (attributes.clone(), xattrs.clone());
+        Said { attributes, xattrs, times_set: *times_set, headers_changed: *headers_changed }
+    }
+
+    /// This, without the change from `before` to `after`, which is undone. Only writing may have come between: the
+    /// kernel lets nobody else change a file meanwhile.
+    fn without(self, after: &Said, before: Said) -> Said {
+        let is_written = self.attributes.mtime != after.attributes.mtime;
+        let (mtime, ctime) = match is_written {
+            true => (self.attributes.mtime, self.attributes.ctime),
+            false => (before.attributes.mtime, before.attributes.ctime),
+        };
+        let size = self.attributes.size;
+        let times_set = if is_written { self.times_set } else { before.times_set };
+        Said { attributes: Attributes { mtime, ctime, size, ..before.attributes }, times_set, ..before }
+    }
+}
+
 impl Change {
+    /// The change, but for the size.
+    pub(super) fn edit(self) -> impl Edit {
+        move |attributes: &mut Attributes, xattrs: &mut Xattrs| {
+            self.apply(attributes, xattrs);
+            Ok(())
+        }
+    }
+
     fn apply(&self, attributes: &mut Attributes, xattrs: &mut Xattrs) {
         if let Some(permissions) = self.permissions {
             attributes.permissions = permissions & 0o7777;

@@ -68,9 +68,15 @@ impl Writing {
     ///
     /// [`FsError::Lost`] when somebody else has written the object since it was opened; whatever the store says.
     pub async fn commit(&self, draft: &Draft) -> Result<(), FsError> {
-        let _names = self.names.read().await;
-        let _one = draft.commits.lock().await;
-        self.commit_locked(draft).await
+        let outcome = {
+            let _names = self.names.read().await;
+            let _one = draft.commits.lock().await;
+            self.commit_locked(draft).await
+        };
+        if matches!(outcome, Err(FsError::Lost)) {
+            self.tree.invalidate(draft.ino).await;
+        }
+        outcome
     }
 
     /// As [`commit`](Self::commit), by somebody who holds the draft's `commits`.
@@ -394,6 +400,7 @@ impl Writing {
         state.extents.stored(&job.snapshot);
         state.sending = None;
         state.attempts.clear();
+        state.refused = None;
         state.stream = Stream::default();
         let is_as_stored = state.xattrs == job.xattrs
             && (state.attributes.permissions, state.attributes.uid, state.attributes.gid)
@@ -436,8 +443,8 @@ impl Writing {
             tracing::debug!(error = %error, "what was not written here cannot be kept");
         }
         let metadata = job.headers.metadata.clone();
-        let kept =
-            KeptRecord { size: job.snapshot.size, metadata, ..self.kept_of(&mut draft.state(), &error) };
+        let kept = self.kept_of(&mut draft.state(), &error.to_string());
+        let kept = KeptRecord { size: job.snapshot.size, metadata, ..kept };
         let outcome = self.staging.keep(&draft.file, job.snapshot.size, &kept);
         let path = match outcome {
             Ok(path) => {
@@ -450,15 +457,7 @@ impl Writing {
             }
         };
         self.give_up_upload(draft).await;
-        let mut state = draft.state();
-        state.life = Life::Lost { kept: path.clone() };
-        state.sending = None;
-        if let Err(error) = draft.note_all(&state) {
-            tracing::debug!(error = %error, "a successor would try to store it again");
-        }
-        drop(state);
-        self.note_kept(path);
-        self.drop_name(&job.path, draft.ino);
+        self.note_lost(draft, draft.state(), path);
     }
 
     /// Copies an object within the bucket, however large it is.

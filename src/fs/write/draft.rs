@@ -26,7 +26,7 @@ use crate::fs::attr::{Attributes, Timestamp};
 use crate::fs::error::FsError;
 use crate::fs::read::Content;
 use crate::fs::store::write::{Headers, Tags};
-use crate::fs::store::{ETag, StoreError, Version};
+use crate::fs::store::{ETag, Object, StoreError, Version};
 use crate::fs::tree::Tree;
 use crate::fs::xattr::Xattrs;
 
@@ -35,9 +35,11 @@ pub struct Draft {
     pub ino: u64,
     pub file: StagedFile,
     pub grid: Grid,
+    /// Of one call alone: nobody is shown it before the store has it.
+    is_of_one_call: bool,
     state: Mutex<State>,
     /// Held by whoever stores it, moves it or takes it away: one at a time.
-    pub commits: tokio::sync::Mutex<()>,
+    pub commits: Arc<tokio::sync::Mutex<()>>,
     /// Parts of the upload that are on their way.
     pub parts_under_way: watch::Sender<usize>,
 }
@@ -66,6 +68,8 @@ pub struct State {
     pub sending: Option<Snapshot>,
     /// What the store was asked to make of it since it last said that it had.
     pub attempts: Vec<Attempt>,
+    /// Why the store refused it when whoever has it open last asked: it is not asked again by itself.
+    pub refused: Option<String>,
 }
 
 pub use super::record::Life;
@@ -127,10 +131,16 @@ impl Draft {
             ino,
             file,
             grid,
+            is_of_one_call: false,
             state: Mutex::new(state),
-            commits: tokio::sync::Mutex::default(),
+            commits: Arc::default(),
             parts_under_way: watch::Sender::new(0),
         }
+    }
+
+    /// As [`new`](Self::new), of one call alone.
+    pub fn of_one_call(ino: u64, file: StagedFile, grid: Grid, state: State) -> Draft {
+        Draft { is_of_one_call: true, ..Draft::new(ino, file, grid, state) }
     }
 
     pub fn state(&self) -> MutexGuard<'_, State> {
@@ -155,8 +165,17 @@ impl Draft {
         self.note(state, &Event::All(Box::new(self.record(state))))
     }
 
+    /// As [`note_all`](Self::note_all), but for what becomes of it.
+    ///
+    /// # Errors
+    ///
+    /// That of the disk.
+    pub fn note_as(&self, state: &State, life: Life) -> Result<(), FsError> {
+        self.note(state, &Event::All(Box::new(Record { life, ..self.record(state) })))
+    }
+
     fn record(&self, state: &State) -> Record {
-        state.record(self.ino, &self.grid)
+        Record { is_of_one_call: self.is_of_one_call, ..state.record(self.ino, &self.grid) }
     }
 
     /// Writes.
@@ -194,12 +213,12 @@ impl Draft {
         Ok(Changed::Done(ripe))
     }
 
-    /// Ends the file at `size`.
+    /// Ends the file at `size`; nobody is shown it.
     ///
     /// # Errors
     ///
     /// As [`write`](Self::write).
-    pub fn cut(&self, tree: &Tree, size: u64) -> Result<Changed, FsError> {
+    pub fn cut(&self, size: u64) -> Result<Changed, FsError> {
         let grid = &self.grid;
         if size > grid.largest_file() {
             return Err(FsError::TooLarge);
@@ -222,7 +241,6 @@ impl Draft {
         if size != before {
             self.touched(&mut state);
         }
-        tree.show(self.ino, &state);
         Ok(Changed::Done(Vec::new()))
     }
 
@@ -447,6 +465,23 @@ impl Tree {
             facts.kind = Some(attributes.kind);
             facts.attributes = Some(attributes);
             facts.xattrs = xattrs;
+        });
+    }
+}
+
+impl Tree {
+    /// Shows what the store has of a draft that was lost: to those who still have it open.
+    pub fn show_stored(&self, ino: u64, state: &State) {
+        let (key, size) = (self.key(&state.path), state.base.as_ref().map_or(0, |base| base.size));
+        let Headers { content_type, metadata, kept } = state.headers.clone();
+        let version = state.base.as_ref().map(|base| base.version.clone());
+        let mut table = self.table();
+        table.set_facts(ino, |facts| {
+            facts.size = size;
+            let Some(version) = version else { return };
+            let object = Object { size, version, content_type, metadata, kept };
+            facts.attributes = Some(Attributes::of(&key, &object, &self.rules.defaults));
+            facts.xattrs = Xattrs::of(&object.metadata);
         });
     }
 }

@@ -3,16 +3,18 @@
 //! What must hold: whoever opens a file to write has seen the version that it replaces; a file stays readable for those
 //! who have it open, whatever becomes of its name; the last one to close it leaves nothing behind.
 
-use std::sync::Arc;
+use std::path::PathBuf;
+use std::sync::{Arc, MutexGuard, Weak};
 
 use bytes::Bytes;
+use tokio::sync::OwnedMutexGuard;
 
-use super::Writing;
 use super::draft::{Changed, Draft, Life, State, Stream, version_of};
 use super::extents::Extents;
 use super::handles::{Access, Handle};
-use super::record::Kept as KeptRecord;
-use super::stage::Room;
+use super::record::{Kept as KeptRecord, Record};
+use super::stage::{Room, StagedFile};
+use super::{Change, Writing};
 use crate::fs::attr::{Attributes, Kind};
 use crate::fs::error::FsError;
 use crate::fs::store::write::{Headers, Tags};
@@ -78,6 +80,28 @@ impl Writing {
         if let Some(draft) = self.draft(ino) {
             return Ok(draft);
         }
+        let _turn = self.turn(ino).await;
+        match self.draft(ino) {
+            Some(draft) => Ok(draft),
+            None => self.begin(ino, self.state_now(ino).await?),
+        }
+    }
+
+    /// Waits until nobody else changes a file that nobody has open, or begins a draft of it.
+    pub(super) async fn turn(&self, ino: u64) -> OwnedMutexGuard<()> {
+        let turn = {
+            let mut turns = self.turns();
+            turns.retain(|_, turn| turn.strong_count() > 0);
+            let known = turns.get(&ino).and_then(Weak::upgrade);
+            let turn = known.unwrap_or_default();
+            turns.insert(ino, Arc::downgrade(&turn));
+            turn
+        };
+        turn.lock_owned().await
+    }
+
+    /// What a draft of the file begins with.
+    async fn state_now(&self, ino: u64) -> Result<State, FsError> {
         let (path, etag, size) = {
             let table = self.tree.table();
             let node = table.node(ino).ok_or(FsError::Stale)?;
@@ -93,8 +117,7 @@ impl Writing {
             self.drop_name(&path, ino);
             return Err(FsError::Stale);
         }
-        let state = self.state_of_object(ino, path, object, tags);
-        self.begin(ino, state)
+        Ok(self.state_of_object(ino, path, object, tags))
     }
 
     /// The headers of an object, and its tags if it has any.
@@ -131,6 +154,7 @@ impl Writing {
             stream: Stream::default(),
             sending: None,
             attempts: Vec::new(),
+            refused: None,
         }
     }
 
@@ -158,16 +182,23 @@ impl Writing {
             stream: Stream::default(),
             sending: None,
             attempts: Vec::new(),
+            refused: None,
         }
     }
 
     /// Begins a draft; if another was faster, that one counts.
     pub(super) fn begin(&self, ino: u64, state: State) -> Result<Arc<Draft>, FsError> {
-        let file = self.staging.create(state.record(ino, &self.grid))?;
-        file.cut(state.extents.size)?;
-        file.set_modified(state.attributes.mtime.into());
+        let file = self.staged(state.record(ino, &self.grid))?;
         let draft = || Arc::new(Draft::new(ino, file, self.grid, state));
         Ok(self.drafts().entry(ino).or_insert_with(draft).clone())
+    }
+
+    fn staged(&self, record: Record) -> Result<StagedFile, FsError> {
+        let (size, modified) = (record.extents.size, record.attributes.mtime);
+        let file = self.staging.create(record)?;
+        file.cut(size)?;
+        file.set_modified(modified.into());
+        Ok(file)
     }
 
     /// Writes into an open file, unless there is something to be waited for.
@@ -237,8 +268,11 @@ impl Writing {
 
     pub(super) async fn cut_draft(&self, draft: &Draft, size: u64) -> Result<(), FsError> {
         for _ in 0..WAITS_MAX {
-            match draft.cut(&self.tree, size)? {
-                Changed::Done(_) => return Ok(()),
+            match draft.cut(size)? {
+                Changed::Done(_) => {
+                    self.tree.show(draft.ino, &draft.state());
+                    return Ok(());
+                }
                 Changed::Released => self.commit(draft).await?,
             }
         }
@@ -265,19 +299,46 @@ impl Writing {
         });
     }
 
-    /// Ends a file at `size`: an open one here, any other in the store.
+    /// Ends a file at `size` and makes the `rest` of the change: of an open one here, of any other in the store, and
+    /// nobody sees anything of it before the store has agreed.
     ///
     /// # Errors
     ///
     /// As [`write`](Self::write) and [`commit`](Self::commit).
-    pub(super) async fn cut(&self, ino: u64, size: u64) -> Result<(), FsError> {
-        let draft = self.draft_of(ino).await?;
-        let outcome = self.cut_draft(&draft, size).await;
-        if outcome.is_err() || self.handles().writers(ino) > 0 {
-            return outcome;
+    pub(super) async fn cut(&self, ino: u64, size: u64, rest: Change) -> Result<(), FsError> {
+        {
+            let _names = self.names.read().await;
+            let _turn = self.turn(ino).await;
+            if self.handles().writers(ino) == 0 {
+                if let Some(draft) = self.draft(ino) {
+                    self.retire(&draft).await;
+                }
+                if self.draft(ino).is_none() {
+                    return self.cut_unopened(ino, size, rest).await;
+                }
+            }
         }
-        let outcome = self.commit(&draft).await;
-        self.retire(&draft).await;
+        let draft = self.draft_of(ino).await?;
+        self.cut_draft(&draft, size).await?;
+        if rest == Change::default() { Ok(()) } else { self.change(ino, rest.edit()).await }
+    }
+
+    async fn cut_unopened(&self, ino: u64, size: u64, rest: Change) -> Result<(), FsError> {
+        let state = self.state_now(ino).await?;
+        let path = state.path.clone();
+        let file = self.staged(Record { is_of_one_call: true, ..state.record(ino, &self.grid) })?;
+        let draft = Draft::of_one_call(ino, file, self.grid, state);
+        draft.cut(size)?;
+        if rest != Change::default() {
+            let State { attributes, xattrs, headers_changed, .. } = &mut *draft.state();
+            rest.edit()(attributes, xattrs)?;
+            *headers_changed = true;
+        }
+        let outcome = self.commit_locked(&draft).await;
+        if outcome.is_err() {
+            self.give_up_upload(&draft).await;
+            self.doubt(&path, ino);
+        }
         outcome
     }
 
@@ -330,10 +391,16 @@ impl Writing {
     ///
     /// As [`commit`](Self::commit).
     pub async fn flush(&self, ino: u64) -> Result<(), FsError> {
-        match self.draft(ino) {
-            Some(draft) => self.commit(&draft).await,
-            None => Ok(()),
+        let Some(draft) = self.draft(ino) else { return Ok(()) };
+        let outcome = self.commit(&draft).await;
+        if let Err(error) = &outcome {
+            let mut state = draft.state();
+            state.refused = Some(error.to_string());
+            if let Err(error) = draft.note_all(&state) {
+                tracing::debug!(error = %error, "a successor would ask the store once more");
+            }
         }
+        outcome
     }
 
     /// Whether flushing the file would do nothing.
@@ -354,36 +421,57 @@ impl Writing {
 
     /// Stores what is left of a draft that nobody has open for writing any more, and lets it go.
     pub(super) async fn end(&self, draft: &Arc<Draft>) {
-        if self.handles().writers(draft.ino) == 0
-            && draft.state().is_dirty()
-            && let Err(error) = self.commit(draft).await
-        {
-            self.keep_unstored(draft, &error);
+        if self.handles().writers(draft.ino) == 0 && draft.state().is_dirty() {
+            self.store_at_last(draft).await;
         }
         self.retire(draft).await;
     }
 
-    /// Nobody is left to be told: the bytes are kept where a person can find them.
-    fn keep_unstored(&self, draft: &Draft, error: &FsError) {
-        let mut state = draft.state();
-        if matches!(state.life, Life::Lost { .. }) {
-            return;
+    /// Stores what nobody will ask for any more, or keeps it. What the store has refused is not asked for again:
+    /// somebody was told that it is not stored.
+    pub(super) async fn store_at_last(&self, draft: &Draft) {
+        let refused = draft.state().refused.clone();
+        let refused = match refused {
+            Some(reason) => Some(reason),
+            None => self.commit(draft).await.err().map(|error| error.to_string()),
+        };
+        if let Some(reason) = refused {
+            self.keep_unstored(draft, &reason).await;
         }
-        let kept = self.kept_of(&mut state, error);
-        let path = self.staging.keep(&draft.file, state.extents.size, &kept).ok();
-        tracing::error!(key = %kept.key, ?path, error = %error, "a closed file could not be stored and is kept");
-        state.life = Life::Lost { kept: path.clone() };
+    }
+
+    /// Nobody is left to be told: the bytes are kept where a person can find them.
+    async fn keep_unstored(&self, draft: &Draft, reason: &str) {
+        {
+            let _one = draft.commits.lock().await;
+            let mut state = draft.state();
+            if state.life != Life::Named {
+                return;
+            }
+            let kept = self.kept_of(&mut state, reason);
+            let path = self.staging.keep(&draft.file, state.extents.size, &kept).ok();
+            tracing::error!(key = %kept.key, ?path, reason, "a closed file could not be stored and is kept");
+            self.note_lost(draft, state, path);
+        }
+        self.tree.invalidate(draft.ino).await;
+    }
+
+    /// The draft is no more than what is `kept` of it: whoever uses the name sees what the store has.
+    pub(super) fn note_lost(&self, draft: &Draft, mut state: MutexGuard<'_, State>, kept: Option<PathBuf>) {
+        state.life = Life::Lost { kept: kept.clone() };
+        state.sending = None;
         if let Err(error) = draft.note_all(&state) {
             tracing::debug!(error = %error, "a successor would try to store it again");
         }
+        self.tree.show_stored(draft.ino, &state);
         let name = state.path.clone();
         drop(state);
-        self.note_kept(path);
+        self.note_kept(kept);
         self.drop_name(&name, draft.ino);
     }
 
     /// What is said of a draft that is kept. An upload that alone has some of its bytes is left to whoever reads that.
-    pub(super) fn kept_of(&self, state: &mut State, error: &FsError) -> KeptRecord {
+    pub(super) fn kept_of(&self, state: &mut State, reason: &str) -> KeptRecord {
         let has_bytes = !state.extents.all_released().is_empty();
         let upload = state.stream.record().filter(|_| has_bytes);
         if upload.is_some() {
@@ -392,7 +480,7 @@ impl Writing {
         KeptRecord {
             source: self.owner.source.clone(),
             key: self.tree.key(&state.path),
-            reason: error.to_string(),
+            reason: reason.to_string(),
             size: state.extents.size,
             missing: state.missing(),
             upload,
@@ -423,29 +511,6 @@ impl Writing {
         if gives_up {
             self.give_up_upload(draft).await;
         }
-    }
-
-    /// Keeps a file readable for those who have it open, while its name goes. Whoever holds the draft's `commits`
-    /// calls with it.
-    pub(super) async fn orphan(&self, draft: &Draft) -> Result<(), FsError> {
-        if self.handles().users(draft.ino) > 0 {
-            if !draft.state().extents.all_released().is_empty() {
-                self.commit_locked(draft).await?;
-            }
-            let size = draft.state().extents.size;
-            draft.bring(0..size).await?;
-        }
-        {
-            let mut state = draft.state();
-            let life = std::mem::replace(&mut state.life, Life::Orphan);
-            if let Err(error) = draft.note_all(&state) {
-                state.life = life;
-                return Err(error);
-            }
-            self.tree.show(draft.ino, &state);
-        }
-        self.give_up_upload(draft).await;
-        Ok(())
     }
 
     /// Whether `ino` is a file that may be written.

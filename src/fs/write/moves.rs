@@ -1,21 +1,23 @@
 //! Names that are moved: a copy, then a deletion.
 //!
 //! ```text
-//!   file:       copy to the new name --> delete the old one, if it is still what was copied
-//!   directory:  copy everything below, side by side --> delete all of it, one by one unchanged
+//!   may names be deleted here? --> file:       copy to the new name --> delete the old one, if it is still what was copied
+//!                              '-> directory:  copy everything below, side by side --> delete all of it, one by one unchanged
 //! ```
 //!
 //! What must hold: at every moment each object is readable under one of its names; what somebody else writes under the
 //! old name meanwhile is not deleted; a copy that cannot be finished is taken back.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use futures::future::BoxFuture;
+use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt, stream};
 use tokio::time::Instant;
 
 use super::Writing;
-use super::commit::side_by_side;
 use super::draft::{Draft, version_of};
 use super::headers::{self, Content};
 use super::unfinished::Move;
@@ -23,8 +25,8 @@ use crate::fs::attr::{Attributes, Timestamp};
 use crate::fs::directory::EMPTY_PAGES;
 use crate::fs::error::FsError;
 use crate::fs::listing::is_name;
-use crate::fs::store::write::{Headers, KEY_MAX, WriteIf};
-use crate::fs::store::{Depth, ETag, From, List, Listed, StoreError};
+use crate::fs::store::write::{Headers, KEY_MAX, Put, WriteIf, Written};
+use crate::fs::store::{Depth, ETag, From, List, Listed, Object, StoreError};
 use crate::fs::tree::join;
 use crate::fs::xattr::Xattrs;
 
@@ -35,6 +37,9 @@ const MOVES_READY: usize = 1024;
 /// Most objects of a directory that is moved: what is to be done is remembered, some 300 bytes each. A million requests
 /// take hours, and a listing without an end must end.
 const MOVES_MAX: usize = 500_000;
+
+/// What an object says of the file that it is.
+type Said = (Attributes, Xattrs, Headers);
 
 /// What becomes of something that has the new name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,55 +111,104 @@ impl Writing {
             self.commit_locked(draft).await?;
         }
         let (old_key, key) = (self.tree.key(from), self.tree.key(to));
-        let (object, _) = self.object(&old_key).await?;
-        self.make_way(to).await?;
-        let mut attributes = Attributes::of(from, &object, &self.tree.rules.defaults);
-        let xattrs = Xattrs::of(&object.metadata);
-        attributes.ctime = Timestamp::now();
-        let metadata = headers::metadata(&object.metadata, &attributes, &xattrs, Content::Same);
-        let headers = Headers { metadata, content_type: object.content_type, kept: object.kept };
+        let ((object, _), ()) =
+            futures::future::try_join(self.object(&old_key), self.may_delete(&old_key)).await?;
+        let replaced = self.tree.table().find(to);
+        let leaving = match replaced {
+            Some(replaced) => self.prepare_to_leave(replaced).await?,
+            None => None,
+        };
+        let said = self.moved_now(from, &object);
         let (etag, size) = (object.version.etag, object.size);
         let condition = if target == Target::Keep { WriteIf::Absent } else { WriteIf::Always };
-        self.keep_directory(parent).await?;
-        let object = std::iter::once((String::new(), etag.clone()));
-        let noted = self.staging.note_move(&Move::new((from, to), (&old_key, &key), object))?;
-        let written = match self.copy(&old_key, &etag, size, &key, Some(&headers), condition).await {
-            Err(FsError::Store(StoreError::Changed { .. })) if target == Target::Keep => {
-                noted.end();
-                return Err(FsError::Exists);
-            }
-            Err(FsError::Store(StoreError::Changed { .. })) => {
-                noted.end();
-                return Err(FsError::Stale);
-            }
-            // It may have got through: then the next process finds both.
-            Err(error) => {
-                noted.end();
-                return Err(error);
-            }
-            Ok(written) => written,
+        let moved = async {
+            self.keep_directory(parent).await?;
+            let noted = std::iter::once((String::new(), etag.clone()));
+            let noted = self.staging.note_move(&Move::new((from, to), (&old_key, &key), noted))?;
+            let moved = match self.copy(&old_key, &etag, size, &key, Some(&said.2), condition).await {
+                Ok(written) => self.delete_moved(&old_key, &etag, (to, &key), replaced, written).await,
+                Err(FsError::Store(StoreError::Changed { .. })) => match target {
+                    Target::Keep => Err(FsError::Exists),
+                    Target::Replace => Err(FsError::Stale),
+                },
+                // It may have got through: then the next process finds both.
+                Err(error) => Err(error),
+            };
+            noted.end();
+            moved
         };
-        let deleted = self.delete_unchanged(old_key, etag).await;
-        noted.end();
-        deleted?;
-        let now = Instant::now();
-        self.tree.table().rename(from, to, now);
-        if let Some(draft) = &draft {
+        let moved = moved.await;
+        if moved.is_err() {
+            replaced.inspect(|replaced| self.doubt(to, *replaced));
+            self.stay(leaving).await;
+            return moved.map(|_| ());
+        }
+        self.note_file_moved((from, to), (ino, draft.as_deref()), (moved?, size), said);
+        self.leave_name(leaving).await;
+        Ok(())
+    }
+
+    fn note_file_moved(
+        &self,
+        (from, to): (&Arc<str>, &Arc<str>),
+        (ino, draft): (u64, Option<&Draft>),
+        (written, size): (Written, u64),
+        (attributes, xattrs, headers): Said,
+    ) {
+        let version = version_of(&written.etag, written.version_id.clone());
+        self.tree.table().rename(from, to, Instant::now());
+        if let Some(draft) = draft {
             let mut state = draft.state();
             state.path = to.clone();
-            let version = version_of(&written.etag, written.version_id.clone());
-            state.base = Some(self.base(ino, &key, version, size));
+            state.base = Some(self.base(ino, &self.tree.key(to), version, size));
             state.headers = headers;
             state.attributes.ctime = attributes.ctime;
-            draft.note_all(&state)?;
+            if let Err(error) = draft.note_all(&state) {
+                tracing::warn!(ino, error = %error, "a successor would look for a file under its old name");
+            }
         }
         self.note_stored(ino, to, written, size, attributes, xattrs);
-        if let Some(draft) = &draft {
+        if let Some(draft) = draft {
             self.tree.show(ino, &draft.state());
         }
         self.note_change(from, false);
         self.note_change(to, true);
-        Ok(())
+    }
+
+    /// What an object says that is moved at this moment.
+    fn moved_now(&self, key: &str, object: &Object) -> Said {
+        let mut attributes = Attributes::of(key, object, &self.tree.rules.defaults);
+        attributes.ctime = Timestamp::now();
+        let xattrs = Xattrs::of(&object.metadata);
+        let metadata = headers::metadata(&object.metadata, &attributes, &xattrs, Content::Same);
+        let (content_type, kept) = (object.content_type.clone(), object.kept.clone());
+        (attributes, xattrs, Headers { content_type, metadata, kept })
+    }
+
+    /// Deletes what was copied, or the copy: whatever `replaced` is cannot be brought back.
+    async fn delete_moved(
+        &self,
+        old_key: &str,
+        etag: &ETag,
+        (to, key): (&Arc<str>, &str),
+        replaced: Option<u64>,
+        copy: Written,
+    ) -> Result<Written, FsError> {
+        let Err(error) = self.delete_unchanged(old_key.to_string(), etag.clone()).await else {
+            return Ok(copy);
+        };
+        match replaced {
+            Some(replaced) => {
+                self.drop_name(to, replaced);
+                tracing::warn!(key, "a file that was not moved has replaced another, and is in both places");
+            }
+            None => {
+                if let Err(error) = self.delete_unchanged(key.to_string(), copy.etag).await {
+                    tracing::warn!(key, error = %error, "a copy of a file that was not moved is left behind");
+                }
+            }
+        }
+        Err(error)
     }
 
     /// Deletes an object if it is still what it was.
@@ -169,26 +223,12 @@ impl Writing {
         }
     }
 
-    /// Sees to it that those who have the target open keep what they have.
-    async fn make_way(&self, to: &str) -> Result<(), FsError> {
-        let Some(ino) = self.tree.table().find(to) else { return Ok(()) };
-        let draft = match self.draft(ino) {
-            Some(draft) => draft,
-            None if self.handles().users(ino) > 0 => self.draft_of(ino).await?,
-            None => return Ok(()),
-        };
-        let one = draft.commits.lock().await;
-        self.orphan(&draft).await?;
-        drop(one);
-        self.retire(&draft).await;
-        Ok(())
-    }
-
     async fn rename_directory(&self, from: &Arc<str>, to: &Arc<str>, parent: u64) -> Result<(), FsError> {
         if to.starts_with(&format!("{from}/")) {
             return Err(FsError::Invalid);
         }
-        if self.tree.table().find(to).is_some() {
+        let is_replaced = self.tree.table().find(to).is_some();
+        if is_replaced {
             self.be_empty(to).await?;
         }
         for draft in self.drafts_below(from) {
@@ -205,28 +245,46 @@ impl Writing {
         let rests = objects
             .iter()
             .filter_map(|object| Some((object.key.strip_prefix(&old)?.to_string(), object.etag.clone())));
+        self.may_delete(&old).await?;
+        // What is in its way is empty, but for what it is itself.
+        let replaced = if is_replaced { self.found(&new).await? } else { None };
         let noted = self.staging.note_move(&Move::new((from, to), (&old, &new), rests))?;
         let moved = match self.copy_all(&objects, &old, &new).await {
-            Ok(moved) => moved,
-            Err(error) => {
-                self.take_back(&objects, &old, &new).await;
-                noted.end();
-                return Err(error);
+            Ok(moved) => self.delete_all(&objects).await.map(|()| moved),
+            Err(error) => Err((Vec::new(), error)),
+        };
+        let outcome = match moved {
+            Ok(moved) => {
+                self.note_moved(from, to, &new, moved);
+                Ok(())
+            }
+            Err((deleted, error)) => {
+                self.take_back(&objects, &deleted, (&old, &new), replaced).await;
+                let now = Instant::now();
+                self.tree.surveys().forget(from, now);
+                self.tree.surveys().forget(to, now);
+                Err(error)
             }
         };
-        let mut left: Result<(), FsError> = Ok(());
-        let deletion =
-            |object: &Listed| self.delete_unchanged(object.key.clone(), object.etag.clone()).boxed();
+        noted.end();
+        outcome
+    }
+
+    /// Deletes what was copied. If one of it cannot be deleted: what has been, and why.
+    async fn delete_all(&self, objects: &[Listed]) -> Result<(), (Vec<Listed>, FsError)> {
+        let mut deleted = Vec::new();
         for ready in objects.chunks(MOVES_READY) {
-            let deletions: Vec<BoxFuture<'_, _>> = ready.iter().map(deletion).collect();
-            let mut deletions = stream::iter(deletions).buffer_unordered(MOVES_AT_ONCE);
-            while let Some(outcome) = deletions.next().await {
-                left = left.and(outcome);
+            let deletions = ready.iter().map(|object| {
+                let deleted = self.delete_unchanged(object.key.clone(), object.etag.clone());
+                deleted.map(|outcome| outcome.map(|()| object.clone())).boxed()
+            });
+            let (done, error) = until_error(MOVES_AT_ONCE, deletions).await;
+            deleted.extend(done);
+            if let Some(error) = error {
+                return Err((deleted, error));
             }
         }
-        noted.end();
-        self.note_moved(from, to, &new, moved);
-        left
+        Ok(())
     }
 
     /// A directory in an old guise, or in none, gets a marker: something must be there to be moved.
@@ -254,10 +312,20 @@ impl Writing {
         old: &str,
         new: &str,
     ) -> Result<Vec<(String, ETag)>, FsError> {
+        let (markers, others): (Vec<&Listed>, Vec<&Listed>) =
+            objects.iter().partition(|object| object.key == old);
         let mut moved = Vec::with_capacity(objects.len());
-        for ready in objects.chunks(MOVES_READY) {
-            let copies = ready.iter().map(|object| self.copy_one(object, old, new).boxed()).collect();
-            moved.extend(side_by_side(MOVES_AT_ONCE, copies).await?);
+        for ready in others.chunks(MOVES_READY) {
+            let copies = ready.iter().map(|object| self.copy_one(object, old, new).boxed());
+            let (copied, error) = until_error(MOVES_AT_ONCE, copies).await;
+            if let Some(error) = error {
+                return Err(error);
+            }
+            moved.extend(copied);
+        }
+        // Last, because another directory may have to make way.
+        for marker in markers {
+            moved.push(self.copy_one(marker, old, new).await?);
         }
         Ok(moved)
     }
@@ -279,28 +347,52 @@ impl Writing {
     /// Copies the marker of the directory that is moved: only of it something changes.
     async fn copy_marker(&self, object: &Listed, key: &str) -> Result<(String, ETag), FsError> {
         let (marker, _) = self.object(&object.key).await?;
-        let mut attributes = Attributes::of(&object.key, &marker, &self.tree.rules.defaults);
-        attributes.ctime = Timestamp::now();
-        let xattrs = Xattrs::of(&marker.metadata);
-        let metadata = headers::metadata(&marker.metadata, &attributes, &xattrs, Content::Same);
-        let headers = Headers { metadata, content_type: marker.content_type, kept: marker.kept };
+        let (_, _, headers) = self.moved_now(&object.key, &marker);
         let etag = &marker.version.etag;
         let copied = self.copy(&object.key, etag, marker.size, key, Some(&headers), WriteIf::Always).await?;
         Ok((String::new(), copied.etag))
     }
 
-    /// Deletes copies of what is still under its old name: nothing is lost by it.
-    async fn take_back(&self, objects: &[Listed], old: &str, new: &str) {
-        let deletion = |key: String| async move {
-            if let Err(error) = self.delete(&key, WriteIf::Always).await {
-                tracing::warn!(key, error = %error, "a copy of a directory that was not moved is left behind");
-            }
-        };
+    /// Undoes a move: what was deleted is copied back, then copies of what is under its old name are deleted: nothing
+    /// is lost by it. The marker that was `replaced` is put back.
+    async fn take_back(
+        &self,
+        objects: &[Listed],
+        deleted: &[Listed],
+        (old, new): (&str, &str),
+        replaced: Option<Object>,
+    ) {
+        let deleted: HashSet<&str> = deleted.iter().map(|object| &*object.key).collect();
         for ready in objects.chunks(MOVES_READY) {
-            let copies = ready.iter().filter_map(|object| object.key.strip_prefix(old));
-            let deletions: Vec<BoxFuture<'_, ()>> =
-                copies.map(|rest| deletion(format!("{new}{rest}")).boxed()).collect();
-            stream::iter(deletions).buffer_unordered(MOVES_AT_ONCE).collect::<Vec<()>>().await;
+            let undo = ready.iter().map(|object| {
+                let is_deleted = deleted.contains(&*object.key);
+                let replaced = replaced.as_ref().filter(|_| object.key == old);
+                let copy = format!("{new}{}", object.key.strip_prefix(old).unwrap_or_default());
+                self.take_back_one(&object.key, copy, is_deleted, replaced).boxed()
+            });
+            let undo: Vec<BoxFuture<'_, ()>> = undo.collect();
+            stream::iter(undo).buffer_unordered(MOVES_AT_ONCE).collect::<Vec<()>>().await;
+        }
+    }
+
+    async fn take_back_one(&self, key: &str, copy: String, is_deleted: bool, replaced: Option<&Object>) {
+        let outcome: Result<(), FsError> = async {
+            if is_deleted {
+                let (found, _) = self.object(&copy).await?;
+                let etag = &found.version.etag;
+                self.copy(&copy, etag, found.size, key, None, WriteIf::Absent).await?;
+            }
+            let Some(Object { content_type, metadata, kept, .. }) = replaced.cloned() else {
+                return self.delete(&copy, WriteIf::Always).await;
+            };
+            let headers = Headers { content_type, metadata, kept };
+            let (body, condition) = (Bytes::new(), WriteIf::Always);
+            self.store().put(Put { key: &copy, body, headers: &headers, tags: &[], condition }).await?;
+            Ok(())
+        }
+        .await;
+        if let Err(error) = outcome {
+            tracing::error!(key, copy, error = %error, "a directory that was not moved is in both places");
         }
     }
 
@@ -387,4 +479,24 @@ impl Writing {
         self.note_change(from, false);
         self.note_change(to, true);
     }
+}
+
+/// Does `work`, so much of it at a time, until some of it fails; what was under way is waited for.
+async fn until_error<'a, T, E>(
+    at_once: usize,
+    work: impl Iterator<Item = BoxFuture<'a, Result<T, E>>>,
+) -> (Vec<T>, Option<E>) {
+    let (mut done, mut failed) = (Vec::new(), None);
+    let mut work = work.collect::<Vec<_>>().into_iter();
+    let mut under_way: FuturesUnordered<_> = work.by_ref().take(at_once).collect();
+    while let Some(outcome) = under_way.next().await {
+        match outcome {
+            Ok(outcome) => done.push(outcome),
+            Err(error) => failed = failed.or(Some(error)),
+        }
+        if failed.is_none() {
+            under_way.extend(work.next());
+        }
+    }
+    (done, failed)
 }

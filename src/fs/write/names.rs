@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::draft::version_of;
+use super::draft::{State, version_of};
 use super::files::{Opened, unknown_version};
 use super::handles::Access;
 use super::headers::{self, Content};
@@ -49,6 +49,15 @@ struct Plan {
     content_type: &'static str,
 }
 
+/// A name that was made, and what the store has of it.
+struct Made {
+    entry: Entry,
+    path: Arc<str>,
+    xattrs: Xattrs,
+    headers: Headers,
+    version: Version,
+}
+
 impl Writing {
     /// Makes a file and opens it. It is in the store once it is flushed; with `is_exclusive` it is there at once,
     /// because somebody may count on being the only one.
@@ -59,9 +68,7 @@ impl Writing {
     pub async fn create(&self, new: New<'_>, is_exclusive: bool) -> Result<(Entry, Opened), FsError> {
         let plan = self.plan(&new)?;
         if is_exclusive {
-            let entry = self.make(plan, Bytes::new()).await?;
-            let opened = self.open_to_write(entry.ino).await?;
-            return Ok((entry, opened));
+            return self.open_made(self.make(plan, Bytes::new()).await?).await;
         }
         let Plan { path, attributes, xattrs, content_type } = plan;
         let facts = Facts {
@@ -72,6 +79,35 @@ impl Writing {
         };
         let ino = self.record(&path, facts);
         let state = self.state_of_new(path.clone(), attributes.clone(), xattrs, content_type);
+        let opened = self.open_new(ino, state)?;
+        let mut table = self.tree.table();
+        table.set_unsent(&path, true);
+        table.set_local(ino, true, Instant::now());
+        drop(table);
+        Ok((Entry { ino, attributes, valid_for: self.tree.rules.freshness }, opened))
+    }
+
+    /// Opens what was just made. Asks nobody: what is there is known.
+    async fn open_made(&self, made: Made) -> Result<(Entry, Opened), FsError> {
+        let Made { entry, path, xattrs, headers, version } = made;
+        let (key, etag) = (self.tree.key(&path), version.etag.clone());
+        let new = self.state_of_new(path, entry.attributes.clone(), xattrs, "");
+        let base = Some(self.base(entry.ino, &key, version, 0));
+        let state = State { base, headers, headers_changed: false, ..new };
+        match self.open_new(entry.ino, state) {
+            Ok(opened) => Ok((entry, opened)),
+            Err(error) => {
+                if let Err(error) = self.delete_unchanged(key.clone(), etag).await {
+                    tracing::warn!(key, error = %error, "a file that could not be opened is left behind");
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Opens a file of which the kernel is about to be told; if that cannot be, it has no name any more.
+    fn open_new(&self, ino: u64, state: State) -> Result<Opened, FsError> {
+        let path = state.path.clone();
         // First, as everywhere.
         let opened = Opened { handle: self.handles().open(ino, Access::Write) };
         if let Err(error) = self.begin(ino, state) {
@@ -80,11 +116,7 @@ impl Writing {
             self.tree.forget(ino, 1);
             return Err(error);
         }
-        let mut table = self.tree.table();
-        table.set_unsent(&path, true);
-        table.set_local(ino, true, Instant::now());
-        drop(table);
-        Ok((Entry { ino, attributes, valid_for: self.tree.rules.freshness }, opened))
+        Ok(opened)
     }
 
     /// Makes something that is no open file: a directory, a symbolic link (to `target`), a fifo, an empty file.
@@ -96,7 +128,7 @@ impl Writing {
         if target.len() as u64 > SYMLINK_MAX {
             return Err(FsError::NameTooLong);
         }
-        self.make(self.plan(&new)?, Bytes::copy_from_slice(target)).await
+        Ok(self.make(self.plan(&new)?, Bytes::copy_from_slice(target)).await?.entry)
     }
 
     fn plan(&self, new: &New<'_>) -> Result<Plan, FsError> {
@@ -131,7 +163,7 @@ impl Writing {
         Ok(Plan { path, attributes, xattrs: inherited.xattrs, content_type })
     }
 
-    async fn make(&self, plan: Plan, body: Bytes) -> Result<Entry, FsError> {
+    async fn make(&self, plan: Plan, body: Bytes) -> Result<Made, FsError> {
         let _names = self.names.read().await;
         let Plan { path, mut attributes, xattrs, content_type } = plan;
         let is_directory = attributes.kind == Kind::Directory;
@@ -159,22 +191,23 @@ impl Writing {
         let size = attributes.size;
         let facts = match is_directory {
             true => {
-                let marker = Some((version, false));
-                Facts::known_directory(attributes.clone(), xattrs, marker, Instant::now())
+                let marker = Some((version.clone(), false));
+                Facts::known_directory(attributes.clone(), xattrs.clone(), marker, Instant::now())
             }
             false => Facts {
                 kind: Some(attributes.kind),
                 attributes: Some(attributes.clone()),
-                xattrs,
+                xattrs: xattrs.clone(),
                 alone: Some(Instant::now()),
-                ..Facts::listed(version, size, false)
+                ..Facts::listed(version.clone(), size, false)
             },
         };
         let ino = self.record(&path, facts);
         if is_directory {
             self.tree.surveys().keep(&path, std::iter::empty(), Instant::now());
         }
-        Ok(Entry { ino, attributes, valid_for: self.tree.rules.freshness })
+        let entry = Entry { ino, attributes, valid_for: self.tree.rules.freshness };
+        Ok(Made { entry, path, xattrs, headers, version })
     }
 
     /// What is at `key` if it is what we have just tried to put there: an answer of the store got lost.
@@ -209,38 +242,33 @@ impl Writing {
         let _names = self.names.read().await;
         let (is_directory, version) =
             self.facts(ino, |facts| (facts.is_directory(), facts.version.clone()))?;
-        let is_stored = version != Some(unknown_version());
         if is_directory {
             return Err(FsError::IsDirectory);
         }
-        self.keep_directory(parent).await?;
-        let draft = match self.draft(ino) {
-            Some(draft) => Some(draft),
-            None if self.handles().users(ino) > 0 => Some(self.draft_of(ino).await?),
-            None => None,
+        let leaving = self.prepare_to_leave(ino).await?;
+        let base = leaving.as_ref().and_then(|leaving| leaving.draft.state().base.clone());
+        let stored = version.filter(|version| *version != unknown_version());
+        let seen = base.map(|base| base.version).or(stored);
+        let outcome = async {
+            self.keep_directory(parent).await?;
+            if seen.is_some() { self.delete_seen(&self.tree.key(&path), seen).await } else { Ok(()) }
         };
-        let one = match &draft {
-            Some(draft) => Some(draft.commits.lock().await),
-            None => None,
-        };
-        if let Some(draft) = &draft {
-            self.orphan(draft).await?;
-        }
-        if is_stored {
-            let base = draft.as_ref().and_then(|draft| draft.state().base.clone());
-            let seen = base.map(|base| base.version).or(version);
-            if let Err(error) = self.delete_seen(&self.tree.key(&path), seen).await {
-                self.drop_name(&path, ino);
-                return Err(error);
+        let outcome = outcome.await;
+        match &outcome {
+            Ok(()) => {
+                self.tree.table().remove_name(&path, Instant::now());
+                self.note_change(&path, false);
+                self.leave_name(leaving).await;
+            }
+            Err(error) => {
+                match error {
+                    FsError::Stale => self.drop_name(&path, ino),
+                    _ => self.doubt(&path, ino),
+                }
+                self.stay(leaving).await;
             }
         }
-        self.tree.table().remove_name(&path, Instant::now());
-        self.note_change(&path, false);
-        drop(one);
-        if let Some(draft) = &draft {
-            self.retire(draft).await;
-        }
-        Ok(())
+        outcome
     }
 
     pub(super) async fn delete(&self, key: &str, condition: WriteIf) -> Result<(), FsError> {

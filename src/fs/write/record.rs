@@ -40,6 +40,12 @@ pub struct Record {
     pub upload: Option<Upload>,
     /// What the store was asked to make of it since it last said that it had: it may have done so.
     pub attempts: Vec<Attempt>,
+    /// Why the store refused it when whoever has it open last asked.
+    #[serde(default)]
+    pub refused: Option<String>,
+    /// It is of no call but one, which has not been answered: whoever comes after has nothing to do with it.
+    #[serde(default)]
+    pub is_of_one_call: bool,
 }
 
 /// Whether a file is still to be stored.
@@ -248,6 +254,8 @@ mod tests {
             part_bytes: PART,
             upload: None,
             attempts: Vec::new(),
+            refused: None,
+            is_of_one_call: false,
         }
     }
 

@@ -25,6 +25,7 @@ use super::handles::Handles;
 use super::record::{self, Record, VERSION};
 use super::stage::{Owner, StagedFile, Staging};
 use super::{WriteOptions, Writing};
+use crate::fs::store::write::Upload;
 use crate::fs::store::{ETag, Version};
 use crate::fs::tree::Tree;
 use crate::fs::xattr::Xattrs;
@@ -87,6 +88,18 @@ impl Writing {
     }
 
     fn take_over(self: &Arc<Self>, record: Record, file: StagedFile) -> io::Result<()> {
+        if record.is_of_one_call {
+            // Whoever asked for it asks once more.
+            let (this, upload) = (self.clone(), record.upload);
+            self.tree.runtime().spawn(async move {
+                if let Some(record::Upload { key, id, .. }) = upload {
+                    let aborted = this.store().abort_upload(Upload { key: &key, id: &id }).await;
+                    tracing::info!(key, ok = aborted.is_ok(), "aborted an upload that was left behind");
+                }
+                drop(file);
+            });
+            return Ok(());
+        }
         let (ino, grid, life) = (record.ino, Grid::new(record.part_bytes), record.life.clone());
         let state = self.state_of_record(record, &file)?;
         if !matches!(life, Life::Lost { .. }) {
@@ -153,6 +166,7 @@ impl Writing {
             times_set,
             sending: None,
             attempts: record.attempts,
+            refused: record.refused,
         })
     }
 }
@@ -212,6 +226,8 @@ impl State {
             part_bytes: grid.part_bytes(),
             upload: self.stream.record(),
             attempts: self.attempts.clone(),
+            refused: self.refused.clone(),
+            is_of_one_call: false,
         }
     }
 }

@@ -332,3 +332,80 @@ async fn a_move_that_was_begun_is_finished_and_may_be_asked_for_once_more() {
     last.rename(ROOT, "f", ROOT, "g", crate::fs::write::Target::Replace).await.expect("moved");
     assert_eq!(world.stored("p/g").await.expect("there"), "new");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_refused_is_not_stored_by_whoever_comes_after() {
+    let world = world();
+    world.store.put("p/closed", "before", &[]);
+    world.store.put("p/cut", "before", &[]);
+    let before = world.begin();
+    let closed = world.ino("closed").await;
+    let opened = before.open_to_write(closed).await.expect("opened");
+    before.write(closed, 0, b"mine").await.expect("written");
+    world.store.refuse(Some(|asked| matches!(asked, Asked::Put(_))));
+    before.flush(closed).await.expect_err("refused");
+    // And one call that was not answered.
+    let ino = world.ino("cut").await;
+    world.store.set_latency(Duration::from_millis(300));
+    let cut = tokio::spawn({
+        let before = before.clone();
+        async move { before.set_attributes(ino, Change { size: Some(2), ..Change::default() }).await }
+    });
+    let records = || {
+        world.on_disk(&before).iter().filter(|path| path.extension().is_some_and(|e| e == "record")).count()
+    };
+    until(|| records() == 2).await;
+    cut.abort();
+    let _ = cut.await;
+    world.store.set_latency(Duration::ZERO);
+    world.store.refuse(None);
+
+    let after = world.killed(before).await;
+    after.release(opened.handle).await;
+    until(|| after.kept().len() == 1).await;
+    assert_eq!(std::fs::read(&after.kept()[0]).expect("kept"), b"minere");
+    after.finish().await;
+    for key in ["p/closed", "p/cut"] {
+        assert_eq!(world.stored(key).await.expect("there"), "before", "{key}");
+    }
+    assert!(world.store.uploads().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_removal_whose_answer_got_lost_is_asked_for_again_and_may_be_refused_then() {
+    for is_refused in [false, true] {
+        let world = world();
+        world.store.put("p/a", "before", &[]);
+        let before = world.begin();
+        let ino = world.ino("a").await;
+        let (reader, writer) = (before.open_to_read(ino), before.open_to_write(ino).await.expect("opened"));
+        before.write(ino, 0, b"mine").await.expect("written");
+        world.store.set_latency(Duration::from_millis(300));
+        world.store.take_asked();
+        let removal = tokio::spawn({
+            let before = before.clone();
+            async move { before.unlink(ROOT, "a").await }
+        });
+        let mut asked = Vec::new();
+        until(|| {
+            asked.extend(world.store.take_asked());
+            asked.contains(&Asked::Delete("p/a".into()))
+        })
+        .await;
+        removal.abort();
+        let _ = removal.await;
+        world.store.set_latency(Duration::ZERO);
+
+        let after = world.killed(before).await;
+        if is_refused {
+            world.store.refuse(Some(|asked| matches!(asked, Asked::Delete(_))));
+        }
+        assert_eq!(after.unlink(ROOT, "a").await.is_err(), is_refused);
+        assert_eq!(after.read_now(ino, 0, 99).expect("on disk").expect("readable"), "minere");
+        after.flush(ino).await.expect("stored, or without a name");
+        after.release(writer.handle).await;
+        after.release(reader.handle).await;
+        let stored = world.stored("p/a").await;
+        assert_eq!(stored.as_deref(), is_refused.then_some(&b"minere"[..]));
+    }
+}
