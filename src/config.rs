@@ -330,6 +330,8 @@ pub struct Mount {
     /// Have the kernel send again what a process before left unanswered, where it can (Linux 6.9 and later). Without
     /// it, and on older kernels, the answers come from what that process wrote down. Default true.
     pub resend: bool,
+    /// Show set-id bits of files, and `security.*` and `trusted.*` attributes. Default false.
+    pub suid: bool,
     /// Base URL of an S3 server other than AWS.
     pub endpoint_url: Option<String>,
     /// Name the bucket in the path of a request instead of the host. Default: true with

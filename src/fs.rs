@@ -81,6 +81,9 @@ pub struct Options {
     pub no_exec: bool,
     /// `MS_NOSYMFOLLOW`: symbolic links on the mount are not followed.
     pub no_symlink_follow: bool,
+    /// Shows what makes a program run with other rights: set-id bits of files, `security.*` and `trusted.*` attributes.
+    /// The mount is `nosuid` all the same; a bind of it in a container need not be.
+    pub suid: bool,
     /// How old an answer may be when a file is opened; zero asks at every open.
     pub freshness: Duration,
     /// Where the bucket is, if not at AWS: a session that was left is not resumed elsewhere.
@@ -279,6 +282,7 @@ fn prepared(
         freshness: options.freshness,
         max_stale: options.max_stale,
         defaults: options.defaults,
+        suid: options.suid,
     };
     (Tree::new(rules, source, memory.names), push, memory)
 }
@@ -305,12 +309,13 @@ fn flags(options: &Options) -> MsFlags {
 /// What of the options cannot change while a session lives: which bucket its numbers are of, and what the kernel has
 /// been told of the mount.
 fn settings(options: &Options) -> String {
-    let Options { source, prefix, endpoint, read_only, no_exec, no_symlink_follow, .. } = options;
+    let Options { source, prefix, endpoint, read_only, no_exec, no_symlink_follow, suid, .. } = options;
     let endpoint = endpoint.as_deref().unwrap_or("AWS");
     let access = if *read_only { "read" } else { "written" };
     let mut text = format!("{source} ({prefix:?}) at {endpoint}, {access}");
     text.push_str(if *no_exec { ", noexec" } else { "" });
     text.push_str(if *no_symlink_follow { ", nosymfollow" } else { "" });
+    text.push_str(if *suid { ", suid" } else { "" });
     text
 }
 

@@ -275,6 +275,7 @@ fn options(spec: &config::Mount, prefix: &str, flags: KernelFlags) -> Options {
         read_only: spec.read_only,
         no_exec: flags.no_exec,
         no_symlink_follow: flags.no_symlink_follow,
+        suid: spec.suid,
         endpoint: spec.endpoint_url.clone(),
         region: None,
         resend: spec.resend,

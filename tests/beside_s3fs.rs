@@ -133,6 +133,7 @@ async fn what_one_changes_the_other_sees_changed() {
     let ours = Mounted::with(bucket, |options| {
         options.read_only = false;
         options.freshness = Duration::ZERO;
+        options.suid = true;
     })
     .await;
     let theirs = S3fs::new(&endpoint).await;

@@ -375,6 +375,7 @@ async fn play(bucket: &Bucket, story: &Story) {
         freshness: story.freshness,
         max_stale: Duration::from_secs(3600),
         defaults: DEFAULTS,
+        suid: false,
     };
     let tree = Tree::new(rules, source, 4 << 20);
     let history = History(Mutex::default());

@@ -122,7 +122,52 @@ async fn special_files_are_shown_and_what_has_content_is_a_file() {
     let listed = mounted.sh("ls -l | tail -n +2 | cut -c1").await;
     assert_eq!(listed, "b\nc\n-\np\n-\ns");
     assert_eq!(mounted.sh("cat dirmode fifomode").await, "contentcontent");
+    // No device has the number 0.
+    assert_eq!(mounted.sh("stat -c '%t:%T' block char").await, "0:0\n0:0");
+    for device in ["block", "char"] {
+        assert!(mounted.fails(&format!("cat {device}")).await.contains("cat"));
+    }
     mounted.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_object_gives_a_program_the_rights_of_another_unless_the_mount_says_so() {
+    let xattrs = "{\"security.capability\":\"AQAAAgAgAAAAAAAAAAAAAAAAAAA=\",\"trusted.x\":\"eQ==\",\"user.x\":\"eQ==\"}";
+    let look = "stat -c '%n %a' *; getfattr -d -m - --absolute-names a | grep = | cut -d= -f1";
+    for (suid, seen) in [
+        (false, "a 755\nb 755\nc 1755\nd 2755\nlink 777\nuser.x"),
+        (true, "a 4755\nb 2755\nc 7755\nd 2755\nlink 777\nsecurity.capability\ntrusted.x\nuser.x"),
+    ] {
+        let store = Memory::default();
+        store.put("a", "program", &[("mode", "35309"), ("uid", "0"), ("xattr", xattrs)]);
+        store.put("b", "program", &[("mode", "0102755"), ("uid", "0")]);
+        store.put("c", "program", &[("mode", "07755"), ("uid", "0")]);
+        store.put("d/", "", &[("mode", "042755")]);
+        store.put("link", "a", &[("mode", "41471")]);
+        let mounted = Mounted::with(Bucket::Memory(store.clone()), |options| {
+            options.read_only = false;
+            options.suid = suid;
+        })
+        .await;
+        assert_eq!(mounted.sh(look).await, seen);
+        assert_eq!(mounted.sh("ls -l a | cut -c1-10").await, if suid { "-rwsr-xr-x" } else { "-rwxr-xr-x" });
+        let set = "setfattr -n security.capability -v 0sAQAAAgAgAAAAAAAAAAAAAAAAAAA= a";
+        let said = mounted.run(set).await;
+        assert_eq!(said.status.success(), suid, "{}", String::from_utf8_lossy(&said.stderr));
+        assert_eq!(mounted.run("setfattr -x trusted.x a").await.status.success(), suid);
+        // What is stored is what was said; another owner gets none of it.
+        let mode = |key: &str| {
+            let (headers, _) = store.headers(key).expect("there");
+            headers.metadata.iter().find(|(name, _)| name == "mode").expect("a mode").1.clone()
+        };
+        mounted.sh("touch a; echo more >> b; chmod 6750 c").await;
+        assert_eq!((mode("a"), mode("b"), mode("c")), ("35309".into(), "34285".into(), "36328".into()));
+        assert_eq!(mounted.sh("stat -c %a c").await, if suid { "6750" } else { "750" });
+        mounted.sh("chown 5 c; chmod 1777 .; chown 5 b; chmod 6777 b").await;
+        mounted.sh("setpriv --reuid=5 --clear-groups sh -c 'echo x >> b'").await;
+        assert_eq!((mode("b"), mode("c")), ("33279".into(), "33256".into()));
+        mounted.end().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -105,7 +105,11 @@ async fn fsx_finds_nothing_in_files_of_several_parts() {
 #[tokio::test(flavor = "multi_thread")]
 async fn pjdfstest_fails_only_where_it_is_said() {
     let Some(tool) = tool("pjdfstest") else { return };
-    let world = Mounted::writable(Bucket::s3().await).await;
+    let world = Mounted::with(Bucket::s3().await, |options| {
+        options.read_only = false;
+        options.suid = true;
+    })
+    .await;
     world.sh("mkdir pjd; chmod 777 . pjd").await;
     let scratch = tempfile::tempdir().expect("a directory");
     let file = scratch.path().join("pjdfstest.toml");

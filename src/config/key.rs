@@ -108,6 +108,7 @@ pub const KEYS: &[Key] = &[
         Some("fail"),
     ).means(r#"`"fail"` or `"overwrite"`"#, "what becomes of a write if somebody else has written the object since it was opened: `ESTALE` and a kept copy, or the last one wins"),
     key("mount[].resend", Kind::Boolean, "true or false", Some("true")).means("`true` or `false`", "have the kernel send again what a killed agent left unanswered, where it can (Linux 6.9 and later); if not, the next agent answers from what the killed one wrote down"),
+    key("mount[].suid", Kind::Boolean, "true or false", Some("false")).means("`true` or `false`", "show set-id bits of files, and attributes `security.*` and `trusted.*`. Without it no object makes a program run with other rights, not even through a bind in a container"),
     key("mount[].endpoint_url", Kind::Text, r#"a base URL such as "http://127.0.0.1:9000""#, None).means("`http://` or `https://`", "base URL of another S3 server"),
     key("mount[].path_style", Kind::Boolean, "true or false", None).means("", "name the bucket in the path of a request; without it true when `endpoint_url` is set, else false"),
     key("mount[].region", Kind::Text, r#"an AWS region such as "us-east-1""#, None).means("letters, digits, `-`", "region of the bucket; without it `region`"),

@@ -73,8 +73,6 @@ const SILENT: &[&str] = &[
     "nogroup",
     "dev",
     "nodev",
-    "suid",
-    "nosuid",
     "atime",
     "noatime",
     "diratime",
@@ -212,6 +210,7 @@ impl Parser {
             ("passwd_file", _) => {
                 self.expected(origin, Expected::fixed("the path of a file of s3fs credentials"))
             }
+            ("nosuid", None) => self.layer.set(mount_key("suid"), "false", origin),
             ("user" | "users", _) | ("noexec", None) => self.flags.no_exec = true,
             ("exec", None) => self.flags.no_exec = false,
             ("nosymfollow", None) => self.flags.no_symlink_follow = true,
@@ -334,7 +333,7 @@ fn is_mount_key(name: &str) -> bool {
 }
 
 fn known_names() -> impl Iterator<Item = &'static str> {
-    let ours = mount_keys().chain(["ro", "rw", "passwd_file", "noexec", "exec", "nosymfollow"]);
+    let ours = mount_keys().chain(["ro", "rw", "passwd_file", "nosuid", "noexec", "exec", "nosymfollow"]);
     ours.chain(s3fs::names()).chain(SILENT.iter().copied())
 }
 

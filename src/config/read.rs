@@ -106,6 +106,7 @@ impl Reader<'_> {
         let staging = self.setting(&at.with("staging"), text(value::absolute_path));
         let on_conflict = self.setting(&at.with("on_conflict"), text(on_conflict));
         let resend = self.setting(&at.with("resend"), boolean);
+        let suid = self.setting(&at.with("suid"), boolean);
         let endpoint_url = self.optional(&at.with("endpoint_url"), text(value::endpoint_url));
         let path_style = self.optional(&at.with("path_style"), boolean);
         let region = self.optional(&at.with("region"), text(value::region));
@@ -133,6 +134,7 @@ impl Reader<'_> {
             staging: staging?,
             on_conflict: on_conflict?,
             resend: resend?,
+            suid: suid?,
             path_style: path_style?.unwrap_or(endpoint_url.is_some()),
             endpoint_url,
             region: region?,

@@ -98,6 +98,7 @@ impl Page<'_> {
         self.string("staging", &mount.staging.to_string_lossy());
         self.string("on_conflict", mount.on_conflict.as_str());
         self.line("resend", &mount.resend.to_string());
+        self.line("suid", &mount.suid.to_string());
         self.optional("endpoint_url", mount.endpoint_url.as_deref());
         self.line("path_style", &mount.path_style.to_string());
         self.optional("region", mount.region.as_deref());

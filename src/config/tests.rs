@@ -36,6 +36,7 @@ disk_cache = "0"
 staging = "/var/lib/mapkeeper/staging"
 on_conflict = "fail"
 resend = true
+suid = false
 max_stale = "1h"
 endpoint_url = "http://127.0.0.1:9000"
 path_style = true
@@ -122,6 +123,7 @@ fn the_full_example_means_what_is_documented() {
             staging: "/var/lib/mapkeeper/staging".into(),
             on_conflict: OnConflict::Fail,
             resend: true,
+            suid: false,
             endpoint_url: Some("http://127.0.0.1:9000".into()),
             path_style: true,
             region: None,

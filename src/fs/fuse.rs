@@ -188,10 +188,10 @@ impl Filesystem for Adapter {
     fn lookup(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
         let Some(name) = name.to_str() else { return reply.error(Errno::ENOENT) };
         if let Some(answer) = self.tree.lookup_now(parent.0, name) {
-            return reply_looked(reply, answer);
+            return reply_looked(reply, &self.tree, answer);
         }
         let (tree, name) = (self.tree.clone(), name.to_string());
-        self.spawn(async move { reply_looked(reply, tree.lookup(parent.0, &name).await) });
+        self.spawn(async move { reply_looked(reply, &tree, tree.lookup(parent.0, &name).await) });
     }
 
     fn forget(&self, _request: &Request, ino: INodeNo, count: u64) {
@@ -314,6 +314,9 @@ impl Filesystem for Adapter {
 
     fn getxattr(&self, _request: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
         let name = name.to_string_lossy().into_owned();
+        if !self.tree.shows_xattr(&name) {
+            return reply.error(errno(&FsError::NoAttribute));
+        }
         self.with_xattrs(ino, reply, move |xattrs, reply| match xattrs.value(&name) {
             Some(value) => reply_sized(reply, size, value),
             None => reply.error(errno(&FsError::NoAttribute)),
@@ -321,7 +324,10 @@ impl Filesystem for Adapter {
     }
 
     fn listxattr(&self, _request: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
-        self.with_xattrs(ino, reply, move |xattrs, reply| reply_sized(reply, size, &xattrs.names()));
+        let tree = self.tree.clone();
+        self.with_xattrs(ino, reply, move |xattrs, reply| {
+            reply_sized(reply, size, &xattrs.names(|name| tree.shows_xattr(name)));
+        });
     }
 
     fn setattr(
@@ -417,7 +423,7 @@ impl Filesystem for Adapter {
 
     fn write(
         &self,
-        _request: &Request,
+        request: &Request,
         ino: INodeNo,
         _handle: FileHandle,
         offset: u64,
@@ -427,7 +433,7 @@ impl Filesystem for Adapter {
         _lock_owner: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
-        write::write(self, ino.0, offset, data, reply);
+        write::write(self, request, ino.0, offset, data, reply);
     }
 
     fn flush(

@@ -48,6 +48,10 @@ const LOOKUPS: usize = 4;
 /// How long the kernel may believe attributes that can never change: those of a version that was replaced.
 const FOR_EVER: Duration = Duration::from_secs(24 * 3600);
 
+/// Set-user-ID and set-group-ID.
+pub(super) const SET_ID: u16 = 0o6000;
+/// Attributes that the kernel, or root alone, believes.
+const PRIVILEGED: [&str; 2] = ["security.", "trusted."];
 /// Longest wait for the kernel to drop what it believes.
 const INVALIDATE_LIMIT: Duration = Duration::from_secs(1);
 
@@ -62,6 +66,8 @@ pub struct Rules {
     pub freshness: Duration,
     pub max_stale: Duration,
     pub defaults: Defaults,
+    /// Whether set-id bits and privileged attributes are shown, as [`super::Options::suid`] says.
+    pub suid: bool,
 }
 
 /// What a name leads to, and how long that may be believed without asking again.
@@ -323,6 +329,23 @@ impl Tree {
         }
         let body = self.content(ino)?.read(0, size.min(attr::SYMLINK_MAX) as usize).await?;
         Ok(attr::symlink_target_body(&body).to_vec())
+    }
+
+    /// Permissions as they are shown: nobody's program runs with the rights of another because an object says so.
+    pub fn shown_permissions(&self, attributes: &Attributes) -> u16 {
+        let hidden = if self.hides_set_id(attributes.kind) { SET_ID } else { 0 };
+        attributes.permissions & !hidden
+    }
+
+    /// Whether set-id bits of a file of this kind are kept and not shown. Those of a directory only say which group
+    /// belongs to what is made in it.
+    pub(super) fn hides_set_id(&self, kind: Kind) -> bool {
+        !self.rules.suid && kind != Kind::Directory
+    }
+
+    /// Whether an extended attribute may be seen and set: not one by which a program gets rights.
+    pub fn shows_xattr(&self, name: &str) -> bool {
+        self.rules.suid || !PRIVILEGED.iter().any(|space| name.starts_with(space))
     }
 
     /// Whether a name leads to the number: not if it was taken away, or leads to another version by now.

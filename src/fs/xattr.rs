@@ -81,9 +81,10 @@ impl Xattrs {
         self.entries().iter().find(|(known, _)| **known == *name).map(|(_, value)| &**value)
     }
 
-    /// All names, each followed by a NUL, as `listxattr` wants them.
-    pub fn names(&self) -> Vec<u8> {
-        self.entries().iter().flat_map(|(name, _)| name.bytes().chain([0])).collect()
+    /// All names that are `shown`, each followed by a NUL, as `listxattr` wants them.
+    pub fn names(&self, shown: impl Fn(&str) -> bool) -> Vec<u8> {
+        let shown = self.entries().iter().filter(|(name, _)| shown(name));
+        shown.flat_map(|(name, _)| name.bytes().chain([0])).collect()
     }
 
     /// What they take in memory.
@@ -174,7 +175,7 @@ mod tests {
         assert_eq!(xattrs.value("user.a"), Some(&b"value"[..]));
         assert_eq!(xattrs.value("user.empty"), Some(&b""[..]));
         assert_eq!(xattrs.value("user.b"), None);
-        assert_eq!(xattrs.names(), b"user.a\0user.empty\0");
+        assert_eq!(xattrs.names(|_| true), b"user.a\0user.empty\0");
     }
 
     #[test]
@@ -189,13 +190,13 @@ mod tests {
     #[test]
     fn names_with_commas_colons_and_blanks_are_whole() {
         let xattrs = of(&[("xattr", "{\"user.a,b:c d\":\"dg==\",\"user.e\":\"dg==\"}")]);
-        assert_eq!(xattrs.names(), b"user.a,b:c d\0user.e\0");
+        assert_eq!(xattrs.names(|_| true), b"user.a,b:c d\0user.e\0");
     }
 
     #[test]
     fn one_broken_pair_hides_only_itself() {
         let xattrs = of(&[("xattr", "{\"user.a\":\"???\",\"user.b\":\"dg==\",\"user.c\"}")]);
-        assert_eq!(xattrs.names(), b"user.b\0");
+        assert_eq!(xattrs.names(|_| true), b"user.b\0");
         for junk in ["", "{", "}", "}{", "%", "{,,}", "{:}", "{\"\":\"\"}"] {
             assert_eq!(of(&[("xattr", junk)]), Xattrs::default(), "{junk:?}");
         }
@@ -204,7 +205,7 @@ mod tests {
     #[test]
     fn other_metadata_is_shown_as_user_attributes() {
         let xattrs = of(&[("mode", "33188"), ("uid", "1"), ("mtime", "1"), ("co%6Cor", "dark%20blue")]);
-        assert_eq!(xattrs.names(), b"user.color\0");
+        assert_eq!(xattrs.names(|_| true), b"user.color\0");
         assert_eq!(xattrs.value("user.color"), Some(&b"dark blue"[..]));
     }
 
@@ -212,14 +213,14 @@ mod tests {
     fn what_s3fs_wrote_wins_over_a_header_of_the_same_name() {
         let xattrs = of(&[("a", "header"), ("xattr", "{\"user.a\":\"dg==\"}")]);
         assert_eq!(xattrs.value("user.a"), Some(&b"v"[..]));
-        assert_eq!(xattrs.names(), b"user.a\0");
+        assert_eq!(xattrs.names(|_| true), b"user.a\0");
     }
 
     #[test]
     fn names_that_linux_cannot_have_are_left_out() {
         let long = "n".repeat(256);
         let text = format!("{{\"{long}\":\"\",\"user.nul%00\":\"\",\"user.a\":\"\"}}");
-        assert_eq!(of(&[("xattr", &text)]).names(), b"user.a\0");
+        assert_eq!(of(&[("xattr", &text)]).names(|_| true), b"user.a\0");
     }
 
     proptest! {
@@ -231,7 +232,7 @@ mod tests {
             let mut metadata = entries;
             metadata.push(("xattr".into(), header));
             let xattrs = Xattrs::of(&metadata);
-            let names = xattrs.names();
+            let names = xattrs.names(|_| true);
             for name in names.split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
                 let name = std::str::from_utf8(name).expect("names are text");
                 prop_assert!(xattrs.value(name).is_some());

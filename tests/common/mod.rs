@@ -148,6 +148,7 @@ impl Mounted {
             read_only: true,
             no_exec: false,
             no_symlink_follow: false,
+            suid: false,
             endpoint: None,
             region: None,
             resend: true,

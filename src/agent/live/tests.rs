@@ -30,6 +30,7 @@ pub(super) fn mount(name: &str, path: impl Into<PathBuf>) -> Mount {
         // Nobody listens there: every attempt to mount fails at once.
         endpoint_url: Some("http://127.0.0.1:1".to_owned()),
         resend: true,
+        suid: false,
         path_style: true,
         region: Some("us-east-1".to_owned()),
         profile: None,

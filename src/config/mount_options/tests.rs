@@ -44,7 +44,7 @@ fn every_key_of_a_mount_is_an_option() {
         "name=m,read_only=false,freshness=5s,uid=33,gid=34,file_mode=0600",
         "dir_mode=0700,memory=64MiB,disk_cache=1GiB,max_stale=0s,endpoint_url=http://127.0.0.1:9000",
         "path_style=false,region=eu-west-1,profile=maps,staging=/var/staging,on_conflict=overwrite",
-        "resend=false",
+        "resend=false,suid",
     ])
     .expect("valid");
     let expected = Mount {
@@ -63,6 +63,7 @@ fn every_key_of_a_mount_is_an_option() {
         staging: "/var/staging".into(),
         on_conflict: OnConflict::Overwrite,
         resend: false,
+        suid: true,
         endpoint_url: Some("http://127.0.0.1:9000".into()),
         path_style: false,
         region: Some("eu-west-1".into()),
@@ -109,6 +110,13 @@ fn a_line_of_fstab_for_s3fs_moves_over() {
         "option `uid` is for objects without s3fs headers, while s3fs shows it for all",
     ];
     assert_eq!(remarks(&request), expected);
+}
+
+#[test]
+fn set_id_bits_are_shown_only_to_whoever_asks_for_them() {
+    for (options, suid) in [(&["defaults"][..], false), (&["suid"], true), (&["suid,nosuid"], false)] {
+        assert_eq!(request(options).expect("valid").mount.suid, suid);
+    }
 }
 
 #[test]

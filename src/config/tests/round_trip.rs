@@ -26,6 +26,7 @@ prop_compose! {
             file_mode: numbers.2 % 0o1000, dir_mode: numbers.3 % 0o1000, memory: bytes, disk_cache: disk,
             staging: "/var/lib/mapkeeper".into(),
             resend: flags.0,
+            suid: flags.0,
             on_conflict: if flags.1 { OnConflict::Fail } else { OnConflict::Overwrite },
             max_stale: Duration::from_millis(millis * 7), endpoint_url: None, path_style: flags.1,
             region: flags.0.then(|| "eu-west-1".to_owned()), profile: None,

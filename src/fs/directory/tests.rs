@@ -28,6 +28,7 @@ fn tree(store: &Memory, budget_bytes: u64) -> Arc<Tree> {
         freshness: Duration::from_secs(60),
         max_stale: Duration::from_secs(3600),
         defaults: Defaults { uid: 1, gid: 2, file_permissions: 0o644, directory_permissions: 0o755 },
+        suid: false,
     };
     Tree::new(rules, source, budget_bytes)
 }

@@ -123,7 +123,7 @@ pub(super) async fn list_plus(
             continue;
         }
         let Some(entry) = directory.entry_of(tree, &batch, item).await else { continue };
-        let (ino, attributes) = (INodeNo(entry.ino), file_attr(entry.ino, &entry.attributes));
+        let (ino, attributes) = (INodeNo(entry.ino), file_attr(tree, entry.ino, &entry.attributes));
         let (name, valid_for) = (&*item.name, believed(entry.valid_for));
         if reply.add(ino, item.next_offset, name, &valid_for, &attributes, Generation(0)) {
             // It did not fit, so the kernel has not been told.

@@ -46,13 +46,13 @@ pub(super) fn believed(valid_for: Duration) -> Duration {
     valid_for.saturating_sub(TICK)
 }
 
-pub(super) fn reply_looked(reply: ReplyEntry, answer: Result<Looked, FsError>) {
+pub(super) fn reply_looked(reply: ReplyEntry, tree: &Tree, answer: Result<Looked, FsError>) {
     match answer {
         Ok(Looked::Found(entry)) => {
             let valid_for = believed(entry.valid_for);
             // Whoever uses the name again asks again; whoever has it open may be told of the same file meanwhile.
             let attributes_for = valid_for.max(ATTRIBUTES_AT_LEAST);
-            let attributes = file_attr(entry.ino, &entry.attributes);
+            let attributes = file_attr(tree, entry.ino, &entry.attributes);
             reply.entry_with_ttls(&attributes_for, &valid_for, &attributes, Generation(0));
         }
         // The number 0 says: there is no such name, and that may be believed for a while.
@@ -67,7 +67,7 @@ pub(super) fn reply_looked(reply: ReplyEntry, answer: Result<Looked, FsError>) {
 pub(super) fn reply_attributes(reply: ReplyAttr, tree: &Tree, answer: Result<Entry, FsError>) {
     match answer {
         Ok(entry) => {
-            let mut attributes = file_attr(entry.ino, &entry.attributes);
+            let mut attributes = file_attr(tree, entry.ino, &entry.attributes);
             attributes.nlink = u32::from(tree.has_name(entry.ino));
             reply.attr(&believed(entry.valid_for), &attributes);
         }
@@ -91,7 +91,7 @@ pub(super) fn file_type(kind: Kind) -> FileType {
     }
 }
 
-pub(super) fn file_attr(ino: u64, attributes: &Attributes) -> FileAttr {
+pub(super) fn file_attr(tree: &Tree, ino: u64, attributes: &Attributes) -> FileAttr {
     FileAttr {
         ino: INodeNo(ino),
         size: attributes.size,
@@ -101,10 +101,11 @@ pub(super) fn file_attr(ino: u64, attributes: &Attributes) -> FileAttr {
         ctime: attributes.ctime.into(),
         crtime: attributes.mtime.into(),
         kind: file_type(attributes.kind),
-        perm: attributes.permissions,
+        perm: tree.shown_permissions(attributes),
         nlink: 1,
         uid: attributes.uid,
         gid: attributes.gid,
+        // No device has this number: what an object says is a device opens none.
         rdev: 0,
         blksize: STATFS_BLOCK,
         flags: 0,

@@ -169,7 +169,7 @@ pub(super) fn make(
         };
         match made {
             Ok(Entry { ino, attributes, valid_for }) => {
-                reply.entry(&believed(valid_for), &file_attr(ino, &attributes), Generation(0));
+                reply.entry(&believed(valid_for), &file_attr(&tree, ino, &attributes), Generation(0));
             }
             Err(error) => reply.error(errno(&error)),
         }
@@ -213,7 +213,7 @@ pub(super) fn create(
         match created {
             Ok((Entry { ino, attributes, valid_for }, opened)) => {
                 let (handle, flags) = (FileHandle(opened.handle), FopenFlags::FOPEN_KEEP_CACHE);
-                let attributes = file_attr(ino, &attributes);
+                let attributes = file_attr(&tree, ino, &attributes);
                 reply.created(&believed(valid_for), &attributes, Generation(0), handle, flags);
             }
             Err(error) => reply.error(errno(&error)),
@@ -275,8 +275,18 @@ pub(super) fn rename(
     });
 }
 
-pub(super) fn write(adapter: &Adapter, ino: u64, offset: u64, data: &[u8], reply: ReplyWrite) {
+pub(super) fn write(
+    adapter: &Adapter,
+    request: &Request,
+    ino: u64,
+    offset: u64,
+    data: &[u8],
+    reply: ReplyWrite,
+) {
     let Some(writing) = &adapter.writing else { return reply.error(Errno::EROFS) };
+    if request.uid() != 0 {
+        writing.drop_set_id(ino);
+    }
     // The kernel never sends more than it can count.
     let length = u32::try_from(data.len()).unwrap_or(u32::MAX);
     match writing.write_now(ino, offset, data) {
@@ -325,19 +335,29 @@ pub(super) fn set_xattr(
     flags: i32,
     reply: ReplyEmpty,
 ) {
-    let (name, value) = (text(name), value.to_vec());
+    let (name, value, tree) = (text(name), value.to_vec(), adapter.tree());
     let how = match flags {
         _ if adapter.may_be_done(request) => SetXattr::Any,
         libc::XATTR_CREATE => SetXattr::Create,
         libc::XATTR_REPLACE => SetXattr::Replace,
         _ => SetXattr::Any,
     };
-    adapter.answer(reply, move |writing| async move { writing.set_xattr(ino, &name?, &value, how).await });
+    adapter.answer(reply, move |writing| async move {
+        let name = name?;
+        if !tree.shows_xattr(&name) {
+            return Err(FsError::NotSupported);
+        }
+        writing.set_xattr(ino, &name, &value, how).await
+    });
 }
 
 pub(super) fn remove_xattr(adapter: &Adapter, request: &Request, ino: u64, name: &OsStr, reply: ReplyEmpty) {
-    let (name, may_be_done) = (text(name), adapter.may_be_done(request));
+    let (name, may_be_done, tree) = (text(name), adapter.may_be_done(request), adapter.tree());
     adapter.answer(reply, move |writing| async move {
-        gone(writing.remove_xattr(ino, &name?).await, may_be_done)
+        let name = name?;
+        if !tree.shows_xattr(&name) {
+            return Err(FsError::NotSupported);
+        }
+        gone(writing.remove_xattr(ino, &name).await, may_be_done)
     });
 }

@@ -30,6 +30,7 @@ fn world_with(freshness: Duration, prefix: &str) -> World {
         freshness,
         max_stale: Duration::from_secs(3600),
         defaults: Defaults { uid: 0, gid: 0, file_permissions: 0o644, directory_permissions: 0o755 },
+        suid: false,
     };
     World { store, tree: Tree::new(rules, source, 4 << 20) }
 }

@@ -18,7 +18,7 @@ use crate::fs::inode::ROOT;
 use crate::fs::listing::FOLDER_SUFFIX;
 use crate::fs::store::write::{Headers, METADATA_MAX, Put, WriteIf, Written, metadata_bytes};
 use crate::fs::store::{ETag, StoreError};
-use crate::fs::tree::Entry;
+use crate::fs::tree::{Entry, SET_ID, Tree};
 use crate::fs::xattr::Xattrs;
 
 /// What is to be changed of a file; `None` stays.
@@ -58,10 +58,24 @@ impl Writing {
         match change.size {
             Some(_) if !self.is_file(ino) => return Err(FsError::IsDirectory),
             Some(size) => self.cut(ino, size, rest).await?,
-            None if rest != Change::default() => self.change(ino, rest.edit()).await?,
+            None if rest != Change::default() => self.change(ino, rest.edit(self.tree.clone())).await?,
             None => {}
         }
         self.entry(ino)
+    }
+
+    /// A file whose set-id bits nobody is shown loses them when somebody writes who is not root: as the kernel would
+    /// have it if it knew of them.
+    pub fn drop_set_id(&self, ino: u64) {
+        let Some(draft) = self.draft(ino) else { return };
+        let mut state = draft.state();
+        if self.tree.hides_set_id(state.attributes.kind) && state.attributes.permissions & SET_ID != 0 {
+            state.attributes.permissions &= !SET_ID;
+            state.headers_changed = true;
+            if let Err(error) = draft.note_all(&state) {
+                tracing::debug!(error = %error, "a successor would keep the set-id bits of a file");
+            }
+        }
     }
 
     /// Sets an extended attribute.
@@ -352,8 +366,12 @@ impl Said {
 
 impl Change {
     /// The change, but for the size.
-    pub(super) fn edit(self) -> impl Edit {
+    pub(super) fn edit(self, tree: Arc<Tree>) -> impl Edit {
         move |attributes: &mut Attributes, xattrs: &mut Xattrs| {
+            // Bits that the kernel does not know of it cannot take away from what gets another owner.
+            if (self.uid.is_some() || self.gid.is_some()) && tree.hides_set_id(attributes.kind) {
+                attributes.permissions &= !SET_ID;
+            }
             self.apply(attributes, xattrs);
             Ok(())
         }

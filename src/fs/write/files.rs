@@ -320,7 +320,7 @@ impl Writing {
         }
         let draft = self.draft_of(ino).await?;
         self.cut_draft(&draft, size).await?;
-        if rest == Change::default() { Ok(()) } else { self.change(ino, rest.edit()).await }
+        if rest == Change::default() { Ok(()) } else { self.change(ino, rest.edit(self.tree.clone())).await }
     }
 
     async fn cut_unopened(&self, ino: u64, size: u64, rest: Change) -> Result<(), FsError> {
@@ -331,7 +331,7 @@ impl Writing {
         draft.cut(size)?;
         if rest != Change::default() {
             let State { attributes, xattrs, headers_changed, .. } = &mut *draft.state();
-            rest.edit()(attributes, xattrs)?;
+            rest.edit(self.tree.clone())(attributes, xattrs)?;
             *headers_changed = true;
         }
         let outcome = self.commit_locked(&draft).await;

@@ -43,6 +43,7 @@ fn world() -> World {
         freshness: Duration::ZERO,
         max_stale: Duration::ZERO,
         defaults: Defaults { uid: 0, gid: 0, file_permissions: 0o644, directory_permissions: 0o755 },
+        suid: false,
     };
     let tree = Tree::new(rules, source, 4 << 20);
     World { store, tree, staging: tempfile::tempdir().expect("a directory") }
