@@ -329,3 +329,63 @@ async fn a_staging_directory_that_cannot_be_used_is_named() {
     assert!(said.contains("cannot use the staging directory \"/proc/nothing\""), "{said}");
     assert!(said.contains("hint: set `staging`"), "{said}");
 }
+
+/// What a process seems to have left in `staging`: a move of `a.map` to `moved.map`.
+fn plant(world: &World, staging: &Path, owner: u32) {
+    let session = staging.join("session-1.1");
+    std::fs::create_dir_all(&session).expect("made");
+    let lock = serde_json::json!({"source": "s3://maps", "mount_point": world.point()});
+    std::fs::write(session.join("lock"), lock.to_string()).expect("written");
+    let etag = format!("\"{}\"", world.server.store().get("maps", "a.map").expect("there").tag);
+    let began = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("now").as_secs();
+    let planted = serde_json::json!({"version": 1, "from": "a.map", "to": "moved.map", "began": began,
+        "old": "a.map", "new": "moved.map", "objects": [["", etag]]});
+    std::fs::write(session.join("1.move"), planted.to_string()).expect("written");
+    std::os::unix::fs::chown(&session, Some(owner), None).expect("given away");
+}
+
+fn set_mode(path: &Path, mode: u32) {
+    std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(mode)).expect("changed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_staging_directory_of_everybody_is_refused_and_a_line_of_s3fs_is_not() {
+    let world = World::new();
+    let shared = world.scratch.path().join("shared");
+    plant(&world, &shared, 0);
+    set_mode(&shared, 0o1777);
+    let mut writable = world.mount("s3://maps", &world.point());
+    let (code, said) =
+        world.refused(writable.args(["-o", &format!("rw,staging={}", shared.display())])).await;
+    assert_eq!(code, 1, "{said}");
+    assert!(said.contains("is a directory of uid 0 with mode 1777, expected"), "{said}");
+    assert!(said.contains("hint: give root a directory of its own: chown root"), "{said}");
+    let mut moved = world.mount("s3://maps", &world.point());
+    moved.args(["-o", &format!("rw,tmpdir={}", shared.display())]);
+    let serving = Serving::start(moved);
+    until(|| is_mounted(&world.point()), "the mount").await;
+    let made = sh(format!(
+        "cd {}; echo new > new.map; ls; stat -c %a {}/mapkeeper",
+        world.point().display(),
+        shared.display()
+    ));
+    assert_eq!(made.await, "a.map\nbelow\nnew.map\n700\n");
+    serving.signal(Signal::SIGTERM);
+    assert_eq!(serving.ended().await, Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_that_somebody_else_has_put_into_the_staging_directory_does_nothing() {
+    for (owner, found) in [(65534, "a.map\nbelow\n"), (0, "below\nmoved.map\n")] {
+        let world = World::new();
+        let staging = world.scratch.path().join("staging");
+        plant(&world, &staging, owner);
+        let mut writable = world.mount("s3://maps", &world.point());
+        writable.args(["-o", &format!("rw,staging={}", staging.display())]);
+        let serving = Serving::start(writable);
+        until(|| is_mounted(&world.point()), "the mount").await;
+        assert_eq!(sh(format!("ls {}", world.point().display())).await, found);
+        serving.signal(Signal::SIGTERM);
+        assert_eq!(serving.ended().await, Some(0));
+    }
+}

@@ -372,7 +372,7 @@ async fn a_name_or_metadata_that_the_store_cannot_take_is_an_error() {
 async fn staged_on(megabytes: u64) -> (Mounted, tempfile::TempDir) {
     let disk = tempfile::tempdir().expect("a directory");
     let mounted = std::process::Command::new("mount")
-        .args(["-t", "tmpfs", "-o", &format!("size={megabytes}m"), "tmpfs"])
+        .args(["-t", "tmpfs", "-o", &format!("size={megabytes}m,mode=0700"), "tmpfs"])
         .arg(disk.path())
         .status()
         .expect("mount(8)");

@@ -95,6 +95,9 @@ const SILENT: &[&str] = &[
     "symfollow",
 ];
 
+/// Directories of the system in which everybody may make names.
+const OF_EVERYBODY: &[&str] = &["/tmp", "/var/tmp", "/dev/shm"];
+
 /// Options that change a mount that is already there.
 const OF_OTHER_MOUNTS: &[&str] = &[
     "remount",
@@ -246,6 +249,7 @@ impl Parser {
             s3fs::Treatment::Refused(reason) => self.fault(origin, None, Problem::Unsupported { reason }),
             s3fs::Treatment::Umask => self.umask(value, origin),
             s3fs::Treatment::CacheExpiry => self.cache_expiry(value, origin),
+            s3fs::Treatment::TemporaryDirectory => self.temporary_directory(value, origin),
             s3fs::Treatment::Role => {
                 self.role = true;
                 let text =
@@ -280,6 +284,22 @@ impl Parser {
         self.layer.set(mount_key("freshness"), &freshness, origin);
         let longest = if seconds > 3_600 { ", the longest there is" } else { "" };
         self.remark("stat_cache_expire", format!("is taken as freshness={freshness}{longest}"));
+    }
+
+    /// Files are staged where nobody but root can write: below the directory, or where they are by default if everybody
+    /// may put something there first.
+    fn temporary_directory(&mut self, value: Option<&str>, origin: Origin) {
+        let Some(path) = value.filter(|path| path.starts_with('/')) else {
+            return self.own("staging", value, origin);
+        };
+        let path = path.trim_end_matches('/');
+        if OF_EVERYBODY.contains(&path) {
+            let text = "is ignored: everybody may write there; `staging` says where files are while they are written";
+            return self.remark("tmpdir", text.to_owned());
+        }
+        let staging = format!("{path}/mapkeeper");
+        self.layer.set(mount_key("staging"), &staging, origin);
+        self.remark("tmpdir", format!("is taken as staging={staging}, a directory of root's"));
     }
 
     fn remark(&mut self, option: &str, text: String) {

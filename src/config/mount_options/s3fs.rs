@@ -13,11 +13,13 @@ pub(super) enum Treatment {
     Umask,
     /// Seconds that attributes are believed.
     CacheExpiry,
+    /// Where temporary files are.
+    TemporaryDirectory,
     /// Credentials of the instance or the task.
     Role,
 }
 
-use Treatment::{CacheExpiry, Ignored, Refused, Role, SameAs, Umask};
+use Treatment::{CacheExpiry, Ignored, Refused, Role, SameAs, TemporaryDirectory, Umask};
 
 const WRITES: &str = "how writes are sent follows their size";
 const MEMORY: &str = "`memory` bounds all caches and buffers, and requests in flight follow the readers";
@@ -62,7 +64,7 @@ const OPTIONS: &[(&str, Treatment)] = &[
     ("ensure_diskfree", Ignored(DISK)),
     ("free_space_ratio", Ignored(DISK)),
     ("fake_diskfree", Ignored(DISK)),
-    ("tmpdir", SameAs("staging")),
+    ("tmpdir", TemporaryDirectory),
     ("set_check_cache_sigusr1", Ignored(DISK)),
     ("multireq_max", Ignored(MEMORY)),
     ("parallel_count", Ignored(MEMORY)),

@@ -113,6 +113,26 @@ fn a_line_of_fstab_for_s3fs_moves_over() {
 }
 
 #[test]
+fn files_are_staged_below_the_directory_of_s3fs_unless_it_is_everybodys() {
+    for (given, staging, said) in [
+        (
+            "/mnt/disk/",
+            "/mnt/disk/mapkeeper",
+            "is taken as staging=/mnt/disk/mapkeeper, a directory of root's",
+        ),
+        (
+            "/tmp",
+            "/var/lib/mapkeeper/staging",
+            "is ignored: everybody may write there; `staging` says where files are while they are written",
+        ),
+    ] {
+        let request = from("maps", &[&format!("tmpdir={given}")]).expect("valid");
+        assert_eq!(request.mount.staging, Path::new(staging));
+        assert_eq!(remarks(&request), [format!("option `tmpdir` {said}")]);
+    }
+}
+
+#[test]
 fn set_id_bits_are_shown_only_to_whoever_asks_for_them() {
     for (options, suid) in [(&["defaults"][..], false), (&["suid"], true), (&["suid,nosuid"], false)] {
         assert_eq!(request(options).expect("valid").mount.suid, suid);

@@ -10,10 +10,12 @@
 //! moment what is open, and a slot that was not written whole says nothing.
 
 use std::collections::HashMap;
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::FileExt;
 use std::path::Path;
+
+use super::stage;
 
 /// Of the format of the file.
 const VERSION: u64 = 1;
@@ -56,8 +58,7 @@ impl Handles {
     ///
     /// That of the file.
     pub fn begin(path: &Path) -> io::Result<Handles> {
-        let file =
-            OpenOptions::new().read(true).write(true).create(true).truncate(true).mode(0o600).open(path)?;
+        let file = stage::create(path)?;
         let mut handles =
             Handles { open: HashMap::new(), last: 0, set_aside: 0, file, free: Vec::new(), unused: 1 };
         handles.set_aside()?;
@@ -71,7 +72,7 @@ impl Handles {
     /// [`io::ErrorKind::InvalidData`] for a file of another version; that of reading it.
     pub fn resume(path: &Path) -> io::Result<Handles> {
         let bytes = std::fs::read(path)?;
-        let file = OpenOptions::new().read(true).write(true).open(path)?;
+        let file = stage::open(path)?;
         let mut slots = bytes.chunks_exact(SLOT_BYTES as usize).map(words);
         let [VERSION, 0, given] = slots.next().flatten().ok_or(io::ErrorKind::InvalidData)? else {
             return Err(io::ErrorKind::InvalidData.into());

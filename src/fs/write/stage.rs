@@ -9,12 +9,12 @@
 //!            kept/          TIME-NAME     what was written and could not be stored, with TIME-NAME.json beside it
 //! ```
 //!
-//! Nobody but root sees any of it. What must hold: no two processes use one session's directory; a directory whose
+//! Nobody but root sees any of it, and nobody else can put anything there (`trusted.rs`). What must hold: no two processes use one session's directory; a directory whose
 //! lock is free belongs to nobody and may be taken over or cleared; the disk is never filled to its end.
 
-use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::fs::{DirBuilder, File, TryLockError};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -27,9 +27,13 @@ use super::unfinished::Move;
 
 mod file;
 mod left;
+mod trusted;
 
 pub use file::StagedFile;
 pub use left::LeftBehind;
+pub use trusted::{create, open};
+
+use trusted::{inner_directory, private_directory};
 
 /// Bytes of the disk that are left free for others.
 const RESERVE: u64 = 64 * 1024 * 1024;
@@ -88,7 +92,7 @@ impl Staging {
     ///
     /// # Errors
     ///
-    /// That of making directories and files.
+    /// [`NotTrusted`](trusted::NotTrusted) for a directory of others; that of making directories and files.
     pub fn open(root: &Path, owner: &Owner) -> io::Result<Staging> {
         static SESSIONS: AtomicU64 = AtomicU64::new(0);
         private_directory(root)?;
@@ -122,6 +126,8 @@ impl Staging {
         if !is_session || !session.join(LOCK).exists() {
             return Err(io::Error::new(io::ErrorKind::NotFound, "there is no such session"));
         }
+        private_directory(root)?;
+        inner_directory(&session)?;
         let left = LeftBehind::take(session.clone())
             .ok_or_else(|| io::Error::new(io::ErrorKind::ResourceBusy, "the staging directory is in use"))?;
         let files = left.files()?;
@@ -254,6 +260,13 @@ impl Staging {
         let paths = entries.filter_map(|entry| Some(entry.ok()?.path())).filter(is_session);
         // Looked at before its lock is taken: whoever goes on with it must not find it taken.
         paths
+            .filter(|path| match inner_directory(path) {
+                Ok(()) => true,
+                Err(error) => {
+                    tracing::warn!(error = %error, "what somebody else has put into the staging directory is left alone");
+                    false
+                }
+            })
             .filter(|path| left::owner(path).is_some_and(|owner| is_ours(&owner)))
             .filter_map(LeftBehind::take)
             .collect()
@@ -277,14 +290,6 @@ impl Drop for Staging {
         // The lock last: a directory whose lock is free is somebody else's.
         let _ = self.lock.unlock();
     }
-}
-
-fn private_directory(path: &Path) -> io::Result<()> {
-    DirBuilder::new().recursive(true).mode(0o700).create(path)
-}
-
-fn create(path: &Path) -> io::Result<File> {
-    OpenOptions::new().read(true).write(true).create(true).truncate(true).mode(0o600).open(path)
 }
 
 /// Whether nobody else had the lock.

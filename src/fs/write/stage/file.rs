@@ -3,7 +3,7 @@
 //! What must hold: the record is readable whenever the process dies; a line that could not be written whole is taken
 //! back; the record does not grow without end.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
@@ -15,7 +15,7 @@ use std::time::SystemTime;
 use rustix::fs::FallocateFlags;
 
 use super::super::record::{self, Event, Life, Record};
-use super::{DATA, RECORD, create};
+use super::{DATA, RECORD, create, open};
 
 /// Bytes of events after which everything is written anew, beside four times what that took the last time.
 const EVENTS_MAX: u64 = 1024 * 1024;
@@ -50,7 +50,7 @@ impl StagedFile {
             Life::Lost { kept: Some(kept) } if kept.exists() => kept.clone(),
             _ => path.with_extension(DATA),
         };
-        let data = OpenOptions::new().read(true).write(true).open(data)?;
+        let data = open(&data)?;
         StagedFile::begin(path, data, record.clone(), is_left)
     }
 

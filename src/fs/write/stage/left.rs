@@ -3,13 +3,13 @@
 //! What must hold: whoever holds one of these holds its lock; nothing is removed that another version of this program
 //! has written, because it may know more.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use super::super::record::{self, Record};
 use super::super::unfinished::Move;
-use super::{LOCK, MOVE, NotedMove, Owner, RECORD, try_lock};
+use super::{LOCK, MOVE, NotedMove, Owner, RECORD, open, try_lock};
 
 /// What a session that has died left on disk.
 pub struct LeftBehind {
@@ -35,7 +35,7 @@ pub fn moves(session: &Path) -> Vec<(Move, NotedMove)> {
 impl LeftBehind {
     /// Takes it over unless somebody uses it.
     pub fn take(path: PathBuf) -> Option<LeftBehind> {
-        let lock = OpenOptions::new().read(true).write(true).open(path.join(LOCK)).ok()?;
+        let lock = open(&path.join(LOCK)).ok()?;
         try_lock(&lock).ok()?.then_some(LeftBehind { path, lock })
     }
 
