@@ -377,7 +377,9 @@ async fn stopped(stop: &mut watch::Receiver<bool>) {
 /// The longest that a repair may take.
 fn limit(repair: Repair) -> Duration {
     match repair {
-        Repair::Mount | Repair::Remount | Repair::Refresh | Repair::RestartWorkers => Duration::from_secs(30),
+        Repair::Mount | Repair::Remount | Repair::Uncover | Repair::Refresh | Repair::RestartWorkers => {
+            Duration::from_secs(30)
+        }
         Repair::Unpause
         | Repair::Restart
         | Repair::Stop

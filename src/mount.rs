@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   attach: refuse what is not built | nothing mounted there | an empty directory | bucket answers -> mounted
-//!   detach: for each layer at the path: abort its FUSE connection, unmount lazily -> nothing mounted there
+//!   detach: for each layer at the path: unmount lazily, then abort its FUSE connection -> nothing mounted there
 //! ```
 //!
 //! What must hold: a failed attach leaves nothing behind; no file call is made at a path where something is
@@ -13,7 +13,7 @@ mod error;
 pub mod handover;
 mod kernel;
 
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
@@ -372,27 +372,52 @@ pub enum DetachError {
     Table { source: io::Error },
     #[error("cannot unmount {path:?}")]
     Unmount { path: PathBuf, source: io::Error },
+    #[error("{path:?} cannot be reached: {over} is mounted over it")]
+    Hidden { path: PathBuf, over: String },
     #[error("{path:?} still has something mounted after {LAYERS_MAX} layers were taken away")]
     Bottomless { path: PathBuf },
 }
 
-/// Takes away every layer mounted at `path`: aborts the FUSE connections that are mapkeeper's, so that nobody
-/// waits for them any more, and unmounts lazily. No layer is no error.
+/// Takes away every layer mounted at `path` lazily, and ends the FUSE connections that are mapkeeper's, so that nobody
+/// waits for them any more. A connection is aborted only once its mount is away: one that stays goes on serving whoever
+/// holds it. No layer is no error.
 ///
 /// # Errors
 ///
-/// When the kernel refuses to unmount.
+/// [`DetachError::Hidden`] when something is mounted over a directory above it, or when the kernel refuses to unmount.
 pub fn detach(path: &Path) -> Result<(), DetachError> {
+    take_away(path, None)
+}
+
+/// Takes away what is mounted over `device` at `path`, whatever it is, and leaves `device` as it is.
+///
+/// # Errors
+///
+/// As [`detach`].
+pub fn uncover(path: &Path, device: Device) -> Result<(), DetachError> {
+    take_away(path, Some(device))
+}
+
+fn take_away(path: &Path, down_to: Option<Device>) -> Result<(), DetachError> {
     for _ in 0..LAYERS_MAX {
         let table = MountTable::of(None).map_err(|source| DetachError::Table { source })?;
-        let Some(entry) = table.top(path) else { return Ok(()) };
-        if entry.fs_type == FS_TYPE
-            && let Err(error) = abort(entry.device)
-        {
-            tracing::warn!(device = %entry.device, error = %error, "cannot abort the connection");
+        let Some(listed) = table.top(path) else { return Ok(()) };
+        let entry = table.cover(listed).unwrap_or(listed);
+        // By its path, something else would be unmounted.
+        if entry.path != path {
+            return Err(DetachError::Hidden { path: path.to_path_buf(), over: entry.to_string() });
         }
+        if Some(entry.device) == down_to {
+            return Ok(());
+        }
+        // Opened before: once it is unmounted, its number may be that of another mount.
+        let aborts = (entry.fs_type == FS_TYPE).then(|| aborts(entry.device));
         umount2(path, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW)
             .map_err(|error| DetachError::Unmount { path: path.to_path_buf(), source: error.into() })?;
+        let aborted = aborts.map(|aborts| aborts?.map_or(Ok(()), |mut file| file.write_all(b"1")));
+        if let Some(Err(error)) = aborted {
+            tracing::warn!(device = %entry.device, error = %error, "cannot abort the connection");
+        }
     }
     Err(DetachError::Bottomless { path: path.to_path_buf() })
 }
@@ -403,9 +428,15 @@ pub fn detach(path: &Path) -> Result<(), DetachError> {
 ///
 /// When the kernel's list of connections cannot be had.
 pub fn abort(device: Device) -> io::Result<()> {
-    match std::fs::write(connection(device)?.join("abort"), "1") {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        outcome => outcome,
+    aborts(device)?.map_or(Ok(()), |mut file| file.write_all(b"1"))
+}
+
+/// The file that ends the connection of `device` when it is written to; `None` where it has ended.
+fn aborts(device: Device) -> io::Result<Option<std::fs::File>> {
+    match std::fs::File::options().write(true).open(connection(device)?.join("abort")) {
+        Ok(file) => Ok(Some(file)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
     }
 }
 

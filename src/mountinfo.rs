@@ -56,6 +56,15 @@ impl Entry {
     }
 }
 
+impl fmt::Display for Entry {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.source == self.fs_type {
+            true => write!(out, "{} at {}", self.fs_type, self.path.display()),
+            false => write!(out, "{} ({}) at {}", self.fs_type, self.source, self.path.display()),
+        }
+    }
+}
+
 /// All mounts that a process sees, in the order in which the kernel lists them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MountTable(pub Vec<Entry>);
@@ -79,6 +88,37 @@ impl MountTable {
     /// The mount one meets at exactly `path`: the one stacked there last. `None` if nothing is mounted there.
     pub fn top(&self, path: &Path) -> Option<&Entry> {
         self.0.iter().rev().find(|entry| entry.path == path)
+    }
+
+    /// The mount in which a path lookup ends that follows every mount on the way to `path`: the one at `path`, or one
+    /// above it. `None` where the table does not say where a lookup begins.
+    pub fn reached(&self, path: &Path) -> Option<&Entry> {
+        let begins =
+            |entry: &&Entry| !self.0.iter().any(|other| other.id == entry.parent && other.id != entry.id);
+        let mut directories: Vec<&Path> = path.ancestors().collect();
+        directories.reverse();
+        let mut at: Option<&Entry> = None;
+        for directory in directories {
+            // Nothing is followed at the root itself: what is mounted over it is not met from there.
+            let is_root = directory.parent().is_none();
+            loop {
+                let next =
+                    self.0.iter().rev().filter(|entry| entry.path == directory).find(|entry| match at {
+                        None => begins(entry),
+                        Some(at) => entry.parent == at.id && entry.id != at.id,
+                    });
+                match next {
+                    Some(next) if at.is_none() || !is_root => at = Some(next),
+                    _ => break,
+                }
+            }
+        }
+        at
+    }
+
+    /// What hides `entry` from whoever looks for it by its path: a mount over a directory above it, or over itself.
+    pub fn cover(&self, entry: &Entry) -> Option<&Entry> {
+        self.reached(&entry.path).filter(|reached| reached.id != entry.id)
     }
 }
 
@@ -151,6 +191,46 @@ mod tests {
         let table = MountTable::parse(TEXT);
         assert_eq!(table.top(Path::new("/srv/a b")).map(|entry| entry.fs_type.as_str()), Some("tmpfs"));
         assert_eq!(table.top(Path::new("/srv")), None);
+    }
+
+    #[test]
+    fn what_hides_a_mount_is_found_whichever_came_first() {
+        let table = |lines: &[&str]| MountTable::parse(lines.join("\n").as_bytes());
+        let root = "22 1 254:0 / / rw - ext4 /dev/vda rw";
+        let ours = "40 22 0:44 / /srv/maps rw - fuse.mapkeeper s3://b ro";
+        let cases: [(&[&str], Option<&str>); 8] = [
+            (&[root, ours], None),
+            (&[root, ours, "50 22 0:50 / /srv tmpfs - tmpfs over rw"], Some("over")),
+            // On some kernels the list is in another order.
+            (&[root, "50 22 0:50 / /srv rw - tmpfs over rw", ours], Some("over")),
+            (&[root, ours, "50 40 0:50 / /srv/maps rw - tmpfs over rw"], Some("over")),
+            (&[root, ours, "50 40 0:50 / /srv/maps/sub rw - tmpfs below rw"], None),
+            (&[root, ours, "50 22 0:50 / /srv/map rw - tmpfs beside rw"], None),
+            // Ours stands on it.
+            (
+                &[
+                    root,
+                    "30 22 0:50 / /srv rw - tmpfs under rw",
+                    "40 30 0:44 / /srv/maps rw - fuse.mapkeeper b ro",
+                ],
+                None,
+            ),
+            // Hidden itself by what ours stands on.
+            (
+                &[
+                    root,
+                    "31 22 0:51 / /srv/maps rw - ext4 old rw",
+                    "30 22 0:50 / /srv rw - tmpfs under rw",
+                    "40 30 0:44 / /srv/maps rw - fuse.mapkeeper b ro",
+                ],
+                None,
+            ),
+        ];
+        for (lines, expected) in cases {
+            let table = table(lines);
+            let ours = table.0.iter().find(|entry| entry.id == 40).expect("it is there");
+            assert_eq!(table.cover(ours).map(|entry| entry.source.as_str()), expected, "{lines:#?}");
+        }
     }
 
     #[test]

@@ -495,6 +495,7 @@ impl Host for Live {
                     None => Err(misplaced(action)),
                 }
             }
+            (Target::Mount(name), Repair::Uncover) => self.mounts().uncover(name).await,
             (Target::Mount(name), Repair::Mount | Repair::Remount) => {
                 let mounts = self.mounts();
                 if mounts.spec(name).is_some_and(|spec| is_kernel(&spec.source)) {

@@ -13,7 +13,8 @@
 //! | 0 | none: say degraded | S3 cannot be asked and the mount serves what it remembers |
 //! | 1 | refresh | S3 refuses the credentials |
 //! | 2 | restart workers | the session lives and is silent past its patience, the bucket answers, and the workers can be replaced |
-//! | 3 | mount, remount | credentials are held and the bucket is not known to be away; session dead, mount gone, covered or left over, or rung 2 is exhausted; for requests that no process knows of, as for silence |
+//! | 3 | mount, remount | credentials are held and the bucket is not known to be away; session dead, mount gone or left over, or rung 2 is exhausted; for requests that no process knows of, as for silence; never while something over a directory above hides it |
+//! | 3 | uncover | something was mounted over a session that lives |
 //! | 4 | unpause, restart, make the error log (of an ECS container: stop) | every mount that it binds is proven; its view is stale, or its service fails in a way that this can cure; an ECS container only while its agent is well |
 //! | 5 | start, create, recreate | the same proofs; it ended or is gone, was made from another configuration, or rung 4 is exhausted; never for ECS |
 //! | 5 | restart the ECS agent, reregister | every mount is proven, and the agent had its patience to come up by itself |

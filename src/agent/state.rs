@@ -123,7 +123,7 @@ pub enum Trigger {
     SessionEnded,
     /// The kernel says ENOTCONN although the session does not know of its end.
     Disconnected,
-    /// The path shows another file system than the mount table does.
+    /// It serves whoever holds it, and something over a directory above it keeps it from being found by its path.
     Hidden,
     MountSilent,
     MountErrors,
@@ -191,6 +191,8 @@ pub enum Repair {
     Mount,
     /// Detach every layer, then mount.
     Remount,
+    /// Take away what was mounted over a session that lives.
+    Uncover,
     Unpause,
     Restart,
     /// Stop a container of ECS, which replaces it.
@@ -217,7 +219,7 @@ impl Repair {
         match self {
             Repair::Refresh => Rung::Credentials,
             Repair::RestartWorkers => Rung::Workers,
-            Repair::Mount | Repair::Remount => Rung::Remount,
+            Repair::Mount | Repair::Remount | Repair::Uncover => Rung::Remount,
             Repair::Unpause | Repair::Restart | Repair::Stop => Rung::Restart,
             Repair::MakeErrorLog => Rung::Adjust,
             Repair::Start | Repair::Create | Repair::Recreate => Rung::Recreate,

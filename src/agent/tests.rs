@@ -104,6 +104,7 @@ impl Host for Rc<Model> {
             fs_type: "fuse.mapkeeper".to_owned(),
             source: "s3://bucket".to_owned(),
             origin: Origin::Mapkeeper,
+            hidden_by: None,
         });
         self.answer("entry", entry).await
     }

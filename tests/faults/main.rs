@@ -72,6 +72,33 @@ async fn a_mount_that_is_unmounted_or_aborted_comes_back_and_the_container_sees_
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_mount_hidden_by_one_over_its_parent_serves_on_and_is_left_alone() {
+    let world = World::healthy("hidden").await;
+    let started = world.docker(&["inspect", "--format", "{{.State.StartedAt}}"]).await;
+    let mounted = device(&world.point());
+    let point = world.point();
+    let parent = point.parent().expect("it has one");
+    let over = output(Command::new("mount").args(["-t", "tmpfs", "tmpfs"]).arg(parent)).await;
+    assert!(over.status.success(), "{}", String::from_utf8_lossy(&over.stderr));
+    let named = format!("hidden by tmpfs at {}", parent.display());
+    let told = |status: &Value| status["first_fault"]["cause"].to_string().contains(&named);
+    world.until("the name of what hides it", told).await;
+    // Longer than a mount that fails is waited for.
+    let looks = Instant::now();
+    while looks.elapsed() < Duration::from_secs(12) {
+        let status = world.status().await;
+        assert_eq!((&status["acting"], &status["last_failure"]), (&Value::Null, &Value::Null), "{status:#}");
+        assert!(world.serves().await, "the container holds the mount: {status:#}");
+        sleep(Duration::from_millis(500)).await;
+    }
+    assert!(output(Command::new("umount").arg(parent)).await.status.success());
+    world.until("health", |status| status["health"] == "healthy").await;
+    assert_eq!(device(&world.point()), mounted);
+    assert_eq!(world.docker(&["inspect", "--format", "{{.State.StartedAt}}"]).await, started);
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_broken_mapfile_is_reported_and_nothing_is_repaired() {
     let world = World::healthy("mapfile").await;
     let first = world.docker(&["inspect", "--format", "{{.State.StartedAt}}"]).await;

@@ -141,7 +141,7 @@ impl World {
     }
 
     pub fn point(&self) -> PathBuf {
-        self.scratch.path().join("mapfiles")
+        self.scratch.path().join("srv/mapfiles")
     }
 
     pub fn settings(&self) -> String {

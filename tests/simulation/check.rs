@@ -5,7 +5,7 @@
 //! | P3 | no container is started by us on anything but the session of this agent |
 //! | precondition | what was last answered is a reason for the action, and nothing it rests on was unknown |
 //! | confirmed | what may come right by itself was seen amiss more than once, and a service had its time to start |
-//! | hands off | no action in maintenance, none on a container of ECS but stop and unpause, none on what is not ours |
+//! | hands off | no action in maintenance, none on a container of ECS but stop and unpause, none on what is not ours, none on a mount that is hidden |
 //! | in order | workers are replaced before a living session is given up, where they can be |
 //! | bounded | no more actions of a kind in a minute or in ten than backoff and budget allow, never without a breath; the ECS agent has half a minute to come up, and as long after each restart |
 //! | last rungs | the cluster is told "not ready" and the instance is given back only after every attempt was made; the latter once, ten minutes later, never while a bucket or the credentials are amiss, and never one that was not well before |
@@ -42,7 +42,8 @@ pub fn container_starts(model: &Model, action: &Action) {
     }
     let truth = model.truth.borrow().clone();
     let fresh_death = truth.died.is_some_and(|died| model.now() - died < Duration::from_secs(8));
-    let proven = truth.session.is_some() && truth.layers.last() == truth.session.as_ref();
+    let shown = truth.layers.last() == truth.session.as_ref() && !model.is(Kind::Hidden);
+    let proven = truth.session.is_some() && shown;
     if !(proven && (!truth.session_ended || fresh_death)) {
         wrong(model, format!("P3: {:?} on an unproven mount", action.repair));
     }
@@ -110,7 +111,7 @@ fn bounded(model: &Model, action: &Action) {
 /// Whether the repair disturbs nobody, because what it repairs serves nobody.
 fn gentle(model: &Model, action: &Action) -> bool {
     match action.repair {
-        Repair::Mount | Repair::Remount => !model.serving(),
+        Repair::Mount | Repair::Remount | Repair::Uncover => !model.serving(),
         Repair::Start | Repair::Create | Repair::Unpause | Repair::Refresh => true,
         Repair::Recreate => {
             model.truth.borrow().container.as_ref().is_none_or(|one| one.phase != Phase::Running)
@@ -124,6 +125,7 @@ fn proven(told: &Answered) -> Option<Device> {
     match (&told.entry, &told.session, &told.answer) {
         (Seen::Known(Some(entry)), Seen::Known(Some(session)), Seen::Known(MountAnswer::Serves(answer)))
             if entry.device == session.device
+                && entry.hidden_by.is_none()
                 && *answer == session.device
                 && !matches!(session.state, SessionState::Ended(_)) =>
         {
@@ -172,14 +174,15 @@ fn precondition(model: &Model, action: &Action) -> Result<(), String> {
 }
 
 fn mount(model: &Model, told: &Answered, repair: Repair) -> Result<(), String> {
-    require(held(told), "credentials are held")?;
-    require(
-        !matches!(&told.store, Seen::Known(store) if *store != StoreSeen::Answers),
-        "the bucket is not away",
-    )?;
     let (Seen::Known(entry), Seen::Known(session)) = (&told.entry, &told.session) else {
         return Err("the mount was not seen".to_owned());
     };
+    let hidden = entry.as_ref().is_some_and(|entry| entry.hidden_by.is_some());
+    require(!hidden, "nothing over a directory above hides it")?;
+    let needs_store = repair != Repair::Uncover;
+    require(held(told) || !needs_store, "credentials are held")?;
+    let away = matches!(&told.store, Seen::Known(store) if *store != StoreSeen::Answers);
+    require(!away || !needs_store, "the bucket is not away")?;
     let ended = session.as_ref().is_some_and(|session| matches!(session.state, SessionState::Ended(_)));
     let enotconn = told.answer == Seen::Known(MountAnswer::Errno("ENOTCONN".to_owned()));
     let amiss = match &told.answer {
@@ -195,12 +198,15 @@ fn mount(model: &Model, told: &Answered, repair: Repair) -> Result<(), String> {
             require(model.workers() == Workers::Restartable, "workers can be replaced")?;
             require(entry.device == session.device && !ended && confirmed, "the session lives and is silent")
         }
-        (Repair::Remount, Some(entry), Some(session)) => {
-            let gone = entry.device != session.device || ended || enotconn;
+        (Repair::Uncover, Some(entry), Some(session)) => {
+            require(entry.device != session.device && !ended, "the session lives, and something covers it")
+        }
+        (Repair::Remount, Some(_), Some(_)) => {
+            let gone = ended || enotconn;
             let fixed = model.workers() == Workers::Fixed;
             let renewed = model.attempts(|one| one.repair == Repair::RestartWorkers).len() >= 2;
             require(gone || fixed || renewed, "workers were replaced first, where they can be")?;
-            require(gone || confirmed, "the session is gone, covered, or confirmed to be amiss")
+            require(gone || confirmed, "the session is gone, or confirmed to be amiss")
         }
         (Repair::Remount, Some(entry), None) => {
             let covers = entry.origin == Origin::OverMapkeeper;

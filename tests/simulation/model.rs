@@ -282,12 +282,14 @@ impl Model {
 
     /// Everything about the host that is broken in a way that a look shows.
     pub fn visible_faults(&self) -> Vec<String> {
-        let shown = [Kind::S3Away, Kind::S3Slow, Kind::S3Refuses, Kind::BucketGone, Kind::CredentialsGone];
+        let store = [Kind::S3Away, Kind::S3Slow, Kind::S3Refuses, Kind::BucketGone, Kind::CredentialsGone];
         let of_containers = [Kind::MapBroken, Kind::DockerDown];
         let in_cluster = [Kind::EcsAgentDown, Kind::EcsDisconnected];
         let of_containers = of_containers.iter().filter(|_| !self.bare);
         let in_cluster = in_cluster.iter().filter(|_| self.in_cluster);
-        let conditions = shown.iter().chain(of_containers).chain(in_cluster);
+        let mounted = !self.truth.borrow().layers.is_empty();
+        let hidden = [Kind::Hidden].iter().filter(|_| mounted);
+        let conditions = store.iter().chain(hidden).chain(of_containers).chain(in_cluster);
         let mut faults: Vec<String> =
             conditions.filter(|kind| self.is(**kind)).map(|kind| format!("{kind:?}")).collect();
         let truth = self.truth.borrow();

@@ -61,6 +61,8 @@ pub enum Kind {
     /// The path is taken away, the session lives.
     Unmounted,
     Covered,
+    /// Something is mounted over a directory above the path: the session serves who holds it.
+    Hidden,
     /// Nothing can be mounted, although the bucket answers.
     Unmountable,
     WorkersStuck,
@@ -93,7 +95,7 @@ pub enum Kind {
     Maintenance,
 }
 
-const KINDS: [Kind; 35] = [
+const KINDS: [Kind; 36] = [
     Kind::ContainerKilled,
     Kind::ContainerRemoved,
     Kind::ContainerPaused,
@@ -109,6 +111,7 @@ const KINDS: [Kind; 35] = [
     Kind::SessionAborted,
     Kind::Unmounted,
     Kind::Covered,
+    Kind::Hidden,
     Kind::Unmountable,
     Kind::WorkersStuck,
     Kind::MountErrors,

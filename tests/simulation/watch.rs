@@ -154,7 +154,7 @@ impl Watcher {
     fn hindered(&self) -> bool {
         let hands = [Kind::Blind, Kind::Deaf, Kind::Slow, Kind::AgentKilled, Kind::Maintenance];
         let store = [Kind::S3Away, Kind::S3Slow, Kind::S3Refuses, Kind::BucketGone, Kind::CredentialsGone];
-        let engine = [Kind::DockerDown, Kind::EcsAgentDown, Kind::EcsDisconnected];
+        let engine = [Kind::DockerDown, Kind::EcsAgentDown, Kind::EcsDisconnected, Kind::Hidden];
         let place = self.model.in_cluster() && !self.model.has_its_place();
         self.model.any(&hands) || self.model.any(&store) || self.model.any(&engine) || place
     }

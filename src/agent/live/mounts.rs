@@ -32,8 +32,8 @@ use crate::fs::session::FS_TYPE;
 use crate::fs::{Handover, StoreHealth};
 use crate::mount::handover::{self, Sessions};
 use crate::mount::{
-    AttachError, How, MissingDirectory, MountTable, Mounted, attach, attach_kernel, detach, is_kernel,
-    requests_waiting, resume, shows,
+    AttachError, DetachError, How, MissingDirectory, MountTable, Mounted, attach, attach_kernel, detach,
+    is_kernel, requests_waiting, resume, shows, uncover,
 };
 
 /// How often, and after which pause, a request is looked for that no process has in hand.
@@ -55,7 +55,7 @@ struct Slot {
     /// The end of this session has been told already.
     end_told: Cell<bool>,
     /// What the kernel showed at the last look.
-    shown: Cell<Option<Device>>,
+    shown: Cell<Option<Shown>>,
     /// A session that a process before has left, and nobody serves yet.
     left: RefCell<Option<Handover>>,
 }
@@ -125,13 +125,14 @@ impl Mounts {
             device: device(entry.device),
             fs_type: entry.fs_type.clone(),
             source: entry.source.clone(),
+            hidden_by: above(&table, entry).map(ToString::to_string),
             origin: match (entry.fs_type == FS_TYPE || shows(&slot.spec.source, entry), covers) {
                 (true, _) => Origin::Mapkeeper,
                 (false, true) => Origin::OverMapkeeper,
                 (false, false) => Origin::Foreign,
             },
         });
-        slot.shown.set(entry.as_ref().map(|entry| entry.device));
+        slot.shown.set(shown(&table, &path));
         Seen::Known(entry)
     }
 
@@ -177,7 +178,8 @@ impl Mounts {
 
     /// Whether the kernel still shows `expected` at the path of `mount`.
     pub(super) fn still_shows(&self, mount: &str, expected: Device) -> bool {
-        matches!(self.entry(mount), Seen::Known(Some(entry)) if entry.device == expected)
+        let shows = |entry: &MountEntry| entry.device == expected && entry.hidden_by.is_none();
+        matches!(self.entry(mount), Seen::Known(Some(entry)) if shows(&entry))
     }
 
     /// Mounts, after every layer at the path was taken away if that is what `repair` says.
@@ -192,17 +194,7 @@ impl Mounts {
             return Ok(());
         }
         if repair == Repair::Remount {
-            let path = slot.path.borrow().clone();
-            let detached = tokio::task::spawn_blocking(move || detach(&path)).await;
-            let told = |error: &dyn std::error::Error| Failure {
-                error: error.to_string(),
-                hint: Some(format!("unmount it by hand: umount -l {}", slot.spec.path.display())),
-                exit: Exit::Degraded.code(),
-            };
-            match detached {
-                Ok(outcome) => outcome.map_err(|error| told(&error))?,
-                Err(error) => return Err(told(&error)),
-            }
+            slot.take_away(detach).await?;
         }
         // A session that lost its path serves whoever still holds it and ends with the last of them.
         drop(slot.served.take());
@@ -215,20 +207,22 @@ impl Mounts {
         slot.attached().await
     }
 
+    /// Takes away what was mounted over a session that lives.
+    pub(super) async fn uncover(&self, mount: &str) -> Result<(), Failure> {
+        let Some(slot) = self.slots.get(mount) else { return Err(no_such(mount)) };
+        let served = slot.served.borrow().as_ref().map(|served| served.device());
+        match served {
+            Some(device) => slot.take_away(move |path| uncover(path, device)).await,
+            None => Err(super::plain_failure("its session is gone".to_owned())),
+        }
+    }
+
     /// Mounts what the kernel serves, after every layer at the path was taken away if that is what `repair` says. What
     /// is external is left as it is, whatever is wrong with it.
     pub(super) async fn mount_kernel(&self, mount: &str, repair: Repair) -> Result<(), Failure> {
         let Some(slot) = self.slots.get(mount) else { return Err(no_such(mount)) };
         if repair == Repair::Remount && slot.spec.source != config::Source::External {
-            let path = slot.path.borrow().clone();
-            let detached = tokio::task::spawn_blocking(move || detach(&path)).await;
-            if let Ok(Err(error)) = detached {
-                return Err(Failure {
-                    error: Chain(&error).to_string(),
-                    hint: None,
-                    exit: Exit::Degraded.code(),
-                });
-            }
+            slot.take_away(detach).await?;
         }
         let attached = attach_kernel(&slot.spec, self.region.as_deref(), MissingDirectory::Create).await;
         attached.map_err(|error| failure(&error))
@@ -349,9 +343,7 @@ impl Mounts {
         loop {
             table.changed().await;
             let Ok(now) = MountTable::of(None) else { return };
-            let moved = |slot: &Slot| {
-                now.top(&slot.path.borrow()).map(|entry| device(entry.device)) != slot.shown.get()
-            };
+            let moved = |slot: &Slot| shown(&now, &slot.path.borrow()) != slot.shown.get();
             if self.slots.values().any(moved) {
                 return;
             }
@@ -375,6 +367,24 @@ impl Mounts {
 }
 
 impl Slot {
+    /// Has `take` unmount what is at the path: that may wait for the kernel.
+    async fn take_away(
+        &self,
+        take: impl FnOnce(&Path) -> Result<(), DetachError> + Send + 'static,
+    ) -> Result<(), Failure> {
+        let path = self.path.borrow().clone();
+        let by_hand = format!("unmount it by hand: umount -l {}", path.display());
+        let taken = tokio::task::spawn_blocking(move || take(&path)).await;
+        let told = |error: String, hint| Failure { error, hint, exit: Exit::Degraded.code() };
+        match taken {
+            Ok(Ok(())) => Ok(()),
+            // Neither would that be the right one.
+            Ok(Err(error @ DetachError::Hidden { .. })) => Err(told(Chain(&error).to_string(), None)),
+            Ok(Err(error)) => Err(told(Chain(&error).to_string(), Some(by_hand))),
+            Err(error) => Err(told(Chain(&error).to_string(), None)),
+        }
+    }
+
     /// Waits for the attempt that is under way. If this is dropped, the attempt goes on.
     async fn attached(&self) -> Result<(), Failure> {
         let mut waiting = Waiting { slot: self, task: self.attaching.take() };
@@ -424,6 +434,18 @@ impl Drop for Waiting<'_> {
             *self.slot.attaching.borrow_mut() = Some(task);
         }
     }
+}
+
+/// What the kernel has at a path: a device, and whether something over a directory above hides it.
+type Shown = (Device, bool);
+
+fn shown(table: &MountTable, path: &Path) -> Option<Shown> {
+    table.top(path).map(|entry| (device(entry.device), above(table, entry).is_some()))
+}
+
+/// What is mounted over a directory above `entry`.
+fn above<'a>(table: &'a MountTable, entry: &crate::mount::Entry) -> Option<&'a crate::mount::Entry> {
+    table.cover(entry).filter(|cover| cover.path != entry.path)
 }
 
 pub(super) fn device(device: crate::mount::Device) -> Device {

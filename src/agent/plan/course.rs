@@ -6,7 +6,8 @@ use super::judge::{self, Fault, Finding, Judgement, Verdict};
 use super::restart_may_cure;
 use crate::agent::state::{
     Action, ContainerSettings, ContainerState, EcsAgent, EcsInstance, EcsSeen, Escalation, Health, History,
-    Moment, Observation, Owner, Phase, Proof, Record, Repair, Rung, Seen, Settings, Target, Trigger, Workers,
+    Moment, Observation, Owner, Phase, Proof, Record, Repair, Rung, Seen, SessionState, Settings, Target,
+    Trigger, Workers,
 };
 
 /// What is to be done about one finding.
@@ -109,6 +110,9 @@ impl Round<'_> {
         let timing = &self.settings.timing;
         let (repair, cost) = match fault.trigger {
             Trigger::NothingMounted => (Repair::Mount, Cost::Nothing),
+            Trigger::Covered if self.session_lives(name) => {
+                return self.due(target, Repair::Uncover, fault.trigger, Vec::new(), Cost::Nothing);
+            }
             Trigger::LeftOver | Trigger::Covered | Trigger::SessionEnded | Trigger::Disconnected => {
                 (Repair::Remount, Cost::Nothing)
             }
@@ -135,6 +139,12 @@ impl Round<'_> {
             return Course::Rest;
         }
         self.due(target, repair, fault.trigger, Vec::new(), cost)
+    }
+
+    fn session_lives(&self, mount: &str) -> bool {
+        let session = self.seen.mounts.get(mount).map(|seen| &seen.session);
+        let Some(Seen::Known(Some(session))) = session else { return false };
+        !matches!(session.state, SessionState::Ended(_))
     }
 
     fn credentials_held(&self) -> bool {

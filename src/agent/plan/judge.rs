@@ -254,6 +254,9 @@ fn judge_mount(seen: &MountSeen) -> Verdict {
         (Seen::Unknown(reason), _) | (_, Seen::Unknown(reason)) => return Verdict::Unknown(reason.clone()),
         (Seen::Known(entry), Seen::Known(session)) => (entry, session),
     };
+    if let Some(MountEntry { hidden_by: Some(cover), .. }) = entry {
+        return Verdict::Faulty(hidden(cover));
+    }
     match (entry, session) {
         (None, None) => Verdict::Faulty(Fault::new(Trigger::NothingMounted, "nothing is mounted")),
         (Some(entry), None) => judge_stranger(entry, &seen.answer),
@@ -267,6 +270,13 @@ fn judge_mount(seen: &MountSeen) -> Verdict {
         (None, Some(_)) => Verdict::Faulty(Fault::new(Trigger::NothingMounted, "the mount was taken away")),
         (Some(_), Some(session)) => judge_answer(session, seen),
     }
+}
+
+/// A mount over a directory above: no repair of ours brings the path back, and containers that hold the mount are
+/// served.
+fn hidden(cover: &str) -> Fault {
+    Fault::new(Trigger::Hidden, format!("hidden by {cover}; who holds the mount is served"))
+        .hint("unmount what is over the parent directory, or mount it before mapkeeper starts")
 }
 
 /// Judges a mount at our path that this process did not make.
@@ -313,13 +323,10 @@ fn judge_answer(session: &Session, seen: &MountSeen) -> Verdict {
             ),
             _ => judge_data(*device, &seen.data),
         },
-        Seen::Known(MountAnswer::Serves(device)) => Verdict::Faulty(
-            Fault::new(
-                Trigger::Hidden,
-                format!("the path shows device {device}, the mount is {}", session.device),
-            )
-            .hint("something is mounted over a parent directory: unmount it"),
-        ),
+        Seen::Known(MountAnswer::Serves(device)) => {
+            let shown = format!("something of device {device}");
+            Verdict::Faulty(hidden(&shown))
+        }
         Seen::Known(MountAnswer::Errno(errno)) if disconnected(errno) => Verdict::Faulty(Fault::new(
             Trigger::Disconnected,
             "the kernel has no connection to the session (ENOTCONN)",

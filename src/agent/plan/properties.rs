@@ -27,11 +27,13 @@ fn device() -> impl Strategy<Value = Device> {
 
 fn mount() -> impl Strategy<Value = MountSeen> {
     let origin = prop_oneof![Just(Origin::Mapkeeper), Just(Origin::Foreign), Just(Origin::OverMapkeeper)];
-    let entry = (device(), origin).prop_map(|(device, origin)| MountEntry {
+    let hidden_by = proptest::option::weighted(0.1, Just("tmpfs at /srv".to_owned()));
+    let entry = (device(), origin, hidden_by).prop_map(|(device, origin, hidden_by)| MountEntry {
         device,
         fs_type: "fuse.mapkeeper".to_owned(),
         source: "s3://bucket".to_owned(),
         origin,
+        hidden_by,
     });
     let state = prop_oneof![
         4 => Just(SessionState::Serving),
@@ -86,6 +88,7 @@ fn good_mount(device: Device) -> MountSeen {
             fs_type: "fuse.mapkeeper".to_owned(),
             source: "s3://bucket".to_owned(),
             origin: Origin::Mapkeeper,
+            hidden_by: None,
         })),
         session: Seen::Known(Some(Session { device, state: SessionState::Serving })),
         answer: Seen::Known(MountAnswer::Serves(device)),
@@ -195,6 +198,7 @@ fn serves(seen: &Observation, mount: &str) -> Option<Device> {
     match (&mount.entry, &mount.session, &mount.answer) {
         (Seen::Known(Some(entry)), Seen::Known(Some(session)), Seen::Known(MountAnswer::Serves(answer)))
             if entry.device == session.device
+                && entry.hidden_by.is_none()
                 && *answer == session.device
                 && !matches!(session.state, SessionState::Ended(_)) =>
         {
@@ -224,10 +228,21 @@ fn precondition(action: &Action, seen: &Observation, settings: &Settings) -> Res
 }
 
 fn mount_precondition(name: &str, repair: Repair, seen: &Observation) -> Result<(), String> {
+    let mount = &seen.mounts[name];
+    let live = |session: &Session| !matches!(session.state, SessionState::Ended(_));
+    match (repair, &mount.entry, &mount.session) {
+        (_, Seen::Known(Some(entry)), _) if entry.hidden_by.is_some() => {
+            return Err("a mount that is hidden was touched".to_owned());
+        }
+        (Repair::Uncover, Seen::Known(Some(entry)), Seen::Known(Some(session))) => {
+            let covered = entry.device != session.device && live(session);
+            return if covered { Ok(()) } else { Err(format!("uncovered {mount:?}")) };
+        }
+        _ => {}
+    }
     if seen.credentials != Seen::Known(CredentialsSeen::Held) {
         return Err("mounted without credentials".to_owned());
     }
-    let mount = &seen.mounts[name];
     let (Seen::Known(entry), Seen::Known(session)) = (&mount.entry, &mount.session) else {
         return Err("mounted on could-not-look".to_owned());
     };
@@ -246,9 +261,7 @@ fn mount_precondition(name: &str, repair: Repair, seen: &Observation) -> Result<
     let lost = matches!(&mount.requests, Seen::Known(requests) if requests.are_lost());
     let ok = match (repair, entry, session) {
         (Repair::Mount, None, _) => !ended,
-        (Repair::Remount, Some(entry), Some(session)) => {
-            entry.device != session.device || ended || enotconn || ((silent || lost) && answers)
-        }
+        (Repair::Remount, Some(_), Some(_)) => ended || enotconn || ((silent || lost) && answers),
         (Repair::Remount, Some(entry), None) => match entry.origin {
             Origin::Mapkeeper => enotconn,
             Origin::OverMapkeeper => true,

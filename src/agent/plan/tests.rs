@@ -170,7 +170,13 @@ fn healthy() -> Observation {
 
 fn entry(device: Device, origin: Origin) -> MountEntry {
     let fs_type = if origin == Origin::Mapkeeper { "fuse.mapkeeper" } else { "tmpfs" };
-    MountEntry { device, fs_type: fs_type.to_owned(), source: "s3://bucket/maps".to_owned(), origin }
+    MountEntry {
+        device,
+        fs_type: fs_type.to_owned(),
+        source: "s3://bucket/maps".to_owned(),
+        origin,
+        hidden_by: None,
+    }
 }
 
 fn no_connection() -> ServiceSeen {

@@ -117,6 +117,8 @@ pub struct MountEntry {
     pub fs_type: String,
     pub source: String,
     pub origin: Origin,
+    /// What is mounted over a directory above it, so that nobody finds it by its path.
+    pub hidden_by: Option<String>,
 }
 
 /// Who made a mount.

@@ -51,6 +51,17 @@ impl Model {
             truth.lost = truth.lost.filter(|can_be_sent_again| !can_be_sent_again);
             return Ok(());
         }
+        if self.is(Kind::Hidden) {
+            return self.fail("something is mounted over a directory above it");
+        }
+        if repair == Repair::Uncover {
+            sleep(Duration::from_millis(took)).await;
+            let mut truth = self.truth.borrow_mut();
+            while truth.layers.last().is_some_and(|top| Some(*top) != truth.session) {
+                truth.layers.pop();
+            }
+            return Ok(());
+        }
         {
             let mut truth = self.truth.borrow_mut();
             if repair == Repair::Remount {
@@ -80,7 +91,8 @@ impl Model {
 
     async fn carry_out_container(&self, action: &Action, took: u64, clumsy: bool) -> Result<(), Failure> {
         let shown = self.truth.borrow().layers.last().copied();
-        if action.rests_on.iter().any(|proof| Some(proof.device) != shown) {
+        let hidden = self.is(Kind::Hidden);
+        if hidden || action.rests_on.iter().any(|proof| Some(proof.device) != shown) {
             return self.fail("the mount changed in the meantime");
         }
         if self.is(Kind::DockerDown) {

@@ -48,6 +48,7 @@ impl Model {
             device: *device,
             fs_type: "fuse".to_owned(),
             source: "s3://maps".to_owned(),
+            hidden_by: self.is(Kind::Hidden).then(|| "tmpfs at /srv".to_owned()),
             origin: match (*device == FOREIGN, truth.layers.iter().any(|layer| *layer != FOREIGN)) {
                 (false, _) => Origin::Mapkeeper,
                 (true, true) => Origin::OverMapkeeper,
@@ -67,6 +68,9 @@ impl Model {
     }
 
     pub(super) fn answer_now(&self) -> MountAnswer {
+        if self.is(Kind::Hidden) {
+            return MountAnswer::Errno("ENOENT".to_owned());
+        }
         let truth = self.truth.borrow();
         match truth.layers.last() {
             None => MountAnswer::Serves(DISK),

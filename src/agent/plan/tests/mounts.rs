@@ -71,7 +71,11 @@ fn what_was_mounted_over_ours_is_taken_away() {
     let mut world = World::healthy(Owner::Mapkeeper);
     world.mount().entry = Seen::Known(Some(entry(DISK, Origin::Foreign)));
     let action = world.look().action.unwrap();
-    assert_eq!((action.repair, action.trigger), (Repair::Remount, Trigger::Covered));
+    assert_eq!((action.repair, action.trigger), (Repair::Uncover, Trigger::Covered));
+    // A session that has ended is no use below it either.
+    let state = SessionState::Ended("the connection was aborted".to_owned());
+    world.mount().session = Seen::Known(Some(Session { device: DEVICE, state }));
+    assert_eq!(world.repair(), Some(Repair::Remount));
 }
 
 #[test]
@@ -271,6 +275,36 @@ fn a_path_hidden_by_a_mount_over_its_parent_proves_nothing() {
     world.absent();
     assert_eq!(world.repair(), None);
     assert!(world.link(&mount_target()).hint.unwrap().contains("parent directory"));
+}
+
+#[test]
+fn a_mount_that_is_hidden_is_left_alone_whatever_its_path_answers_and_well_when_the_cover_is_gone() {
+    let answers = [
+        MountAnswer::Errno("ENOENT".to_owned()),
+        MountAnswer::Errno("ENOTCONN".to_owned()),
+        MountAnswer::Serves(DISK),
+        MountAnswer::Silent(seconds(4)),
+    ];
+    let ended = SessionState::Ended("the connection was aborted".to_owned());
+    let sessions = [
+        Some(Session { device: DEVICE, state: SessionState::Serving }),
+        Some(Session { device: DEVICE, state: ended }),
+        None,
+    ];
+    for (answer, session) in answers.iter().flat_map(|answer| sessions.iter().map(move |one| (answer, one))) {
+        let mut world = World::healthy(Owner::Mapkeeper);
+        let cover = Some("tmpfs at /srv".to_owned());
+        let hidden = MountEntry { hidden_by: cover, ..entry(DEVICE, Origin::Mapkeeper) };
+        world.mount().entry = Seen::Known(Some(hidden));
+        world.mount().answer = Seen::Known(answer.clone());
+        world.mount().session = Seen::Known(session.clone());
+        assert_eq!(world.next_action(seconds(600)), None, "{answer:?} {session:?}");
+        let link = world.link(&mount_target());
+        assert_eq!((link.state, link.trigger), (LinkState::Broken, Some(Trigger::Hidden)));
+        assert!(link.detail.contains("hidden by tmpfs at /srv"), "{link:?}");
+        world.seen = healthy();
+        assert_eq!((world.look().action, world.look().health), (None, Health::Healthy));
+    }
 }
 
 #[test]
