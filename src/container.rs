@@ -18,6 +18,7 @@
 mod error;
 mod error_log;
 mod specification;
+mod usage;
 
 use std::collections::HashMap;
 use std::convert::Infallible;

@@ -18,6 +18,7 @@ mod services;
 mod stores;
 mod succession;
 mod table;
+mod work;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -452,7 +453,15 @@ impl Host for Live {
         let Some(probe) = probe else { return Seen::Unknown("it has no probe".to_owned()) };
         let facts = self.facts.borrow().get(&container.name).cloned();
         let life = facts.as_ref().map(|facts| facts.started.clone());
-        let seen = self.services.look(&container.name, &life.unwrap_or_default(), &probe).await;
+        let id = facts.as_ref().map(|facts| facts.id.clone()).unwrap_or_default();
+        let used = async {
+            match async { self.engine().await?.processor_time(&id).await }.await {
+                Ok(Some(used)) => Seen::Known(used),
+                Ok(None) => Seen::Unknown("Docker does not tell its processor time".to_owned()),
+                Err(error) => Seen::Unknown(Chain(&error).to_string()),
+            }
+        };
+        let seen = self.services.look(&container.name, &life.unwrap_or_default(), &probe, used).await;
         let named = facts.as_ref().and_then(|facts| facts.error_log.as_deref());
         let seen = services::confined(seen, named);
         if let (ServiceSeen::Healthy, Some(facts), Some(wanted)) =

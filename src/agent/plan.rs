@@ -80,10 +80,15 @@ pub fn plan(seen: &Observation, history: &History, now: Moment, settings: &Setti
 
 /// Whether a restart of the container can cure a service that fails so.
 ///
-/// A wrong answer (a broken map, a refused pattern) proves that the process works: only silence and
-/// server errors are reasons for a restart.
+/// A wrong answer (a broken map, a refused pattern) proves that the process works, and so does a late one: only silence
+/// and server errors are reasons for a restart.
 pub fn restart_may_cure(trigger: Trigger) -> bool {
     matches!(trigger, Trigger::NoConnection | Trigger::NoAnswer | Trigger::ServerError)
+}
+
+/// Whether a service is slow beyond its timeout and not silent: that proves neither that it lives nor that it does not.
+fn is_late(trigger: Trigger) -> bool {
+    matches!(trigger, Trigger::AnswerOverdue | Trigger::Overloaded)
 }
 
 #[cfg(test)]

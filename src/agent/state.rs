@@ -24,7 +24,7 @@ pub use figures::{BucketFigures, Figures, MountFigures, RepairCount, ServiceFigu
 pub use seen::{
     ContainerFacts, ContainerSeen, ContainerState, CredentialsSeen, DataSeen, DockerSeen, EcsAgent,
     EcsInstance, EcsSeen, Maintenance, MountAnswer, MountEntry, MountSeen, Observation, Origin, Phase,
-    Requests, ServiceSeen, Session, SessionState, Specification, StoreSeen,
+    Requests, ServiceSeen, Session, SessionState, Specification, StoreSeen, silence,
 };
 pub use timing::{Budget, Timing};
 
@@ -151,8 +151,15 @@ pub enum Trigger {
     /// The container sees no mount at all at the bind's target.
     MountNotVisible,
     NoConnection,
+    /// Silence: no answer for much longer than the probe's timeout, and no work.
     NoAnswer,
     ServerError,
+    /// It answers, later than the probe's timeout.
+    ServiceSlow,
+    /// It has not answered yet, and is not silent yet either.
+    AnswerOverdue,
+    /// No answer for as long as a silent one, but it works, or that could not be told.
+    Overloaded,
     MapBroken,
     MapMissing,
     /// MapServer misses the error log that the environment of its container names.

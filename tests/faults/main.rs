@@ -6,6 +6,8 @@
 //! `table.rs` makes every fault of the table in `docs/operating.md`, measures it, and compares what became of the
 //! container; `FAULTS_WRITE=1` writes the table anew.
 
+#[path = "../support/aws.rs"]
+mod aws;
 #[path = "../support/child.rs"]
 mod child;
 mod ecs;
@@ -17,6 +19,8 @@ mod table;
 mod world;
 
 use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use mapkeeper::mount;
@@ -28,7 +32,7 @@ use serde_json::Value;
 use std::path::Path;
 use tokio::time::{Instant, sleep};
 
-use world::{HEALTH_MAP, World, device, is_mounted, output};
+use world::{HEALTH_MAP, Kit, World, device, is_mounted, output};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_container_that_is_killed_or_removed_comes_back() {
@@ -95,6 +99,53 @@ async fn a_mount_hidden_by_one_over_its_parent_serves_on_and_is_left_alone() {
     world.until("health", |status| status["health"] == "healthy").await;
     assert_eq!(device(&world.point()), mounted);
     assert_eq!(world.docker(&["inspect", "--format", "{{.State.StartedAt}}"]).await, started);
+    world.end().await;
+}
+
+/// Passes on what it is asked, so many milliseconds later, to a port that is told once it is known.
+async fn passes_on(listener: tokio::net::TcpListener, port: Arc<AtomicU64>, late_ms: Arc<AtomicU64>) {
+    loop {
+        let (mut asked, _) = listener.accept().await.expect("accepted");
+        let (port, late) = (port.load(Relaxed) as u16, Duration::from_millis(late_ms.load(Relaxed)));
+        tokio::spawn(async move {
+            sleep(late).await;
+            if let Ok(mut service) = tokio::net::TcpStream::connect(("127.0.0.1", port)).await {
+                let _ = tokio::io::copy_bidirectional(&mut asked, &mut service).await;
+            }
+        });
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_that_answers_late_is_told_to_be_slow_and_never_restarted() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let probe_port = Some(listener.local_addr().expect("bound").port());
+    let (port, late_ms) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+    let kit = Kit { probe: "interval = \"1s\"\ntimeout = \"1s\"", probe_port, ..Kit::default() };
+    let mut world = World::prepared("slow", kit);
+    port.store(u64::from(world.port), Relaxed);
+    let passing = tokio::spawn(passes_on(listener, port, late_ms.clone()));
+    world.start();
+    world.until("the first health", |status| status["health"] == "healthy").await;
+    let started = world.docker(&["inspect", "--format", "{{.State.StartedAt}}"]).await;
+    late_ms.store(1_300, Relaxed);
+    let slow = |status: &Value| {
+        let text = status["first_fault"].to_string();
+        status["health"] == "degraded" && text.contains("answers after") && text.contains("1.0 s")
+    };
+    world.until("how slow it is", slow).await;
+    // Longer than a service that is silent is waited for.
+    let looks = Instant::now();
+    while looks.elapsed() < Duration::from_secs(35) {
+        let status = world.status().await;
+        assert_eq!((&status["acting"], &status["last_failure"]), (&Value::Null, &Value::Null), "{status:#}");
+        assert_eq!(world.docker(&["inspect", "--format", "{{.State.StartedAt}}"]).await, started);
+        sleep(Duration::from_millis(500)).await;
+    }
+    late_ms.store(0, Relaxed);
+    world.until("health", |status| status["health"] == "healthy").await;
+    assert_eq!(world.docker(&["inspect", "--format", "{{.State.StartedAt}}"]).await, started);
+    passing.abort();
     world.end().await;
 }
 

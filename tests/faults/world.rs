@@ -40,6 +40,8 @@ pub struct Kit {
     pub image: String,
     /// Lines of `[container.probe]` beside the URL; none: the defaults.
     pub probe: &'static str,
+    /// The port that the probe asks, where it is not the container's.
+    pub probe_port: Option<u16>,
     /// Lines of the mount beside its name, source and path.
     pub mount: String,
     /// Lines at the top of the configuration.
@@ -63,6 +65,7 @@ impl Default for Kit {
         Kit {
             image: "mapserver:8".to_owned(),
             probe: "interval = \"1s\"\ntimeout = \"900ms\"",
+            probe_port: None,
             mount: String::new(),
             top: String::new(),
             end: String::new(),
@@ -163,7 +166,7 @@ image = "{image}"
 ports = ["127.0.0.1:{port}:80"]
 binds = ["{point}:/mapfiles:ro"]
 [container.probe]
-url = "http://127.0.0.1:{port}/?map=/mapfiles/health.map&SERVICE=WMS&REQUEST=GetCapabilities"
+url = "http://127.0.0.1:{probe_port}/?map=/mapfiles/health.map&SERVICE=WMS&REQUEST=GetCapabilities"
 {probe}
 {end}
 "#,
@@ -178,6 +181,7 @@ url = "http://127.0.0.1:{port}/?map=/mapfiles/health.map&SERVICE=WMS&REQUEST=Get
             endpoint = self.server().endpoint(),
             select = self.kit.select.clone().unwrap_or_else(|| format!("name = \"{}\"", self.container)),
             port = self.port,
+            probe_port = self.kit.probe_port.unwrap_or(self.port),
         )
     }
 
@@ -187,9 +191,9 @@ url = "http://127.0.0.1:{port}/?map=/mapfiles/health.map&SERVICE=WMS&REQUEST=Get
             command.env("AWS_ACCESS_KEY_ID", ACCESS_KEY).env("AWS_SECRET_ACCESS_KEY", SECRET_KEY);
         }
         command
+            .env("AWS_EC2_METADATA_DISABLED", "true")
             .envs(self.kit.environment.iter().cloned())
             .envs(self.kit.engine.iter().map(|socket| ("DOCKER_HOST", socket)))
-            .env("AWS_EC2_METADATA_DISABLED", "true")
             .env("MAPKEEPER_RUNTIME_DIR", self.scratch.path().join("run"))
             .stdin(Stdio::null());
         command

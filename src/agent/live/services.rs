@@ -1,17 +1,27 @@
-//! Asking services: no more often than configured while they are well, and never twice at a time.
+//! Asking services: no more often than configured while they are well, and how late they answer.
 //!
-//! A question that is under way outlives the look that began it, so that a probe with a long timeout
-//! neither holds up the loop nor is asked anew at every look.
+//! ```text
+//!   [believed] -- the interval is over --> [asked] -- answer in time ------> healthy      \
+//!                                             |  ---- answer, later -------> slow          > believed
+//!                                             |  ---- an answer that is amiss, no connection: asked anew at the next look
+//!                                             v
+//!                         past the timeout: unanswered, for how long, and whether the container works
+//!                         every third of the silence: one more question, in case that one was lost
+//! ```
+//!
+//! A question runs in a task of its own until it is answered or as old as silence is: it outlives the look that began
+//! it, neither holds up the loop nor is asked anew at every look, and how long an answer took is measured when it comes.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use futures::FutureExt;
-use futures::future::{LocalBoxFuture, Shared};
-use tokio::time::Instant;
+use futures::future::{RemoteHandle, Shared, select_all};
+use tokio::time::{Instant, timeout};
 
-use crate::agent::state::{ServiceSeen, Trigger};
+use super::work::Work;
+use crate::agent::state::{Seen, ServiceSeen, Trigger, silence};
 use crate::config::Probe;
 use crate::error::Chain;
 use crate::measure;
@@ -19,6 +29,8 @@ use crate::probe::{ServiceError, ServiceVerdict, ask_service, classify};
 
 /// Between the looks and the publishing, something always takes its time.
 const SLACK: Duration = Duration::from_secs(1);
+/// Longest wait of one look for an answer that is late: less than the loop gives a look.
+const LATE: Duration = Duration::from_secs(5);
 
 /// The services of a host, by the name of their container.
 #[derive(Default)]
@@ -29,58 +41,159 @@ pub(super) struct Services {
 struct Asked {
     /// The life of the container that was asked.
     life: String,
-    pending: Option<Question>,
-    /// The last good answer and when it came.
-    good: Option<Instant>,
+    /// Those without an answer, the youngest last. Dropping one ends it.
+    questions: Vec<(Instant, Question)>,
+    /// Since when nothing was answered that was asked.
+    since: Option<Instant>,
+    /// The last good answer, in time or late, and when it came.
+    good: Option<(Instant, ServiceSeen)>,
+    /// How long the last answer took.
+    took: Duration,
+    work: Work,
 }
 
-type Question = Shared<LocalBoxFuture<'static, ServiceSeen>>;
+impl Asked {
+    fn new(life: &str) -> Asked {
+        Asked {
+            life: life.to_owned(),
+            questions: Vec::new(),
+            since: None,
+            good: None,
+            took: Duration::ZERO,
+            work: Work::default(),
+        }
+    }
+}
+
+type Question = Shared<RemoteHandle<Heard>>;
+
+/// What came of a question.
+#[derive(Debug, Clone)]
+enum Heard {
+    Answer {
+        seen: ServiceSeen,
+        took: Duration,
+    },
+    /// No connection, or nothing that could be asked.
+    Unasked(ServiceSeen),
+    Nothing,
+}
 
 impl Services {
     /// How the service in `life` of `container` does. A good answer is believed for the interval of the
-    /// probe less its timeout. May be dropped and asked again.
-    pub(super) async fn look(&self, container: &str, life: &str, probe: &Probe) -> ServiceSeen {
-        let question = {
+    /// probe less its timeout. `used` tells the processor time of the container; it is asked only while no answer
+    /// comes. May be dropped and asked again.
+    pub(super) async fn look(
+        &self,
+        container: &str,
+        life: &str,
+        probe: &Probe,
+        used: impl Future<Output = Seen<Duration>>,
+    ) -> ServiceSeen {
+        let (questions, since, patience) = {
             let mut services = self.asked.borrow_mut();
-            let fresh = || Asked { life: life.to_owned(), pending: None, good: None };
-            let asked = services.entry(container.to_owned()).or_insert_with(fresh);
+            let asked = services.entry(container.to_owned()).or_insert_with(|| Asked::new(life));
             if asked.life != life {
-                *asked = fresh();
+                *asked = Asked::new(life);
             }
             // Asked so early that silence is known when the interval is over.
             let believed = probe.interval.saturating_sub(probe.timeout + SLACK);
-            if asked.good.is_some_and(|at| at.elapsed() < believed) {
-                return ServiceSeen::Healthy;
+            match &asked.good {
+                Some((at, seen)) if at.elapsed() < believed => return seen.clone(),
+                _ => {}
             }
-            let (title, probe) = (container.to_owned(), probe.clone());
-            asked.pending.get_or_insert_with(|| ask(title, probe).boxed_local().shared()).clone()
+            let since = *asked.since.get_or_insert_with(Instant::now);
+            let again = silence(probe.timeout) / 3;
+            if asked.questions.last().is_none_or(|(at, _)| at.elapsed() >= again) {
+                asked.questions.push((Instant::now(), begin(container.to_owned(), probe.clone())));
+            }
+            let patience = probe.timeout.max(LATE.min(probe.timeout.max(asked.took) * 2));
+            (asked.questions.clone(), since, patience)
         };
-        let seen = question.await;
-        if let Some(asked) = self.asked.borrow_mut().get_mut(container).filter(|asked| asked.life == life) {
-            asked.pending = None;
-            asked.good = (seen == ServiceSeen::Healthy).then(Instant::now);
+        let (times, questions): (Vec<Instant>, Vec<Question>) = questions.into_iter().unzip();
+        match timeout(patience.saturating_sub(since.elapsed()), select_all(questions)).await {
+            Ok((heard, place, _)) => {
+                if let Some(seen) = self.heard(container, life, probe, heard, times[place]) {
+                    return seen;
+                }
+            }
+            Err(_) => {}
         }
-        seen
+        let used = used.await;
+        let mut services = self.asked.borrow_mut();
+        let works = match services.get_mut(container).filter(|asked| asked.life == life) {
+            Some(asked) => asked.work.note(Instant::now(), used),
+            None => Seen::Unknown("it was started again".to_owned()),
+        };
+        ServiceSeen::Unanswered { waited: since.elapsed(), timeout: probe.timeout, works }
     }
 
-    /// Forgets what was answered: something was done to the host.
+    /// Takes in what came of the question that was asked at `at`; `None`: nothing came.
+    fn heard(
+        &self,
+        container: &str,
+        life: &str,
+        probe: &Probe,
+        heard: Heard,
+        at: Instant,
+    ) -> Option<ServiceSeen> {
+        let mut services = self.asked.borrow_mut();
+        let mut asked = services.get_mut(container).filter(|asked| asked.life == life);
+        let (seen, took) = match heard {
+            Heard::Answer { seen, took } => (seen, took),
+            other => {
+                if let Some(asked) = asked {
+                    asked.questions.retain(|(one, _)| *one != at);
+                    if asked.questions.is_empty() && !matches!(other, Heard::Nothing) {
+                        asked.since = None;
+                    }
+                }
+                return match other {
+                    Heard::Unasked(seen) => Some(seen),
+                    _ => None,
+                };
+            }
+        };
+        let seen = match seen {
+            ServiceSeen::Healthy if took > probe.timeout => {
+                ServiceSeen::Slow { took, timeout: probe.timeout }
+            }
+            other => other,
+        };
+        if let Some(asked) = &mut asked {
+            let good = matches!(seen, ServiceSeen::Healthy | ServiceSeen::Slow { .. });
+            **asked = Asked { took, good: good.then(|| (Instant::now(), seen.clone())), ..Asked::new(life) };
+        }
+        Some(seen)
+    }
+
+    /// Believes no more what was answered: something was done to the host. What has not been answered stays so: a
+    /// service is no less silent for what was done elsewhere.
     pub(super) fn forget(&self) {
-        self.asked.borrow_mut().clear();
+        self.asked.borrow_mut().values_mut().for_each(|asked| asked.good = None);
     }
 }
 
-async fn ask(container: String, probe: Probe) -> ServiceSeen {
+fn begin(container: String, probe: Probe) -> Question {
+    let (question, answer) = ask(container, probe).remote_handle();
+    tokio::spawn(question);
+    answer.shared()
+}
+
+async fn ask(container: String, probe: Probe) -> Heard {
     let began = Instant::now();
-    let answer = match ask_service(&probe.url, probe.timeout).await {
+    let answer = match ask_service(&probe.url, silence(probe.timeout)).await {
         Ok(answer) => answer,
-        Err(error) => return unanswered(&error),
+        Err(ServiceError::Silent(_)) => return Heard::Nothing,
+        Err(error) => return Heard::Unasked(unasked(&error)),
     };
+    let took = began.elapsed();
     let verdict = classify(answer.status, answer.content_type.as_deref(), &answer.body, probe.expect);
     let seen = understood(&verdict, &probe.url);
     if seen == ServiceSeen::Healthy {
-        measure::probed(&container, began.elapsed());
+        measure::probed(&container, took);
     }
-    seen
+    Heard::Answer { seen, took }
 }
 
 /// The map that a probe asks for: MapServer names it in only some of its messages.
@@ -112,11 +225,10 @@ fn error_log_in(detail: &str) -> Option<String> {
     path.starts_with('/').then(|| path.to_owned())
 }
 
-fn unanswered(error: &ServiceError) -> ServiceSeen {
+fn unasked(error: &ServiceError) -> ServiceSeen {
     let trigger = match error {
-        ServiceError::Silent(_) => Trigger::NoAnswer,
         ServiceError::Connect { .. } | ServiceError::Broken { .. } => Trigger::NoConnection,
-        ServiceError::Url { .. } => Trigger::NotWms,
+        ServiceError::Silent(_) | ServiceError::Url { .. } => Trigger::NotWms,
     };
     ServiceSeen::Faulty { trigger, detail: Chain(error).to_string() }
 }
@@ -163,6 +275,10 @@ mod tests {
         }
     }
 
+    async fn look(services: &Services, life: &str, probe: &Probe) -> ServiceSeen {
+        services.look("web", life, probe, async { Seen::Known(Duration::from_secs(1)) }).await
+    }
+
     /// Answers every request with `status` and counts them.
     async fn serve(listener: &TcpListener, status: u16, count: &RefCell<u32>) {
         loop {
@@ -182,18 +298,18 @@ mod tests {
         let services = Services::default();
         let story = async {
             for _ in 0..3 {
-                assert_eq!(services.look("web", "life 1", &probe).await, ServiceSeen::Healthy);
+                assert_eq!(look(&services, "life 1", &probe).await, ServiceSeen::Healthy);
             }
             assert_eq!(*count.borrow(), 1);
-            services.look("web", "life 2", &probe).await;
+            look(&services, "life 2", &probe).await;
             assert_eq!(*count.borrow(), 2);
             tokio::time::pause();
             tokio::time::advance(probe.interval).await;
             tokio::time::resume();
-            services.look("web", "life 2", &probe).await;
+            look(&services, "life 2", &probe).await;
             assert_eq!(*count.borrow(), 3);
             services.forget();
-            services.look("web", "life 2", &probe).await;
+            look(&services, "life 2", &probe).await;
             assert_eq!(*count.borrow(), 4);
         };
         tokio::select! {
@@ -210,7 +326,7 @@ mod tests {
         let services = Services::default();
         let story = async {
             for _ in 0..3 {
-                let seen = services.look("web", "life", &probe).await;
+                let seen = look(&services, "life", &probe).await;
                 assert!(
                     matches!(seen, ServiceSeen::Faulty { trigger: Trigger::ServerError, .. }),
                     "{seen:?}"
@@ -229,11 +345,11 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let probe = probe(format!("http://{}/", listener.local_addr().unwrap()));
         let services = Services::default();
-        let dropped = timeout(Duration::from_millis(100), services.look("web", "life", &probe)).await;
+        let dropped = timeout(Duration::from_millis(100), look(&services, "life", &probe)).await;
         assert!(dropped.is_err());
         let count = RefCell::new(0);
         let story = async {
-            assert_eq!(services.look("web", "life", &probe).await, ServiceSeen::Healthy);
+            assert_eq!(look(&services, "life", &probe).await, ServiceSeen::Healthy);
             assert_eq!(*count.borrow(), 1);
         };
         tokio::select! {
@@ -243,16 +359,92 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_closed_port_is_no_connection_and_a_silent_one_no_answer() {
+    async fn a_closed_port_is_no_connection_and_a_silent_one_is_unanswered_so_far() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let short = Probe { timeout: Duration::from_millis(100), ..probe(format!("http://{address}/")) };
         let services = Services::default();
-        let seen = services.look("web", "life", &short).await;
-        assert!(matches!(seen, ServiceSeen::Faulty { trigger: Trigger::NoAnswer, .. }), "{seen:?}");
+        let seen = look(&services, "life", &short).await;
+        assert!(matches!(seen, ServiceSeen::Unanswered { .. }), "{seen:?}");
         drop(listener);
-        let seen = services.look("web", "life", &short).await;
+        let seen = look(&services, "another life", &short).await;
         assert!(matches!(seen, ServiceSeen::Faulty { trigger: Trigger::NoConnection, .. }), "{seen:?}");
+    }
+
+    /// Answers each request after `pause`.
+    async fn serve_late(listener: &TcpListener, pause: Duration) {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let _ = stream.read(&mut [0; 1024]).await.unwrap();
+            tokio::time::sleep(pause).await;
+            stream.write_all(b"HTTP/1.1 200 x\r\nContent-Length: 0\r\n\r\n").await.unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_comes_late_is_an_answer_and_told_with_its_time() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let short = Duration::from_millis(20);
+        let probe = Probe { timeout: short, ..probe(format!("http://{}/", listener.local_addr().unwrap())) };
+        let services = Services::default();
+        let pause = Duration::from_millis(600);
+        let story = async {
+            let mut seen = look(&services, "life", &probe).await;
+            assert!(matches!(seen, ServiceSeen::Unanswered { .. }), "{seen:?}");
+            // What is done elsewhere does not ask it anew.
+            services.forget();
+            let began = Instant::now();
+            while matches!(seen, ServiceSeen::Unanswered { .. }) {
+                assert!(began.elapsed() < Duration::from_secs(60), "it never came");
+                tokio::time::sleep(short).await;
+                seen = look(&services, "life", &probe).await;
+            }
+            let ServiceSeen::Slow { took, timeout } = seen else { panic!("{seen:?}") };
+            assert!(took >= pause && timeout == short, "{took:?}");
+            // Believed like a good one: it is not asked the harder for being slow.
+            assert_eq!(look(&services, "life", &probe).await, ServiceSeen::Slow { took, timeout });
+        };
+        tokio::select! {
+            () = serve_late(&listener, pause) => {}
+            () = story => {}
+        }
+    }
+
+    #[tokio::test]
+    async fn what_answers_nothing_is_asked_again_and_is_unanswered_for_as_long_as_that_lasts() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let short = Duration::from_millis(20);
+        let probe = Probe { timeout: short, ..probe(format!("http://{}/", listener.local_addr().unwrap())) };
+        let services = Services::default();
+        let accepted = RefCell::new(Vec::new());
+        let silent = async {
+            loop {
+                let stream = listener.accept().await.unwrap().0;
+                accepted.borrow_mut().push(stream);
+            }
+        };
+        let story = async {
+            look(&services, "life", &probe).await;
+            for asked in 1..=3 {
+                let began = Instant::now();
+                while accepted.borrow().len() < asked {
+                    assert!(began.elapsed() < Duration::from_secs(60), "it was not asked again");
+                    look(&services, "life", &probe).await;
+                    tokio::time::sleep(short).await;
+                }
+                tokio::time::pause();
+                tokio::time::advance(silence(short) / 3).await;
+                tokio::time::resume();
+            }
+            let seen = look(&services, "life", &probe).await;
+            let ServiceSeen::Unanswered { waited, works, .. } = seen else { panic!("{seen:?}") };
+            assert!(waited >= silence(short), "{waited:?}");
+            assert_eq!(works, Seen::Known(false));
+        };
+        tokio::select! {
+            () = silent => {}
+            () = story => {}
+        }
     }
 
     #[test]
@@ -291,7 +483,7 @@ mod tests {
         let broken = ServiceVerdict::MapBroken { near: "X".to_owned(), line: 3, message: String::new() };
         let told = |url| match understood(&broken, url) {
             ServiceSeen::Faulty { detail, .. } => detail,
-            ServiceSeen::Healthy => String::new(),
+            _ => String::new(),
         };
         let plain = "the mapfile is broken at line 3, near \"X\"";
         assert_eq!(told("http://h/?SERVICE=WMS&MAP=/maps/a.map&x"), format!("/maps/a.map: {plain}"));
@@ -319,8 +511,8 @@ mod tests {
         ];
         for (verdict, expected) in cases {
             let trigger = match understood(&verdict, "http://x/") {
-                ServiceSeen::Healthy => None,
                 ServiceSeen::Faulty { trigger, .. } => Some(trigger),
+                _ => None,
             };
             assert_eq!(trigger, expected, "{verdict:?}");
         }

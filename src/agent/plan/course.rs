@@ -365,10 +365,21 @@ impl Round<'_> {
         let served =
             self.judgement.findings.iter().all(|finding| match (&finding.target, &finding.verdict) {
                 (Target::Container(_), verdict) => matches!(verdict, Verdict::Good(_) | Verdict::Reduced(_)),
-                (Target::Service(_), Verdict::Faulty(fault)) => !restart_may_cure(fault.trigger),
+                (Target::Service(name), Verdict::Faulty(fault)) => match fault.trigger {
+                    // One that has served is believed to be slow until it is silent for long.
+                    Trigger::AnswerOverdue => self.has_served(name),
+                    Trigger::Overloaded => false,
+                    trigger => !restart_may_cure(trigger),
+                },
                 _ => true,
             });
         mounts && served
+    }
+
+    /// Whether the service has answered in this life of its container.
+    fn has_served(&self, container: &str) -> bool {
+        let record = self.history.record(&Target::Container(container.to_owned()));
+        record.life.is_some_and(|life| life.served)
     }
 
     /// Rungs 6 and 7, for the host as a whole; asked only when no other repair is due.

@@ -13,7 +13,7 @@
 use std::time::Duration;
 
 use super::judge::{Fault, Judgement, Verdict};
-use super::restart_may_cure;
+use super::{is_late, restart_may_cure};
 use crate::agent::state::{
     Action, Attempts, Budget, ContainerState, Failure, History, Life, Moment, Observation, Outcome, Owner,
     Persistence, Phase, Record, Rung, Seen, Settings, Target, Timing, Trigger,
@@ -181,6 +181,7 @@ impl Record {
                 }
                 life.misses = life.misses.saturating_add(1);
             }
+            Some(Verdict::Faulty(fault)) if is_late(fault.trigger) => {}
             // A wrong answer is an answer: the process in the container works.
             Some(Verdict::Good(_) | Verdict::Reduced(_) | Verdict::Faulty(_)) => {
                 life.served = true;
@@ -254,7 +255,7 @@ pub(super) fn spent(target: &Target, history: &History, settings: &Settings) -> 
 fn forgivable(service: &Verdict) -> bool {
     match service {
         Verdict::Good(_) | Verdict::Reduced(_) => true,
-        Verdict::Faulty(fault) => !restart_may_cure(fault.trigger),
+        Verdict::Faulty(fault) => !restart_may_cure(fault.trigger) && !is_late(fault.trigger),
         Verdict::Unknown(_) | Verdict::Blocked(_) => false,
     }
 }
@@ -269,10 +270,11 @@ fn life(seen: &Observation, container: &str) -> Option<String> {
     }
 }
 
-/// A pause between `base` and three times the last one, at most `cap`; `seed` chooses within.
+/// A pause between the last one and three times that, at most `cap`; `seed` chooses within. What did not help is never
+/// repeated sooner than before.
 fn decorrelated(budget: &Budget, last: Option<Duration>, seed: u64) -> Duration {
-    let base = budget.base.min(budget.cap);
-    let top = last.unwrap_or(base).saturating_mul(3).clamp(base, budget.cap);
-    let span_ms = u64::try_from(top.saturating_sub(base).as_millis()).unwrap_or(u64::MAX);
-    base + Duration::from_millis(seed % span_ms.saturating_add(1))
+    let least = last.unwrap_or(budget.base).min(budget.cap);
+    let top = least.saturating_mul(3).min(budget.cap);
+    let span_ms = u64::try_from(top.saturating_sub(least).as_millis()).unwrap_or(u64::MAX);
+    least + Duration::from_millis(seed % span_ms.saturating_add(1))
 }

@@ -7,13 +7,19 @@
 //! A mount is *proven* when the kernel shows our session's device at the path, the session has not
 //! ended, and a child process listed the path on that same device. Anything less proves nothing.
 
+mod ecs;
+mod service;
+
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use ecs::{judge_ecs, known_to_ecs};
+use service::judge_service;
 
 use crate::agent::state::{
     ContainerFacts, ContainerSeen, ContainerSettings, ContainerState, CredentialsSeen, DataSeen, Device,
-    DockerSeen, EcsAgent, EcsInstance, EcsSeen, EcsSettings, MountAnswer, MountEntry, MountSeen, Observation,
-    Origin, Owner, Phase, Proof, Seen, ServiceSeen, Session, SessionState, Settings, Specification,
-    StoreSeen, Target, Trigger,
+    DockerSeen, MountAnswer, MountEntry, MountSeen, Observation, Origin, Owner, Phase, Proof, Seen, Session,
+    SessionState, Settings, Specification, StoreSeen, Target, Trigger,
 };
 
 /// What a person can do about a mount that does not serve although its session lives.
@@ -76,7 +82,7 @@ impl Fault {
         Fault::new(Trigger::Exhausted, "its repairs did not help")
     }
 
-    pub(super) fn requests_stuck(waited: std::time::Duration) -> Fault {
+    pub(super) fn requests_stuck(waited: Duration) -> Fault {
         let detail = format!("at each look of the last {} s some request was waiting", waited.as_secs());
         let hint = "if nobody reads that much, find who waits: ps axo pid,stat,wchan:20,comm | grep ' D'";
         Fault::new(Trigger::RequestsStuck, detail).hint(hint)
@@ -189,52 +195,6 @@ fn judge_store(seen: &Seen<StoreSeen>) -> Option<Verdict> {
         Seen::Known(StoreSeen::Refuses { reason, hint }) => faulty(Trigger::StoreRefuses, reason, hint),
         Seen::Known(StoreSeen::Missing { reason, hint }) => faulty(Trigger::BucketMissing, reason, hint),
     })
-}
-
-/// Judges the ECS agent, then what the cluster says of this instance. Introspection alone cannot tell whether
-/// the agent is heard: it answers happily while it is disconnected.
-fn judge_ecs(seen: &Seen<EcsSeen>, settings: &EcsSettings) -> Verdict {
-    let seen = match seen {
-        Seen::Unknown(reason) => return Verdict::Unknown(reason.clone()),
-        Seen::Known(seen) => seen,
-    };
-    let faulty =
-        |trigger, detail: String, hint: &str| Verdict::Faulty(Fault::new(trigger, detail).hint(hint));
-    match (&seen.agent, &seen.instance) {
-        (EcsAgent::Down { reason }, _) => faulty(
-            Trigger::EcsAgentDown,
-            format!("the ECS agent does not answer: {reason}"),
-            "systemctl status ecs; journalctl -u ecs",
-        ),
-        (EcsAgent::Unregistered, _) => faulty(
-            Trigger::EcsUnregistered,
-            "the ECS agent has no place in a cluster yet".to_owned(),
-            "check the instance role and /etc/ecs/ecs.config",
-        ),
-        (EcsAgent::Registered { cluster, .. }, _) if *cluster != settings.cluster => faulty(
-            Trigger::EcsWrongCluster,
-            format!("the ECS agent is in cluster {cluster}, the configuration says {}", settings.cluster),
-            "correct ECS_CLUSTER in /etc/ecs/ecs.config and register the instance anew",
-        ),
-        (_, Seen::Unknown(reason)) => Verdict::Unknown(reason.clone()),
-        (_, Seen::Known(EcsInstance::Absent)) => faulty(
-            Trigger::EcsInstanceAbsent,
-            format!("cluster {} does not know this instance", settings.cluster),
-            "look at the container instances of the cluster",
-        ),
-        (_, Seen::Known(EcsInstance::Present { connected: false, .. })) => faulty(
-            Trigger::EcsDisconnected,
-            "the cluster does not hear the ECS agent".to_owned(),
-            "check that this host reaches the endpoints of ECS",
-        ),
-        (_, Seen::Known(EcsInstance::Present { ready: Some(false), .. })) => {
-            Verdict::Good("connected, takes no tasks".to_owned())
-        }
-        (_, Seen::Known(EcsInstance::Present { .. })) => Verdict::Good("connected".to_owned()),
-        (_, Seen::Known(EcsInstance::Hidden)) => {
-            Verdict::Good("registered; the role may not ask the cluster".to_owned())
-        }
-    }
 }
 
 fn judge_docker(seen: &Seen<DockerSeen>) -> Verdict {
@@ -419,28 +379,6 @@ fn judge_container(
     }
 }
 
-/// A container of ECS that runs well and that the ECS agent does not know is nobody's: ECS would neither stop
-/// nor replace it.
-fn known_to_ecs(
-    container: &ContainerSettings,
-    looked_at: Option<&ContainerSeen>,
-    seen: &Observation,
-    verdict: Verdict,
-) -> Verdict {
-    let Some(Seen::Known(EcsSeen { tasks: Seen::Known(tasks), .. })) = &seen.ecs else { return verdict };
-    match (container.owner, looked_at.map(|container| &container.state), &verdict) {
-        (Owner::Ecs, Some(Seen::Known(ContainerState::Present(facts))), Verdict::Good(_))
-            if !tasks.contains(&facts.id) =>
-        {
-            Verdict::Reduced(
-                Fault::new(Trigger::EcsTaskUnknown, "it runs, and is not among the tasks of the ECS agent")
-                    .hint("was it started by hand? ECS will not replace it"),
-            )
-        }
-        _ => verdict,
-    }
-}
-
 fn judge_life(
     facts: &ContainerFacts,
     owner: Owner,
@@ -508,40 +446,4 @@ fn judge_views(
         }
         None => Verdict::Good("runs".to_owned()),
     }
-}
-
-fn judge_service(name: &str, seen: Option<&ContainerSeen>, container: &Verdict) -> Verdict {
-    match (container, seen.and_then(|seen| seen.service.as_ref())) {
-        (Verdict::Good(_) | Verdict::Reduced(_), Some(Seen::Known(ServiceSeen::Healthy))) => {
-            Verdict::Good("answers".to_owned())
-        }
-        (
-            Verdict::Good(_) | Verdict::Reduced(_),
-            Some(Seen::Known(ServiceSeen::Faulty { trigger, detail })),
-        ) => Verdict::Faulty(Fault { trigger: *trigger, detail: detail.clone(), hint: cure(*trigger) }),
-        (Verdict::Good(_) | Verdict::Reduced(_), Some(Seen::Unknown(reason))) => {
-            Verdict::Unknown(reason.clone())
-        }
-        (Verdict::Good(_) | Verdict::Reduced(_), None) => Verdict::Unknown("it was not asked".to_owned()),
-        _ => Verdict::Blocked(Target::Container(name.to_owned())),
-    }
-}
-
-/// What a person can do about a service that answers wrongly.
-fn cure(trigger: Trigger) -> Option<String> {
-    let text = match trigger {
-        Trigger::MapBroken => "correct the mapfile in the bucket; the next request reads it",
-        Trigger::MapMissing => "put the map into the bucket, or check its name and mode in the probe's URL",
-        Trigger::ErrorFile | Trigger::ErrorFileUnnamed => {
-            "take MS_ERRORFILE out of the mapfile, or set it to stderr"
-        }
-        Trigger::PatternRefused => "set MS_MAP_PATTERN of the container to one that allows /mapfiles",
-        Trigger::ConfigMissing => "set MAPSERVER_CONFIG_FILE of the container to a file that exists",
-        Trigger::RasterCredentials => "give MapServer's own S3 access: the raster is not read from the mount",
-        Trigger::HttpStatus => "check the path in the probe's URL",
-        Trigger::NotWms => "check that the probe's URL leads to MapServer",
-        Trigger::ServiceException => "check the request in the probe's URL",
-        _ => return None,
-    };
-    Some(text.to_owned())
 }

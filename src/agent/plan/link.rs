@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::course::{Course, Round, Waiting};
 use super::history::spent;
 use super::judge::{Fault, Finding, Verdict};
-use crate::agent::state::{Health, Link, LinkState, Maintenance, Target, Timing};
+use crate::agent::state::{Health, Link, LinkState, Maintenance, Target, Timing, Trigger};
 
 impl Round<'_> {
     /// What a finding does to the health of the whole.
@@ -72,6 +72,9 @@ impl Round<'_> {
             }
             Verdict::Faulty(fault) if *course == Course::Await(Waiting::Start) => {
                 of(LinkState::Waiting, fault, format!("is starting: {}", fault.detail), None)
+            }
+            Verdict::Faulty(fault) if fault.trigger == Trigger::AnswerOverdue => {
+                of(LinkState::Degraded, fault, fault.detail.clone(), fault.hint.clone())
             }
             Verdict::Faulty(fault) => {
                 let failure = self.last_failure(&finding.target, course);

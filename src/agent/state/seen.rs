@@ -242,7 +242,28 @@ pub enum Specification {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ServiceSeen {
     Healthy,
-    Faulty { trigger: Trigger, detail: String },
+    /// It answered well, later than the probe's timeout.
+    Slow {
+        took: Duration,
+        timeout: Duration,
+    },
+    /// Nothing that it was asked in this time has been answered; the time is longer than the probe's timeout.
+    Unanswered {
+        waited: Duration,
+        timeout: Duration,
+        /// Whether its container does any work meanwhile.
+        works: Seen<bool>,
+    },
+    Faulty {
+        trigger: Trigger,
+        detail: String,
+    },
+}
+
+/// A service that answers nothing for this long is silent, if its container does no work either. A slow one is not: it
+/// answers late, or works.
+pub fn silence(timeout: Duration) -> Duration {
+    timeout.saturating_mul(10).max(Duration::from_secs(30))
 }
 
 /// The ECS agent of this host, as its introspection and the cluster tell it.

@@ -115,7 +115,7 @@ impl Default for Timing {
             // A restart interrupts a service that may half work: longer pauses, fewer attempts.
             restart: Budget::new(5, 1, 60, 300),
             adjust: Budget::new(3, 1, 30, 300),
-            recreate: Budget::new(8, 1, 10, 60),
+            recreate: Budget::new(8, 1, 60, 300),
             // The agent needs half a minute to come up, and systemd looks after it as well.
             ecs: Budget::new(4, 30, 300, 1800),
             drain: Budget::new(20, 2, 60, 60),

@@ -198,6 +198,88 @@ fn a_service_that_stays_silent_is_restarted_after_it_was_confirmed() {
 }
 
 #[test]
+fn a_service_that_answers_late_is_degraded_told_how_late_and_never_restarted() {
+    let mut world = World::healthy(Owner::Mapkeeper);
+    world.serves(ServiceSeen::Slow { took: Duration::from_millis(1300), timeout: seconds(1) });
+    assert_eq!(world.next_action(seconds(3600)), None);
+    let decision = world.look();
+    assert_eq!((decision.health, decision.ready), (Health::Degraded, true));
+    let link = world.link(&service_target());
+    assert_eq!((link.state, link.trigger), (LinkState::Degraded, Some(Trigger::ServiceSlow)));
+    assert_eq!(link.detail, "answers after 1.3 s; the timeout of its probe is 1.0 s");
+    assert!(link.hint.is_some());
+}
+
+#[test]
+fn silence_is_no_answer_for_long_from_a_container_that_is_known_to_do_nothing() {
+    let unknown = || Seen::Unknown("Docker does not answer".to_owned());
+    let (idle, works) = (|| Seen::Known(false), || Seen::Known(true));
+    // Seconds without an answer, the probe's timeout, what the container does, and whether that is silence.
+    for (waited, timeout, works, silent) in [
+        (29, 1, idle(), false),
+        (31, 1, idle(), true),
+        (49, 5, idle(), false),
+        (51, 5, idle(), true),
+        (31, 1, works(), false),
+        (3600, 1, works(), false),
+        (3600, 1, unknown(), false),
+    ] {
+        let mut world = World::healthy(Owner::Mapkeeper);
+        let case = format!("{waited} s of {timeout} s, {works:?}");
+        world.serves(ServiceSeen::Unanswered { waited: seconds(waited), timeout: seconds(timeout), works });
+        let action = world.next_action(seconds(600)).map(|action| (action.repair, action.trigger));
+        assert_eq!(action, silent.then_some((Repair::Restart, Trigger::NoAnswer)), "{case}");
+        let decision = world.look();
+        assert!(silent || decision.health == Health::Degraded, "{case}: {:?}", decision.health);
+        assert_eq!(decision.ready, waited < 30.max(10 * timeout), "{case}");
+    }
+}
+
+#[test]
+fn repairs_of_a_service_that_stays_silent_come_ever_more_slowly() {
+    let mut world = World::healthy(Owner::Mapkeeper);
+    world.serves(ServiceSeen::Unanswered {
+        waited: seconds(60),
+        timeout: seconds(1),
+        works: Seen::Known(false),
+    });
+    let timing = Timing::default();
+    for (rung, budget) in [(Rung::Restart, timing.restart.clone()), (Rung::Recreate, timing.recreate.clone())]
+    {
+        let mut pauses = Vec::new();
+        for seed in 0..u64::from(budget.attempts) {
+            let action = world.next_action(seconds(600)).unwrap();
+            assert_eq!(action.repair.rung(), rung);
+            world.history.tried(&action, &Outcome::Done, world.now, seed * 997, &timing);
+            let record = world.history.record(&action.target);
+            pauses.push(record.attempts[&rung].delay);
+        }
+        assert!(pauses.is_sorted() && pauses.last() == Some(&seconds(300)), "{pauses:?}");
+    }
+}
+
+#[test]
+fn an_answer_that_is_overdue_neither_proves_a_new_life_nor_forgives_what_was_tried() {
+    let mut world = World::healthy(Owner::Mapkeeper);
+    world.serves(no_connection());
+    let action = world.next_action(seconds(60)).unwrap();
+    world.tried(&action, Outcome::Done);
+    world.facts().started = "2024-01-01T00:10:00Z".to_owned();
+    world.serves(ServiceSeen::Unanswered {
+        waited: seconds(20),
+        timeout: seconds(5),
+        works: Seen::Known(false),
+    });
+    for _ in 0..400 {
+        world.look();
+        world.wait(seconds(1));
+    }
+    let record = world.history.record(&Target::Container("mapserver".to_owned()));
+    assert_eq!(record.count(Rung::Restart), 1);
+    assert!(!record.life.unwrap().served);
+}
+
+#[test]
 fn looks_in_quick_succession_do_not_confirm_a_fault() {
     let mut world = World::healthy(Owner::Mapkeeper);
     world.serves(no_connection());

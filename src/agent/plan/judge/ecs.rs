@@ -1,0 +1,75 @@
+//! Judging the ECS agent, this host's place in its cluster, and what ECS does with containers.
+
+use super::{Fault, Verdict};
+use crate::agent::state::{
+    ContainerSeen, ContainerSettings, ContainerState, EcsAgent, EcsInstance, EcsSeen, EcsSettings,
+    Observation, Owner, Seen, Trigger,
+};
+
+/// Judges the ECS agent, then what the cluster says of this instance. Introspection alone cannot tell whether
+/// the agent is heard: it answers happily while it is disconnected.
+pub(super) fn judge_ecs(seen: &Seen<EcsSeen>, settings: &EcsSettings) -> Verdict {
+    let seen = match seen {
+        Seen::Unknown(reason) => return Verdict::Unknown(reason.clone()),
+        Seen::Known(seen) => seen,
+    };
+    let faulty =
+        |trigger, detail: String, hint: &str| Verdict::Faulty(Fault::new(trigger, detail).hint(hint));
+    match (&seen.agent, &seen.instance) {
+        (EcsAgent::Down { reason }, _) => faulty(
+            Trigger::EcsAgentDown,
+            format!("the ECS agent does not answer: {reason}"),
+            "systemctl status ecs; journalctl -u ecs",
+        ),
+        (EcsAgent::Unregistered, _) => faulty(
+            Trigger::EcsUnregistered,
+            "the ECS agent has no place in a cluster yet".to_owned(),
+            "check the instance role and /etc/ecs/ecs.config",
+        ),
+        (EcsAgent::Registered { cluster, .. }, _) if *cluster != settings.cluster => faulty(
+            Trigger::EcsWrongCluster,
+            format!("the ECS agent is in cluster {cluster}, the configuration says {}", settings.cluster),
+            "correct ECS_CLUSTER in /etc/ecs/ecs.config and register the instance anew",
+        ),
+        (_, Seen::Unknown(reason)) => Verdict::Unknown(reason.clone()),
+        (_, Seen::Known(EcsInstance::Absent)) => faulty(
+            Trigger::EcsInstanceAbsent,
+            format!("cluster {} does not know this instance", settings.cluster),
+            "look at the container instances of the cluster",
+        ),
+        (_, Seen::Known(EcsInstance::Present { connected: false, .. })) => faulty(
+            Trigger::EcsDisconnected,
+            "the cluster does not hear the ECS agent".to_owned(),
+            "check that this host reaches the endpoints of ECS",
+        ),
+        (_, Seen::Known(EcsInstance::Present { ready: Some(false), .. })) => {
+            Verdict::Good("connected, takes no tasks".to_owned())
+        }
+        (_, Seen::Known(EcsInstance::Present { .. })) => Verdict::Good("connected".to_owned()),
+        (_, Seen::Known(EcsInstance::Hidden)) => {
+            Verdict::Good("registered; the role may not ask the cluster".to_owned())
+        }
+    }
+}
+
+/// A container of ECS that runs well and that the ECS agent does not know is nobody's: ECS would neither stop
+/// nor replace it.
+pub(super) fn known_to_ecs(
+    container: &ContainerSettings,
+    looked_at: Option<&ContainerSeen>,
+    seen: &Observation,
+    verdict: Verdict,
+) -> Verdict {
+    let Some(Seen::Known(EcsSeen { tasks: Seen::Known(tasks), .. })) = &seen.ecs else { return verdict };
+    match (container.owner, looked_at.map(|container| &container.state), &verdict) {
+        (Owner::Ecs, Some(Seen::Known(ContainerState::Present(facts))), Verdict::Good(_))
+            if !tasks.contains(&facts.id) =>
+        {
+            Verdict::Reduced(
+                Fault::new(Trigger::EcsTaskUnknown, "it runs, and is not among the tasks of the ECS agent")
+                    .hint("was it started by hand? ECS will not replace it"),
+            )
+        }
+        _ => verdict,
+    }
+}
