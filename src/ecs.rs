@@ -6,9 +6,11 @@
 //!   systemctl, the agent's data       start it again; let it forget which instance it was
 //! ```
 //!
-//! What must hold: nothing here starts, stops or changes a container; `systemctl` is never waited for beyond its
+//! What must hold: no instance is marked but this one (`identity.rs`); nothing here starts, stops or changes a container; `systemctl` is never waited for beyond its
 //! queueing (`--no-block`), because `ecs.service` may wait for mapkeeper; the agent's data is moved aside, not
 //! deleted; every question has a limit.
+
+mod identity;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -27,12 +29,18 @@ use crate::aws;
 use crate::error::{Advise, Exit};
 use crate::probe::{ServiceError, ask_service};
 
+pub use identity::Identity;
+use identity::OwnId;
+
 /// Where every ECS agent answers about itself.
 pub const INTROSPECTION: &str = "http://127.0.0.1:51678";
 /// Where the ECS agent remembers which instance it is.
 pub const DATA: &str = "/var/lib/ecs/data";
 /// The attribute by which tasks are placed on hosts that serve.
 pub const READY_ATTRIBUTE: &str = "mapkeeper.ready";
+/// What to do where the agent's address may be somebody else's.
+pub const STRANGER: &str =
+    "look who listens there: ss -ltnp sport = 51678; is the instance metadata service on?";
 /// The unit of the ECS agent.
 const UNIT: &str = "ecs.service";
 /// Longest wait for introspection, for the cluster and for `systemctl`.
@@ -48,6 +56,7 @@ pub struct Ecs {
     introspection: String,
     data: PathBuf,
     client: OnceCell<Client>,
+    own: OwnId,
 }
 
 /// What the agent believes of itself.
@@ -59,10 +68,17 @@ pub enum Agent {
 }
 
 /// What the cluster says of an instance.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Instance {
     Absent,
-    Present { connected: bool, ready: Option<bool> },
+    Present {
+        connected: bool,
+        /// It gets no tasks, and those that it has are stopped.
+        draining: bool,
+        /// The attribute [`READY_ATTRIBUTE`], where it has one.
+        ready: Option<bool>,
+        identity: Identity,
+    },
 }
 
 /// Why the ECS agent or the cluster could not be asked, or did not do as asked.
@@ -80,6 +96,8 @@ pub enum EcsError {
     Cluster { operation: &'static str, cluster: String, reason: String },
     #[error("cluster {cluster:?} did not answer ecs:{operation} within {} s", CLUSTER_LIMIT.as_secs())]
     Silent { operation: &'static str, cluster: String },
+    #[error("container instance {instance} is not marked: {reason}")]
+    NotThisHost { instance: String, reason: String },
     #[error("cannot run systemctl")]
     Systemctl { source: io::Error },
     #[error("systemctl {verb} {UNIT} ended with {status}: {said}")]
@@ -100,6 +118,7 @@ impl Advise for EcsError {
             EcsError::Cluster { .. } | EcsError::Silent { .. } => {
                 "check that this host reaches the endpoints of ECS, and the name of the cluster".to_owned()
             }
+            EcsError::NotThisHost { .. } => STRANGER.to_owned(),
             EcsError::Systemctl { .. } => {
                 "the ECS agent is restarted by systemd: is this such a host?".to_owned()
             }
@@ -149,6 +168,7 @@ impl Ecs {
             introspection: introspection.to_owned(),
             data: data.to_owned(),
             client: OnceCell::new(),
+            own: OwnId::default(),
         }
     }
 
@@ -197,7 +217,8 @@ impl Ecs {
         let client = self.client().await;
         let asked =
             client.describe_container_instances().cluster(&self.cluster).container_instances(instance).send();
-        let answer = self.limited(operation, asked).await?;
+        let (answer, own) = futures::join!(self.limited(operation, asked), self.own.ask());
+        let answer = answer?;
         let inactive = "INACTIVE";
         let found = answer
             .container_instances()
@@ -205,6 +226,8 @@ impl Ecs {
             .find(|one| one.container_instance_arn() == Some(instance) && one.status() != Some(inactive));
         Ok(found.map_or(Instance::Absent, |one| Instance::Present {
             connected: one.agent_connected(),
+            draining: one.status() == Some("DRAINING"),
+            identity: identity::compare(own, one.ec2_instance_id()),
             ready: one
                 .attributes()
                 .iter()
@@ -213,15 +236,32 @@ impl Ecs {
         }))
     }
 
-    /// Tells the cluster whether tasks may be placed on `instance`: the attribute, and the state that moves the
-    /// tasks which are there to other hosts.
+    /// Tells the cluster whether tasks may be placed on `instance`, which must be this host: the attribute, and the state
+    /// that moves the tasks which are there to other hosts. The attribute says "not ready" for as long as any of it is
+    /// so: a drain beside an attribute that says "ready" is somebody else's.
     ///
     /// # Errors
     ///
-    /// [`EcsError::Denied`] when the role may not, else what the cluster says.
+    /// [`EcsError::NotThisHost`], [`EcsError::Denied`] when the role may not, else what the cluster says.
     pub async fn mark(&self, instance: &str, ready: bool) -> Result<(), EcsError> {
-        let client = self.client().await;
-        let value = if ready { "true" } else { "false" };
+        let not_this_host =
+            |reason: &str| EcsError::NotThisHost { instance: instance.to_owned(), reason: reason.to_owned() };
+        match self.instance(instance).await? {
+            Instance::Present { identity: Identity::Same, .. } => {}
+            Instance::Present { identity: Identity::Other(reason) | Identity::Unknown(reason), .. } => {
+                return Err(not_this_host(&reason));
+            }
+            Instance::Absent => return Err(not_this_host("the cluster does not know it")),
+        }
+        if ready {
+            self.set_state(instance, ContainerInstanceStatus::Active).await?;
+            return self.put_ready(instance, "true").await;
+        }
+        self.put_ready(instance, "false").await?;
+        self.set_state(instance, ContainerInstanceStatus::Draining).await
+    }
+
+    async fn put_ready(&self, instance: &str, value: &str) -> Result<(), EcsError> {
         let attribute = Attribute::builder()
             .name(READY_ATTRIBUTE)
             .value(value)
@@ -229,17 +269,25 @@ impl Ecs {
             .target_id(instance)
             .build()
             .expect("it has a name");
-        let state = if ready { ContainerInstanceStatus::Active } else { ContainerInstanceStatus::Draining };
-        let drained = client
-            .update_container_instances_state()
-            .cluster(&self.cluster)
-            .container_instances(instance)
-            .status(state)
-            .send();
-        self.limited("UpdateContainerInstancesState", drained).await?;
-        // Last: the attribute says that all of it was done.
+        let client = self.client().await;
         let put = client.put_attributes().cluster(&self.cluster).attributes(attribute).send();
         self.limited("PutAttributes", put).await.map(drop)
+    }
+
+    async fn set_state(&self, instance: &str, state: ContainerInstanceStatus) -> Result<(), EcsError> {
+        let operation = "UpdateContainerInstancesState";
+        let client = self.client().await;
+        let set = client.update_container_instances_state();
+        let set = set.cluster(&self.cluster).container_instances(instance).status(state).send();
+        let answer = self.limited(operation, set).await?;
+        // It answers with success, and with what it did not do.
+        match answer.failures().first() {
+            None => Ok(()),
+            Some(failure) => {
+                let reason = failure.reason().unwrap_or("it does not say why").to_owned();
+                Err(EcsError::Cluster { operation, cluster: self.cluster.clone(), reason })
+            }
+        }
     }
 
     /// Queues a restart of the agent.
@@ -415,6 +463,10 @@ mod tests {
             (
                 EcsError::Cluster { operation: "X", cluster: cluster(), reason: "no".to_owned() },
                 "ecs:X of cluster \"maps\" went wrong: no",
+            ),
+            (
+                EcsError::NotThisHost { instance: "arn:x".to_owned(), reason: "no".to_owned() },
+                "container instance arn:x is not marked: no",
             ),
             (
                 EcsError::Silent { operation: "X", cluster: cluster() },

@@ -15,10 +15,10 @@
 //! | 2 | restart workers | the session lives and is silent past its patience, the bucket answers, and the workers can be replaced |
 //! | 3 | mount, remount | credentials are held and the bucket is not known to be away; session dead, mount gone or left over, or rung 2 is exhausted; for requests that no process knows of, as for silence; never while something over a directory above hides it |
 //! | 3 | uncover | something was mounted over a session that lives |
-//! | 4 | unpause, restart, make the error log (of an ECS container: stop) | every mount that it binds is proven; its view is stale, or its service fails in a way that this can cure; an ECS container only while its agent is well |
+//! | 4 | unpause, restart, make the error log (of an ECS container: stop) | every mount that it binds is proven; its view is stale, or its service fails in a way that this can cure, of which being slow is none; an ECS container only while its agent is well |
 //! | 5 | start, create, recreate | the same proofs; it ended or is gone, was made from another configuration, or rung 4 is exhausted; never for ECS |
 //! | 5 | restart the ECS agent, reregister | every mount is proven, and the agent had its patience to come up by itself |
-//! | 6 | mark unready, mark ready | the rungs above are exhausted; everything is good again |
+//! | 6 | mark unready, mark ready | the instance is known to be this host; the rungs above are exhausted and nobody else drains it; this host could serve again, judged without what the drain took away |
 //! | 7 | terminate | opted in, once; drained for long; the cause is local: credentials held, every bucket answers, and what is broken was well in this run |
 //!
 //! ```text
@@ -68,7 +68,7 @@ pub fn plan(seen: &Observation, history: &History, now: Moment, settings: &Setti
     }
     let ready = round.ready();
     if action.is_none() {
-        action = round.escalation(health);
+        action = round.escalation();
     }
     if seen.maintenance != Maintenance::Off {
         action = None;

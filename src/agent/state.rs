@@ -23,8 +23,8 @@ use serde::{Deserialize, Serialize};
 pub use figures::{BucketFigures, Figures, MountFigures, RepairCount, ServiceFigures};
 pub use seen::{
     ContainerFacts, ContainerSeen, ContainerState, CredentialsSeen, DataSeen, DockerSeen, EcsAgent,
-    EcsInstance, EcsSeen, Maintenance, MountAnswer, MountEntry, MountSeen, Observation, Origin, Phase,
-    Requests, ServiceSeen, Session, SessionState, Specification, StoreSeen, silence,
+    EcsInstance, EcsSeen, Identity, Maintenance, MountAnswer, MountEntry, MountSeen, Observation, Origin,
+    Phase, Requests, ServiceSeen, Session, SessionState, Specification, StoreSeen, silence,
 };
 pub use timing::{Budget, Timing};
 
@@ -178,6 +178,10 @@ pub enum Trigger {
     EcsDisconnected,
     /// The cluster does not know this instance.
     EcsInstanceAbsent,
+    /// The ECS agent's word is about another instance, or it cannot be told whether it is.
+    EcsIdentity,
+    /// The cluster takes its tasks away.
+    EcsDraining,
     /// The container is not among those of the ECS agent.
     EcsTaskUnknown,
     /// The readiness attribute in the cluster is not what it should be.

@@ -134,6 +134,29 @@ fn is_upgraded(host: &Host) {
     assert!(host.sh("dpkg-query --show --showformat='${Version}' mapkeeper").ends_with("-2"));
 }
 
+/// Somebody drains the instance: ECS, that is its stand-in, takes the task away, and mapkeeper leaves it so.
+fn is_drained_by_hand(host: &Host) {
+    let set = |state: &str| {
+        host.sh(&format!(
+            "arn=$(sed 's/.*\"arn\": *\"\\([^\"]*\\)\".*/\\1/' /var/lib/ecs/data/agent.db)
+            curl -fsS -H 'Content-Type: application/x-amz-json-1.1' \
+                -H 'X-Amz-Target: AmazonEC2ContainerServiceV20141113.UpdateContainerInstancesState' \
+                -H 'Authorization: AWS4-HMAC-SHA256 Credential=AKIATEST/20260101/us-east-1/ecs/aws4_request, SignedHeaders=host, Signature=0' \
+                -d '{{\"cluster\":\"maps\",\"containerInstances\":[\"'$arn'\"],\"status\":\"{state}\"}}' \
+                https://ecs.us-east-1.amazonaws.com/"
+        ))
+    };
+    set("DRAINING");
+    host.until("an instance without a task", |host| container(host).is_empty());
+    host.until("word of it", |host| {
+        host.says("mapkeeper status").0.contains("somebody else has set it to DRAINING")
+    });
+    assert_eq!(container(host), "", "a task was placed on a drained instance");
+    set("ACTIVE");
+    host.until("a map again", draws);
+    host.until("health", |host| host.says("mapkeeper status").1);
+}
+
 fn files(host: &Host) -> String {
     host.sh(&format!(
         "find {FILES} -type f -printf '%p %m %i %T@ %s\\n' | sort; cat {FILES} 2>/dev/null | sha256sum"
@@ -149,6 +172,7 @@ pub fn lives(mut host: Host) -> Host {
         host.says("systemd-analyze verify mapkeeper.service mapkeeper-volume.service ecs.service 2>&1");
     assert_eq!(verified, (String::new(), true));
     says_how_it_is(&host);
+    is_drained_by_hand(&host);
     the_volume_is_a_gate(&host);
     disturbs_nobody(&host, "systemctl restart", "systemctl restart mapkeeper");
     disturbs_nobody(&host, "kill -9", "systemctl kill --signal KILL --kill-who main mapkeeper");

@@ -1,5 +1,6 @@
 //! `owner = "ecs"` beside a stand-in for ECS that behaves as the real one: it knows nothing of mounts, replaces what
-//! ended, and stops again what somebody else started.
+//! ended, and stops again what somebody else started. On an instance that is DRAINING it stops what runs and places
+//! nothing, and neither does it where `mapkeeper.ready` is not true, as the task demands.
 //!
 //! Introspection answers at its real address, the cluster's API at one of the test's own, and `systemctl` is a script
 //! that tells the stand-in.
@@ -15,9 +16,12 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
+use crate::aws::{Http, metadata};
 use crate::stand_in::{answer, request};
 use crate::world::{Kit, LIMIT, World, device, output};
 
+/// What the instance metadata of `support/aws.rs` says.
+const HOST: &str = "i-0123456789abcdef0";
 const INSTANCE: &str = "arn:aws:ecs:us-east-1:1:container-instance/maps/0123";
 
 #[derive(Default)]
@@ -26,6 +30,10 @@ struct State {
     connected: bool,
     ready: Option<String>,
     drained: bool,
+    /// The EC2 instance that the container instance is.
+    ec2: String,
+    /// How often it has looked at what runs.
+    rounds: usize,
     /// Docker ids of all containers that were ever started, the newest last.
     started: Vec<String>,
     told: Vec<String>,
@@ -70,6 +78,7 @@ impl Cluster {
             registered: true,
             connected: true,
             ready: Some("true".to_owned()),
+            ec2: HOST.to_owned(),
             ..State::default()
         }));
         let introspection = bound("127.0.0.1:51678").await;
@@ -82,22 +91,27 @@ impl Cluster {
         Cluster { state, api: endpoint, label, tasks }
     }
 
-    /// Replaces what ended, whatever is mounted.
+    /// Replaces what ended, whatever is mounted, and takes away what runs on an instance that is drained.
     fn replaces(&mut self, point: String, port: u16) {
         let (state, label) = (self.state.clone(), self.label.clone());
         self.tasks.push(tokio::spawn(async move {
             loop {
                 sleep(Duration::from_millis(500)).await;
-                let (registered, last) = {
-                    let state = state.lock().expect("no panic");
-                    (state.registered, state.started.last().cloned())
+                let (may_place, drained, last) = {
+                    let mut state = state.lock().expect("no panic");
+                    state.rounds += 1;
+                    let may_place = state.registered && state.ready.as_deref() == Some("true");
+                    (may_place && !state.drained, state.drained, state.started.last().cloned())
                 };
                 let format = "{{.State.Running}}";
                 let runs = match &last {
                     Some(id) => docker(&["inspect", "--format", format, id]).await == "true",
                     None => false,
                 };
-                if !registered || runs {
+                if let (true, true, Some(id)) = (drained, runs, &last) {
+                    docker(&["stop", "--time", "2", id]).await;
+                }
+                if !may_place || runs {
                     continue;
                 }
                 let (publish, bind) = (format!("127.0.0.1:{port}:80"), format!("{point}:/mapfiles:ro"));
@@ -148,11 +162,14 @@ fn asked(state: &mut State, request: &str) -> Value {
             state.ready.iter().map(|ready| json!({"name": "mapkeeper.ready", "value": ready})).collect();
         return json!({"containerInstances": [{
             "containerInstanceArn": INSTANCE,
+            "ec2InstanceId": state.ec2,
             "status": if state.drained { "DRAINING" } else { "ACTIVE" },
             "agentConnected": state.connected,
             "attributes": attributes,
         }], "failures": []});
     }
+    let operation = ["PutAttributes", "UpdateContainerInstancesState"].into_iter().find(|one| is(one));
+    state.told.extend(operation.map(str::to_owned));
     if is("PutAttributes") {
         state.ready = body["attributes"][0]["value"].as_str().map(str::to_owned);
     }
@@ -173,26 +190,158 @@ fn systemctl(world: &std::path::Path) -> String {
     format!("{}:{}", bin.display(), std::env::var("PATH").unwrap_or_default())
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn containers_of_ecs_are_stopped_for_ecs_to_replace_and_its_agent_is_helped() {
-    let label = format!("mapkeeper-test-ecs={}", std::process::id());
-    let mut cluster = Cluster::start(label.clone()).await;
-    let scratch = tempfile::tempdir().expect("a directory");
+/// A host of the cluster, with instance metadata, whose container ECS has placed.
+fn member(name: &str, cluster: &mut Cluster, metadata: &Http, path: String) -> World {
+    let variable = |name: &str, value: &str| (name.to_owned(), value.to_owned());
     let kit = Kit {
         owner: "ecs",
-        select: Some(format!("match = {{ label = \"{label}\" }}")),
+        select: Some(format!("match = {{ label = \"{}\" }}", cluster.label)),
         end: "[ecs]\ncluster = \"maps\"\nattributes = { \"mapkeeper.ready\" = \"true\" }".to_owned(),
         environment: vec![
-            ("AWS_ENDPOINT_URL_ECS".to_owned(), cluster.api.clone()),
-            ("PATH".to_owned(), systemctl(scratch.path())),
+            variable("AWS_ENDPOINT_URL_ECS", &cluster.api),
+            variable("AWS_EC2_METADATA_SERVICE_ENDPOINT", &metadata.url),
+            variable("AWS_EC2_METADATA_DISABLED", "false"),
+            variable("PATH", &path),
         ],
         ..Kit::default()
     };
-    let mut world = World::prepared("ecs", kit);
+    let world = World::prepared(name, kit);
+    std::fs::create_dir_all(world.point()).expect("made");
+    cluster.replaces(world.point().display().to_string(), world.port);
+    world
+}
+
+fn label(test: &str) -> String {
+    format!("mapkeeper-test-{test}={}", std::process::id())
+}
+
+impl Cluster {
+    /// Waits for what `holds` of the cluster.
+    async fn until(&self, what: &str, holds: impl Fn(&mut State) -> bool) {
+        let began = Instant::now();
+        while !self.with(&holds) {
+            assert!(
+                began.elapsed() < LIMIT,
+                "{what} did not come: {:?}",
+                self.with(|state| state.told.clone())
+            );
+            sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    async fn running(&self) -> String {
+        docker(&["ps", "--quiet", "--filter", &format!("label={}", self.label)]).await
+    }
+
+    /// Waits until it has looked at what runs so often again.
+    async fn rounds(&self, count: usize) {
+        let wanted = self.with(|state| state.rounds) + count;
+        self.until("a look of ECS", |state| state.rounds >= wanted).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_stand_in_takes_tasks_from_a_drained_instance_and_places_none_before_it_is_active() {
+    let mut cluster = Cluster::start(label("obeys")).await;
+    let scratch = tempfile::tempdir().expect("a directory");
+    let port = TcpListener::bind("127.0.0.1:0").await.expect("a port").local_addr().expect("bound").port();
+    cluster.replaces(scratch.path().display().to_string(), port);
+    let started = |count: usize| move |state: &mut State| state.started.len() == count;
+    cluster.until("a task", started(1)).await;
+    for (count, taken, given) in [
+        (1, json!({"status": "DRAINING"}), json!({"status": "ACTIVE"})),
+        (2, json!({"attributes": [{"value": "false"}]}), json!({"attributes": [{"value": "true"}]})),
+    ] {
+        let ask = |body: &Value| {
+            let operation = if count == 1 { "UpdateContainerInstancesState" } else { "PutAttributes" };
+            cluster.with(|state| asked(state, &format!("{operation}\r\n\r\n{body}")));
+        };
+        ask(&taken);
+        // A drain stops what runs; without the attribute, what ended is not replaced.
+        if count == 2 {
+            docker(&["stop", "--time", "2", &cluster.running().await]).await;
+        }
+        cluster.rounds(6).await;
+        assert_eq!(
+            (cluster.running().await.as_str(), cluster.with(|state| state.started.len())),
+            ("", count)
+        );
+        ask(&given);
+        cluster.until("the next task", started(count + 1)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drained_host_whose_mount_came_back_gets_its_tasks_again_from_a_new_agent_too() {
+    let mut cluster = Cluster::start(label("drain")).await;
+    let scratch = tempfile::tempdir().expect("a directory");
+    let metadata = metadata(&[]);
+    let mut world = member("drain", &mut cluster, &metadata, systemctl(scratch.path()));
+    world.start();
+    world.until("health", |status| status["health"] == "healthy").await;
+    for renewed in [false, true] {
+        // Nothing can be mounted on a directory that is not empty.
+        let in_the_way = world.point().join("in-the-way");
+        let began = Instant::now();
+        loop {
+            mount::detach(&world.point()).expect("detached");
+            if std::fs::write(&in_the_way, "").is_ok() {
+                break;
+            }
+            assert!(began.elapsed() < LIMIT, "it is mounted again each time");
+        }
+        cluster.until("the drain", |state| state.drained && state.ready.as_deref() == Some("false")).await;
+        let began = Instant::now();
+        while !cluster.running().await.is_empty() {
+            assert!(began.elapsed() < LIMIT, "ECS takes its task away");
+            sleep(Duration::from_millis(100)).await;
+        }
+        if renewed {
+            let mut killed = world.agent.take().expect("it runs");
+            killed.kill().expect("it runs");
+            tokio::task::spawn_blocking(move || killed.wait()).await.expect("waited").expect("ended");
+        }
+        std::fs::remove_file(&in_the_way).expect("removed");
+        let struck = Instant::now();
+        if renewed {
+            world.start();
+        }
+        cluster.until("the end of the drain", |state| !state.drained).await;
+        world.until("health", |status| status["health"] == "healthy").await;
+        assert_eq!(cluster.with(|state| state.ready.clone()).as_deref(), Some("true"));
+        assert!(world.serves().await);
+        println!("mount back, new agent {renewed}: tasks back after {:.1} s", struck.elapsed().as_secs_f64());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_instance_that_is_another_host_is_not_marked_whoever_says_that_it_is_this_one() {
+    let mut cluster = Cluster::start(label("stranger")).await;
+    cluster.with(|state| {
+        (state.ec2, state.drained, state.ready) = ("i-0a".to_owned(), true, Some("false".to_owned()))
+    });
+    let scratch = tempfile::tempdir().expect("a directory");
+    let metadata = metadata(&[]);
+    let mut world = member("stranger", &mut cluster, &metadata, systemctl(scratch.path()));
+    world.start();
+    let words = format!("the ECS agent names instance i-0a, this host is {HOST}");
+    world.until("the fault", |status| status["first_fault"]["cause"].to_string().contains(&words)).await;
+    // As long as it takes to mark one that is this host, several times over.
+    cluster.rounds(30).await;
+    assert_eq!(cluster.with(|state| state.told.clone()), Vec::<String>::new());
+    cluster.with(|state| state.ec2 = HOST.to_owned());
+    cluster.until("the end of the drain", |state| !state.drained).await;
+    world.until("health", |status| status["health"] == "healthy").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn containers_of_ecs_are_stopped_for_ecs_to_replace_and_its_agent_is_helped() {
+    let mut cluster = Cluster::start(label("ecs")).await;
+    let scratch = tempfile::tempdir().expect("a directory");
+    let metadata = metadata(&[]);
+    let mut world = member("ecs", &mut cluster, &metadata, systemctl(scratch.path()));
     let point = world.point();
-    std::fs::create_dir_all(&point).expect("made");
-    cluster.replaces(point.display().to_string(), world.port);
-    world_waits(&cluster, 1).await;
+    cluster.until("a task", |state| !state.started.is_empty()).await;
     println!("ECS has started a container before anything is mounted");
     world.start();
     let (status, took) = world.until("health", |status| status["health"] == "healthy").await;
@@ -237,16 +386,6 @@ async fn containers_of_ecs_are_stopped_for_ecs_to_replace_and_its_agent_is_helpe
     }
     let container = cluster.with(|state| state.started.last().cloned()).expect("one runs");
     assert_eq!(docker(&["inspect", "--format", "{{.RestartCount}}", &container]).await, "0");
-}
-
-async fn world_waits(cluster: &Cluster, count: usize) {
-    for _ in 0..600 {
-        if cluster.with(|state| state.started.len()) >= count {
-            return;
-        }
-        sleep(Duration::from_millis(100)).await;
-    }
-    panic!("ECS started nothing: {:?}", cluster.with(|state| state.told.clone()));
 }
 
 fn said(told: &std::path::Path) -> String {

@@ -4,15 +4,15 @@
 //! | --- | --- |
 //! | P3 | no container is started by us on anything but the session of this agent |
 //! | precondition | what was last answered is a reason for the action, and nothing it rests on was unknown |
-//! | confirmed | what may come right by itself was seen amiss more than once, and a service had its time to start |
+//! | confirmed | what may come right by itself was seen amiss more than once, and a service had its time to start; one that is slow or busy is never restarted |
 //! | hands off | no action in maintenance, none on a container of ECS but stop and unpause, none on what is not ours, none on a mount that is hidden |
 //! | in order | workers are replaced before a living session is given up, where they can be |
 //! | bounded | no more actions of a kind in a minute or in ten than backoff and budget allow, never without a breath; the ECS agent has half a minute to come up, and as long after each restart |
-//! | last rungs | the cluster is told "not ready" and the instance is given back only after every attempt was made; the latter once, ten minutes later, never while a bucket or the credentials are amiss, and never one that was not well before |
+//! | last rungs | the cluster is told "not ready" of this host alone, never while somebody else drains it, and the instance is given back only after every attempt was made; the latter once, ten minutes later, never while a bucket or the credentials are amiss, and never one that was not well before |
 //! | honest | nothing is called healthy that has been broken for long, and nothing ready that does not serve |
 //! | alive | documents come in time, and the loop does not spin |
 //! | prompt | what serves nobody is tried again within seconds, however often it was tried before |
-//! | told | a cluster learns in time that a host is spent, and that it serves again; an instance that is to be given back is |
+//! | told | a cluster learns in time that a host is spent, and that it could serve again, also where the drain took its container; an instance that is to be given back is |
 //! | anew | what was well for long is repaired as on the first day: promptly, and the next time too |
 //! | health | once the faults are over, the host serves within bounded time, and then nothing is done any more |
 
@@ -27,6 +27,8 @@ use crate::schedule::Kind;
 const ECS_PATIENCE: Duration = Duration::from_secs(30);
 /// Requests of which nobody knows are seen for this long before a session is given up for them.
 const LOST_PATIENCE: Duration = Duration::from_secs(10);
+/// What answers nothing is not silent before this.
+pub const SILENCE: Duration = Duration::from_secs(30);
 /// A host that is spent says so for this long before it is given back.
 pub const SPENT_FOR: Duration = Duration::from_secs(600);
 
@@ -234,13 +236,7 @@ fn container(model: &Model, told: &Answered, action: &Action) -> Result<(), Stri
     };
     let running = facts.phase == Phase::Running;
     let stale = matches!(&told.view, Seen::Known(view) if *view != Some(device));
-    let curable = matches!(
-        &told.service,
-        Seen::Known(ServiceSeen::Faulty {
-            trigger: Trigger::NoConnection | Trigger::NoAnswer | Trigger::ServerError,
-            ..
-        })
-    );
+    let curable = matches!(&told.service, Seen::Known(seen) if is_silent(seen));
     let looked = matches!(told.view, Seen::Known(_));
     let silent = looked && curable && answers_or_unknown(told) && model.service_was_given_time();
     let broken = running && (stale || silent);
@@ -259,6 +255,20 @@ fn container(model: &Model, told: &Answered, action: &Action) -> Result<(), Stri
             require(!model.in_cluster() || ecs_can_replace(told), "ECS can replace it")
         }
         other => Err(format!("{other:?} has no reason here")),
+    }
+}
+
+/// Whether a service does not answer at all: no connection, a server's error, or nothing for half a minute and ten
+/// times the timeout from a container that is known to do nothing. One that is slow, or busy, is not silent.
+pub fn is_silent(seen: &ServiceSeen) -> bool {
+    match seen {
+        ServiceSeen::Faulty { trigger, .. } => {
+            matches!(trigger, Trigger::NoConnection | Trigger::ServerError)
+        }
+        ServiceSeen::Unanswered { waited, timeout, works: Seen::Known(false) } => {
+            *waited >= SILENCE && *waited >= 10 * *timeout
+        }
+        _ => false,
     }
 }
 
@@ -298,21 +308,32 @@ fn spent_since(model: &Model) -> Option<Duration> {
 }
 
 fn instance(model: &Model, told: &Answered, repair: Repair) -> Result<(), String> {
-    let shown = match &told.ecs {
-        Seen::Known(EcsSeen { instance: Seen::Known(EcsInstance::Present { ready, .. }), .. }) => *ready,
-        _ => None,
+    let (shown, draining, connected) = match &told.ecs {
+        Seen::Known(EcsSeen {
+            instance:
+                Seen::Known(EcsInstance::Present { ready, draining, connected, identity: Identity::Same }),
+            ..
+        }) => (*ready, *draining, *connected),
+        _ => (None, false, false),
     };
     match repair {
         Repair::MarkUnready => {
-            require(shown == Some(true), "the cluster says ready")?;
+            require(shown.is_some() && !draining, "it is known to be this host, and nobody drains it")?;
             require(spent_since(model).is_some(), "every attempt was made")
         }
         Repair::MarkReady => {
-            require(
-                shown == Some(false) && proven(told).is_some(),
-                "the cluster says unready, and it serves",
-            )?;
-            require(model.is_bare() || runs_well(told), "the container runs on the mount, and answers")
+            require(shown == Some(false) && connected, "it was marked from here, and is heard")?;
+            require(proven(told).is_some(), "the mount is proven")?;
+            if model.is_bare() || runs_well(told) {
+                return Ok(());
+            }
+            let gone = match &told.container {
+                Seen::Known(ContainerState::Present(facts)) => facts.phase != Phase::Running,
+                Seen::Known(state) => *state == ContainerState::Absent,
+                Seen::Unknown(_) => false,
+            };
+            let taken = gone && !model.is_ours() && told.docker == Seen::Known(DockerSeen::Answers);
+            require(taken, "the container serves, or ECS has taken it away")
         }
         Repair::Terminate => {
             require(held(told) && answers(told), "credentials are held and the bucket answers")?;
@@ -330,13 +351,10 @@ fn instance(model: &Model, told: &Answered, repair: Repair) -> Result<(), String
 /// Whether the container was seen to run on the mount that is proven, with nothing that a restart could better.
 fn runs_well(told: &Answered) -> bool {
     let Seen::Known(ContainerState::Present(facts)) = &told.container else { return false };
-    let silent = matches!(
-        &told.service,
-        Seen::Known(ServiceSeen::Faulty {
-            trigger: Trigger::NoConnection | Trigger::NoAnswer | Trigger::ServerError,
-            ..
-        })
-    );
+    let silent = match &told.service {
+        Seen::Known(seen) => is_silent(seen) || matches!(seen, ServiceSeen::Unanswered { .. }),
+        Seen::Unknown(_) => false,
+    };
     let on = proven(told);
     facts.phase == Phase::Running && told.view == Seen::Known(on) && !silent
 }

@@ -51,7 +51,9 @@ pub struct Truth {
     pub lives: u32,
     pub agent_restarting: Option<Duration>,
     pub registered: bool,
+    /// The attribute, and the state: ECS places nothing where either says so, and takes away what is on a drained host.
     pub ready: bool,
+    pub draining: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -100,6 +102,8 @@ pub struct Model {
     /// The life of the container in which its service answered last.
     served: Cell<u32>,
     first_seen: Cell<(u32, Duration)>,
+    /// In which life, and since when, no answer has come.
+    unanswered: Cell<Option<(u32, Duration)>>,
     /// Since when ECS was seen amiss without a break.
     ecs_amiss: Cell<Option<Duration>>,
     /// Since when requests were seen lost at every look.
@@ -149,6 +153,7 @@ impl Model {
                 agent_restarting: None,
                 registered: true,
                 ready: true,
+                draining: false,
             }),
             answered: RefCell::new(Answered {
                 credentials: unseen(),
@@ -172,6 +177,7 @@ impl Model {
             misses: Cell::default(),
             served: Cell::default(),
             first_seen: Cell::default(),
+            unanswered: Cell::default(),
             ecs_amiss: Cell::default(),
             lost: Cell::default(),
             seen_well: Cell::default(),
@@ -270,21 +276,21 @@ impl Model {
         self.amiss.get()
     }
 
-    /// Whether the service was silent at three looks in a row, and had its time in this life of the container.
+    /// Whether the service was amiss at three looks in a row, or silent at two, and had its time in this life of the
+    /// container.
     pub fn service_was_given_time(&self) -> bool {
         let (life, since) = self.first_seen.get();
         let grown = self.served.get() == life || self.now() - since >= Duration::from_millis(19_900);
         let told = self.answered.borrow();
-        let silent =
-            matches!(&told.service, Seen::Known(ServiceSeen::Faulty { trigger: Trigger::NoAnswer, .. }));
+        let silent = matches!(&told.service, Seen::Known(ServiceSeen::Unanswered { .. }));
         self.misses.get() >= if silent { 2 } else { 3 } && grown
     }
 
     /// Everything about the host that is broken in a way that a look shows.
     pub fn visible_faults(&self) -> Vec<String> {
         let store = [Kind::S3Away, Kind::S3Slow, Kind::S3Refuses, Kind::BucketGone, Kind::CredentialsGone];
-        let of_containers = [Kind::MapBroken, Kind::DockerDown];
-        let in_cluster = [Kind::EcsAgentDown, Kind::EcsDisconnected];
+        let of_containers = [Kind::MapBroken, Kind::DockerDown, Kind::ServiceSlow, Kind::ServiceBusy];
+        let in_cluster = [Kind::EcsAgentDown, Kind::EcsDisconnected, Kind::DrainedByHand, Kind::Impostor];
         let of_containers = of_containers.iter().filter(|_| !self.bare);
         let in_cluster = in_cluster.iter().filter(|_| self.in_cluster);
         let mounted = !self.truth.borrow().layers.is_empty();
@@ -321,6 +327,12 @@ impl Model {
         runs && self.serving()
     }
 
+    /// Whether the container runs and does nothing.
+    pub fn is_wedged(&self) -> bool {
+        let truth = self.truth.borrow();
+        truth.container.as_ref().is_some_and(|one| one.phase == Phase::Running && one.wedged)
+    }
+
     /// Whether the container has come up on the mount and stays up.
     pub fn answers_maps(&self) -> bool {
         let came_up =
@@ -332,6 +344,15 @@ impl Model {
     pub fn has_its_place(&self) -> bool {
         let truth = self.truth.borrow();
         truth.registered && truth.agent_restarting.is_none()
+    }
+
+    /// Whether a map could be had from this host if ECS placed a container on it.
+    pub fn could_serve(&self) -> bool {
+        let gone = self.truth.borrow().container.as_ref().is_none_or(|one| one.phase == Phase::Exited);
+        self.serving()
+            && self.has_its_place()
+            && (gone || self.answers_maps())
+            && self.conditions.borrow().is_empty()
     }
 
     /// What serves nobody at all, and is ours to bring back.

@@ -45,6 +45,10 @@ pub enum Kind {
     ServiceWedged,
     /// The same, and no restart of it helps.
     Rotten,
+    /// Every answer comes, and late.
+    ServiceSlow,
+    /// No answer comes, and the container works hard: a peak of load.
+    ServiceBusy,
     /// Each container that starts answers nobody.
     BornWedged,
     /// It was made from another configuration.
@@ -79,6 +83,10 @@ pub enum Kind {
     EcsAgentDown,
     EcsDisconnected,
     EcsDeregistered,
+    /// Somebody sets the instance to DRAINING, and in the end to ACTIVE again.
+    DrainedByHand,
+    /// Somebody else answers for the ECS agent, and names another host.
+    Impostor,
     /// Looks fail, part by part.
     Blind,
     /// Looks hang, part by part.
@@ -95,12 +103,14 @@ pub enum Kind {
     Maintenance,
 }
 
-const KINDS: [Kind; 36] = [
+const KINDS: [Kind; 40] = [
     Kind::ContainerKilled,
     Kind::ContainerRemoved,
     Kind::ContainerPaused,
     Kind::ServiceWedged,
     Kind::Rotten,
+    Kind::ServiceSlow,
+    Kind::ServiceBusy,
     Kind::BornWedged,
     Kind::Outdated,
     Kind::RestartedByHand,
@@ -125,6 +135,8 @@ const KINDS: [Kind; 36] = [
     Kind::EcsAgentDown,
     Kind::EcsDisconnected,
     Kind::EcsDeregistered,
+    Kind::DrainedByHand,
+    Kind::Impostor,
     Kind::Blind,
     Kind::Deaf,
     Kind::Clumsy,
@@ -239,13 +251,13 @@ fn wear(rng: &mut Rng) -> (Vec<Fault>, Vec<Duration>) {
     };
     let mut at = rng.u64(20_000..60_000);
     let mut faults = Vec::new();
-    while at < 600_000 {
+    while at < 1_200_000 {
         faults.push(wedged(at));
         at += rng.u64(20_000..30_000);
     }
     // The slow pause, the time after which is forgiven, and a little.
     let first = at + rng.u64(660_000..900_000);
-    let again = [first, first + 20_000];
+    let again = [first, first + 60_000];
     faults.extend(again.map(wedged));
     (faults, again.map(Duration::from_millis).to_vec())
 }

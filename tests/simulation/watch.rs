@@ -10,7 +10,7 @@ use mapkeeper::agent::status::Document;
 use tokio::sync::watch;
 use tokio::time::sleep;
 
-use crate::check::{SPENT_FOR, container_spent, mount_spent};
+use crate::check::{SILENCE, SPENT_FOR, container_spent, mount_spent};
 use crate::model::Model;
 use crate::schedule::{Kind, Schedule};
 
@@ -24,8 +24,10 @@ const HONEST: Duration = Duration::from_secs(15);
 const PROMPT: Duration = Duration::from_secs(12);
 /// The cluster is told within this that a host is spent, or serves again: a pause of a minute, and a look.
 const TOLD: Duration = Duration::from_secs(75);
-/// What fails after a long health is repaired within this: three looks, and a restart is due.
-const ANEW: Duration = Duration::from_secs(25);
+/// ECS has this long to place a container, which then has its time to come up or to be silent.
+const TRIAL: Duration = Duration::from_secs(130);
+/// What fails after a long health is repaired within this: silence, a look before it and two after it.
+const ANEW: Duration = Duration::from_secs(50);
 /// A host that serves again is left alone for this long.
 const QUIET: Duration = Duration::from_secs(60);
 
@@ -45,7 +47,7 @@ pub struct Watcher {
     of_mount: Cell<bool>,
     /// When the mount served last, and when the container did: what is spent is counted from there.
     served: Cell<(Duration, Duration)>,
-    /// Since when it has served while the cluster is told otherwise.
+    /// Since when it could have served while the cluster is told otherwise.
     untold: Cell<Option<Duration>>,
     escalation: Escalation,
     anew: Vec<Duration>,
@@ -155,8 +157,9 @@ impl Watcher {
         let hands = [Kind::Blind, Kind::Deaf, Kind::Slow, Kind::AgentKilled, Kind::Maintenance];
         let store = [Kind::S3Away, Kind::S3Slow, Kind::S3Refuses, Kind::BucketGone, Kind::CredentialsGone];
         let engine = [Kind::DockerDown, Kind::EcsAgentDown, Kind::EcsDisconnected, Kind::Hidden];
+        let cluster = [Kind::DrainedByHand, Kind::Impostor];
         let place = self.model.in_cluster() && !self.model.has_its_place();
-        self.model.any(&hands) || self.model.any(&store) || self.model.any(&engine) || place
+        [&hands[..], &store, &engine, &cluster].iter().any(|kinds| self.model.any(kinds)) || place
     }
 
     /// What serves nobody is tried again soon, however often that was in vain.
@@ -201,23 +204,32 @@ impl Watcher {
         let shared = self.model.shared.get().map_or(now, |at| now - at);
         let spent_for = since(useless, &self.spent).min(shared);
         let in_cluster = self.model.in_cluster();
-        if in_cluster && spent_for > TOLD && self.cluster_says_ready() {
+        // What ECS places on a host that was spent for its container has its time, each time anew.
+        let of_container = mount == now && in_cluster;
+        let placed = self.model.attempts(|one| one.repair == Repair::MarkReady);
+        let placed = placed.last().map_or(now, |at| now - *at);
+        let (spent_for_now, told, given_for) = match of_container {
+            true => (spent_for.min(placed), TOLD + TRIAL, SPENT_FOR + 2 * (TOLD + TRIAL)),
+            false => (spent_for, TOLD, SPENT_FOR + TOLD),
+        };
+        if in_cluster && spent_for_now > told && self.cluster_says_ready() {
             return Err("told: every attempt was made, and the cluster says ready".to_owned());
         }
         let given = !self.model.attempts(|one| one.repair == Repair::Terminate).is_empty();
         let gives = self.escalation != Escalation::Drain && self.model.seen_well.get();
-        if gives && !given && spent_for > SPENT_FOR + TOLD {
+        if gives && !given && spent_for > given_for {
             return Err("told: every attempt was made, and it was not given back".to_owned());
         }
-        let untold = in_cluster && !hindered && self.model.well() && !self.cluster_says_ready();
+        let untold = in_cluster && !hindered && self.model.could_serve() && !self.cluster_says_ready();
         if since(untold, &self.untold) > TOLD {
-            return Err("told: it serves, and the cluster says not ready".to_owned());
+            return Err("told: it could serve, and the cluster says not ready".to_owned());
         }
         Ok(())
     }
 
     fn cluster_says_ready(&self) -> bool {
-        self.model.truth.borrow().ready
+        let truth = self.model.truth.borrow();
+        truth.ready && !truth.draining
     }
 
     fn honest(&self, now: Duration, document: &Document) -> Result<(), String> {
@@ -237,7 +249,9 @@ impl Watcher {
         if document.health == Health::Healthy {
             return Err(format!("honest: called healthy: {:?}: {document:#?}", standing.1));
         }
-        if useless && document.ready {
+        // What answers nothing may be slow before it is silent.
+        let ready_for = if self.model.is_wedged() { HONEST + SILENCE } else { HONEST };
+        if useless && document.ready && now - standing.0 > ready_for {
             return Err(format!("honest: called ready, and serves nothing: {document:#?}"));
         }
         Ok(())

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::failure;
-use crate::agent::state::{EcsAgent, EcsInstance, EcsSeen, Failure, Repair, Seen};
+use crate::agent::state::{EcsAgent, EcsInstance, EcsSeen, Failure, Identity, Repair, Seen};
 use crate::config::Config;
 use crate::ecs::{self, Agent, Ecs, EcsError, Instance};
 use crate::error::Chain;
@@ -21,7 +21,8 @@ const HIDDEN: Duration = Duration::from_secs(300);
 /// The place of a host in a cluster.
 pub(super) struct Cluster {
     ecs: Ecs,
-    instance: RefCell<Option<(Instant, Seen<EcsInstance>)>>,
+    /// What was told, of which container instance and when.
+    instance: RefCell<Option<(Instant, String, Seen<EcsInstance>)>>,
 }
 
 impl Cluster {
@@ -57,7 +58,9 @@ impl Cluster {
     }
 
     async fn instance(&self, instance: &str) -> Seen<EcsInstance> {
-        if let Some((at, seen)) = &*self.instance.borrow() {
+        if let Some((at, of, seen)) = &*self.instance.borrow()
+            && of == instance
+        {
             let believed = if *seen == Seen::Known(EcsInstance::Hidden) { HIDDEN } else { BELIEVED };
             if at.elapsed() < believed {
                 return seen.clone();
@@ -65,8 +68,13 @@ impl Cluster {
         }
         let seen = match self.ecs.instance(instance).await {
             Ok(Instance::Absent) => Seen::Known(EcsInstance::Absent),
-            Ok(Instance::Present { connected, ready }) => {
-                Seen::Known(EcsInstance::Present { connected, ready })
+            Ok(Instance::Present { connected, draining, ready, identity }) => {
+                let identity = match identity {
+                    ecs::Identity::Same => Identity::Same,
+                    ecs::Identity::Other(reason) => Identity::Other(reason),
+                    ecs::Identity::Unknown(reason) => Identity::Unknown(reason),
+                };
+                Seen::Known(EcsInstance::Present { connected, draining, ready, identity })
             }
             Err(error @ EcsError::Denied { .. }) => {
                 tracing::warn!(error = %Chain(&error), "the cluster cannot be asked");
@@ -74,7 +82,7 @@ impl Cluster {
             }
             Err(error) => Seen::Unknown(Chain(&error).to_string()),
         };
-        *self.instance.borrow_mut() = Some((Instant::now(), seen.clone()));
+        *self.instance.borrow_mut() = Some((Instant::now(), instance.to_owned(), seen.clone()));
         seen
     }
 

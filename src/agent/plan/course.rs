@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use super::judge::{self, Fault, Finding, Judgement, Verdict};
-use super::restart_may_cure;
+use super::{is_late, restart_may_cure};
 use crate::agent::state::{
-    Action, ContainerSettings, ContainerState, EcsAgent, EcsInstance, EcsSeen, Escalation, Health, History,
-    Moment, Observation, Owner, Phase, Proof, Record, Repair, Rung, Seen, SessionState, Settings, Target,
-    Trigger, Workers,
+    Action, ContainerSettings, ContainerState, EcsAgent, EcsInstance, EcsSeen, Escalation, History, Identity,
+    Life, Moment, Observation, Owner, Phase, Proof, Record, Repair, Rung, Seen, SessionState, Settings,
+    Target, Timing, Trigger, Workers,
 };
 
 /// What is to be done about one finding.
@@ -43,6 +43,19 @@ enum Cost {
     Nothing,
     /// It may half work.
     Interruption,
+}
+
+/// What has to be waited for before a service that fails so counts as broken in this life of its container.
+pub(super) fn awaited(life: &Life, trigger: Trigger, now: Moment, timing: &Timing) -> Option<Waiting> {
+    if !life.served && now.since(life.first_seen) < timing.start_grace {
+        return Some(Waiting::Start);
+    }
+    // Silence has been waited for already.
+    let looks = timing.confirm_looks - u32::from(trigger == Trigger::NoAnswer);
+    if life.misses < looks || now.since(life.missing_since) < timing.confirm_for {
+        return Some(Waiting::Confirmation);
+    }
+    None
 }
 
 /// The arguments of one round, together.
@@ -244,13 +257,8 @@ impl Round<'_> {
         let record = self.history.record(&target);
         let timing = &self.settings.timing;
         let Some(life) = &record.life else { return Course::Await(Waiting::Confirmation) };
-        if !life.served && self.now.since(life.first_seen) < timing.start_grace {
-            return Course::Await(Waiting::Start);
-        }
-        // An answer that did not come within the probe's own timeout has been waited for already.
-        let looks = timing.confirm_looks - u32::from(fault.trigger == Trigger::NoAnswer);
-        if life.misses < looks || self.now.since(life.missing_since) < timing.confirm_for {
-            return Course::Await(Waiting::Confirmation);
+        if let Some(waiting) = awaited(life, fault.trigger, self.now, timing) {
+            return Course::Await(waiting);
         }
         if self.fails_for_want_of_s3(container) || (container.owner == Owner::Ecs && self.ecs_is_amiss()) {
             return Course::Rest;
@@ -279,7 +287,14 @@ impl Round<'_> {
         else {
             return true;
         };
-        matches!(instance, Seen::Known(EcsInstance::Absent | EcsInstance::Present { connected: false, .. }))
+        matches!(
+            instance,
+            Seen::Known(
+                EcsInstance::Absent
+                    | EcsInstance::Present { connected: false, .. }
+                    | EcsInstance::Present { identity: Identity::Other(_), .. }
+            )
+        )
     }
 
     /// Rung 5 for ECS: its agent is given time to come up by itself, and is started again only on a host whose
@@ -290,7 +305,7 @@ impl Round<'_> {
                 Repair::RestartEcsAgent
             }
             Trigger::EcsInstanceAbsent => Repair::Reregister,
-            Trigger::EcsWrongCluster => return Course::Person,
+            Trigger::EcsWrongCluster | Trigger::EcsIdentity => return Course::Person,
             _ => return Course::Rest,
         };
         if self.judgement.proven.len() < self.settings.mounts.len() {
@@ -383,23 +398,30 @@ impl Round<'_> {
     }
 
     /// Rungs 6 and 7, for the host as a whole; asked only when no other repair is due.
-    pub(super) fn escalation(&self, health: Health) -> Option<Action> {
-        self.readiness(health).or_else(|| self.termination())
+    pub(super) fn escalation(&self) -> Option<Action> {
+        self.termination().or_else(|| self.readiness())
     }
 
-    /// Keeps the readiness attribute true to the host, where the cluster has one and can be asked.
-    fn readiness(&self, health: Health) -> Option<Action> {
-        let shown = match &self.seen.ecs {
-            Some(Seen::Known(EcsSeen {
-                agent: EcsAgent::Registered { .. },
-                instance: Seen::Known(EcsInstance::Present { ready: Some(shown), .. }),
-                ..
-            })) => *shown,
-            _ => return None,
+    /// Keeps the readiness attribute and the state true to the host, where the cluster has the attribute and can be
+    /// asked, and where it is known that the instance is this one. What somebody else has set to DRAINING stays so.
+    fn readiness(&self) -> Option<Action> {
+        let Some(Seen::Known(EcsSeen {
+            agent: EcsAgent::Registered { .. },
+            instance:
+                Seen::Known(EcsInstance::Present {
+                    connected,
+                    draining,
+                    ready: Some(ready),
+                    identity: Identity::Same,
+                }),
+            ..
+        })) = &self.seen.ecs
+        else {
+            return None;
         };
-        let repair = match (shown, self.exhausted()) {
-            (true, true) => Repair::MarkUnready,
-            (false, false) if self.ready() && health != Health::Failed => Repair::MarkReady,
+        let repair = match (*ready, self.exhausted()) {
+            (_, true) if !draining => Repair::MarkUnready,
+            (false, false) if *connected && self.can_serve() => Repair::MarkReady,
             _ => return None,
         };
         let trigger = if repair == Repair::MarkReady { Trigger::EcsReadiness } else { Trigger::Exhausted };
@@ -407,6 +429,24 @@ impl Round<'_> {
             Course::Act(action) => Some(action),
             _ => None,
         }
+    }
+
+    /// Whether this host could serve if tasks were placed on it: every mount proven, Docker there, and no container
+    /// amiss but those that the drain took away. Their images are ECS's to pull.
+    fn can_serve(&self) -> bool {
+        let mounts = self.judgement.proven.len() == self.settings.mounts.len();
+        let rest = self.judgement.findings.iter().all(|finding| match (&finding.target, &finding.verdict) {
+            (Target::Docker, verdict) => matches!(verdict, Verdict::Good(_)),
+            (Target::Container(_), verdict) => {
+                matches!(verdict, Verdict::Good(_) | Verdict::Reduced(_) | Verdict::Blocked(Target::Ecs))
+            }
+            (Target::Service(_), Verdict::Faulty(fault)) => {
+                !restart_may_cure(fault.trigger) && !is_late(fault.trigger)
+            }
+            (Target::Service(_), Verdict::Unknown(_)) => false,
+            _ => true,
+        });
+        mounts && rest
     }
 
     /// Gives the instance back once, if that was asked for and nothing speaks for a cause that the next instance
@@ -439,7 +479,7 @@ impl Round<'_> {
 
     /// Whether something is broken whose repairs are spent.
     pub(super) fn exhausted(&self) -> bool {
-        self.judgement.exhausted(self.history, self.settings)
+        self.judgement.exhausted(self.history, self.now, self.settings)
     }
 
     /// Whether `target` was ever well in this run. A container whose service never answered was not, however
@@ -458,7 +498,7 @@ impl Round<'_> {
     /// never was would not be on the next instance either.
     fn cause_is_local(&self) -> bool {
         let stores = self.settings.mounts.iter().all(|mount| self.store_answers(mount));
-        let exhausted = self.judgement.all_exhausted(self.history, self.settings);
+        let exhausted = self.judgement.all_exhausted(self.history, self.now, self.settings);
         let were_well = exhausted.iter().all(|target| self.was_well(target));
         self.credentials_held() && stores && !exhausted.is_empty() && were_well
     }

@@ -12,7 +12,8 @@
 
 use std::time::Duration;
 
-use super::judge::{Fault, Judgement, Verdict};
+use super::course::awaited;
+use super::judge::{Fault, Finding, Judgement, Verdict, is_gone};
 use super::{is_late, restart_may_cure};
 use crate::agent::state::{
     Action, Attempts, Budget, ContainerState, Failure, History, Life, Moment, Observation, Outcome, Owner,
@@ -70,7 +71,7 @@ impl History {
     /// The instance as a whole is at fault while anything on it is exhausted. A cause that others share stops that
     /// clock: what is repaired then is nobody's own.
     fn note_instance(&mut self, judgement: &Judgement, now: Moment, settings: &Settings) {
-        let exhausted = judgement.exhausted(self, settings);
+        let exhausted = judgement.exhausted(self, now, settings);
         let unknown = judgement.findings.iter().any(|finding| matches!(finding.verdict, Verdict::Unknown(_)));
         let shared = judgement.findings.iter().find(|finding| {
             matches!(finding.target, Target::Credentials | Target::Store(_))
@@ -81,6 +82,10 @@ impl History {
             (true, Some(shared)) => Verdict::Blocked(shared.target.clone()),
             (true, None) => Verdict::Faulty(Fault::exhausted()),
             (false, _) if unknown => Verdict::Unknown("something could not be looked at".to_owned()),
+            // What the drain took away is not well for being away, and what is tried anew not before it serves.
+            (false, _) if record.faulty_since.is_some() && !judgement.all_serve(settings) => {
+                Verdict::Unknown("it does not serve yet".to_owned())
+            }
             (false, _) => Verdict::Good("it can be repaired".to_owned()),
         };
         record.note(&verdict, now);
@@ -216,17 +221,38 @@ impl Record {
 }
 
 impl Judgement {
-    /// Whether anything is broken whose repairs are spent.
-    pub(super) fn exhausted(&self, history: &History, settings: &Settings) -> bool {
-        !self.all_exhausted(history, settings).is_empty()
+    /// Whether all that is configured serves.
+    fn all_serve(&self, settings: &Settings) -> bool {
+        let good = |verdict: &Verdict| matches!(verdict, Verdict::Good(_) | Verdict::Reduced(_));
+        let serves = |finding: &Finding| match &finding.target {
+            Target::Container(_) | Target::Service(_) => good(&finding.verdict),
+            _ => true,
+        };
+        self.proven.len() == settings.mounts.len() && self.findings.iter().all(serves)
     }
 
-    /// Mounts and containers that are broken and whose repairs are spent.
-    pub(super) fn all_exhausted(&self, history: &History, settings: &Settings) -> Vec<Target> {
+    /// Whether anything is broken whose repairs are spent.
+    pub(super) fn exhausted(&self, history: &History, now: Moment, settings: &Settings) -> bool {
+        !self.all_exhausted(history, now, settings).is_empty()
+    }
+
+    /// Mounts and containers that are broken and whose repairs are spent. A container that ECS has placed anew has its
+    /// time, whatever became of the one before.
+    pub(super) fn all_exhausted(&self, history: &History, now: Moment, settings: &Settings) -> Vec<Target> {
+        let timing = &settings.timing;
         let stuck = |target: &Target, verdict: &Verdict| match (target, verdict) {
+            (Target::Container(name), Verdict::Faulty(fault))
+                if is_gone(fault.trigger) && is_of_ecs(name, settings) =>
+            {
+                let since = history.record(target).faulty_since;
+                since.is_some_and(|since| now.since(since) > timing.replacement_deadline)
+                    && spent(target, history, settings)
+            }
             (Target::Mount(_) | Target::Container(_), Verdict::Faulty(_)) => spent(target, history, settings),
-            (Target::Service(_), Verdict::Faulty(fault)) => {
-                restart_may_cure(fault.trigger) && spent(target, history, settings)
+            (Target::Service(name), Verdict::Faulty(fault)) => {
+                let life = history.record(&Target::Container(name.clone())).life;
+                let confirmed = life.is_some_and(|life| awaited(&life, fault.trigger, now, timing).is_none());
+                restart_may_cure(fault.trigger) && confirmed && spent(target, history, settings)
             }
             _ => false,
         };
@@ -240,15 +266,18 @@ pub(super) fn spent(target: &Target, history: &History, settings: &Settings) -> 
     let (repaired, top) = match target {
         Target::Mount(_) => (target.clone(), Rung::Remount),
         Target::Container(name) | Target::Service(name) => {
-            let owned = settings.containers.iter().find(|container| container.name == *name);
-            let ecs = owned.is_some_and(|container| container.owner == Owner::Ecs);
-            let top = if ecs { Rung::Restart } else { Rung::Recreate };
+            let top = if is_of_ecs(name, settings) { Rung::Restart } else { Rung::Recreate };
             (Target::Container(name.clone()), top)
         }
         Target::Ecs => (Target::Ecs, Rung::Ecs),
         Target::Credentials | Target::Store(_) | Target::Docker | Target::Instance => return false,
     };
     history.record(&repaired).count(top) >= settings.timing.budget(top).attempts
+}
+
+fn is_of_ecs(container: &str, settings: &Settings) -> bool {
+    let named = settings.containers.iter().find(|one| one.name == container);
+    named.is_some_and(|one| one.owner == Owner::Ecs)
 }
 
 /// Whether a container whose service is judged so may have its attempts forgiven.

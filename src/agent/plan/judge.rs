@@ -13,7 +13,8 @@ mod service;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use ecs::{judge_ecs, known_to_ecs};
+pub(super) use ecs::is_gone;
+use ecs::{judge_ecs, known_to_ecs, taken_by_ecs};
 use service::judge_service;
 
 use crate::agent::state::{
@@ -134,7 +135,7 @@ pub fn judge(seen: &Observation, settings: &Settings) -> Judgement {
     for container in &settings.containers {
         let looked_at = seen.containers.get(&container.name);
         let verdict = judge_container(container, looked_at, docker_answers, &proven);
-        let verdict = known_to_ecs(container, looked_at, seen, verdict);
+        let verdict = taken_by_ecs(container, seen, known_to_ecs(container, looked_at, seen, verdict));
         let service = container.probed.then(|| judge_service(&container.name, looked_at, &verdict));
         findings.push(Finding { target: Target::Container(container.name.clone()), verdict });
         if let Some(verdict) = service {

@@ -288,7 +288,7 @@ pub enum EcsAgent {
 }
 
 /// What the cluster says of this instance.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum EcsInstance {
     /// It has never heard of it, or has let go of it.
     Absent,
@@ -297,7 +297,32 @@ pub enum EcsInstance {
     Present {
         /// Whether the cluster hears the agent.
         connected: bool,
-        /// The attribute by which tasks are placed; `None`: it is not kept.
+        /// It gets no tasks, and those that it has are stopped.
+        draining: bool,
+        /// The attribute by which tasks are placed; `None`: it is not kept. A drain of ours goes with `Some(false)`, a
+        /// drain beside `Some(true)` is somebody else's.
         ready: Option<bool>,
+        /// Whether it is this host at all.
+        identity: Identity,
     },
+}
+
+impl EcsInstance {
+    /// Whether tasks are kept from it, and taken away: by the state, or by the attribute.
+    pub fn takes_no_tasks(&self) -> bool {
+        matches!(
+            self,
+            EcsInstance::Present { draining: true, .. } | EcsInstance::Present { ready: Some(false), .. }
+        )
+    }
+}
+
+/// Whether the container instance that the agent names is this host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Identity {
+    Same,
+    /// It is another, in words.
+    Other(String),
+    /// That cannot be told, and why.
+    Unknown(String),
 }

@@ -118,7 +118,7 @@ impl Default for Timing {
             recreate: Budget::new(8, 1, 60, 300),
             // The agent needs half a minute to come up, and systemd looks after it as well.
             ecs: Budget::new(4, 30, 300, 1800),
-            drain: Budget::new(20, 2, 60, 60),
+            drain: Budget::new(20, 2, 30, 60),
             terminate: Budget::new(3, 30, 300, 3600),
         }
     }

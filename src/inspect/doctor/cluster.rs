@@ -8,7 +8,7 @@ use tokio::time::timeout;
 
 use super::{of_error, skipped};
 use crate::config::Config;
-use crate::ecs::{Agent, DATA, Ecs, INTROSPECTION, Instance};
+use crate::ecs::{Agent, DATA, Ecs, INTROSPECTION, Identity, Instance, STRANGER};
 use crate::inspect::finding::Finding;
 
 const LIMIT: Duration = Duration::from_secs(10);
@@ -93,16 +93,24 @@ async fn of_cluster(ecs: &Ecs, instance: &str) -> Finding {
             "does not know this instance",
             "the agent registers it again by itself; journalctl -u ecs",
         ),
+        Ok(Ok(Instance::Present { identity: Identity::Other(reason), .. })) => {
+            Finding::fail(NAMES[2], format!("{reason}: it is not marked by this host"), STRANGER)
+        }
+        Ok(Ok(Instance::Present { identity: Identity::Unknown(reason), .. })) => {
+            let said = format!("it cannot be told whether this is the host that the agent names: {reason}");
+            Finding::warn(NAMES[2], said, STRANGER)
+        }
         Ok(Ok(Instance::Present { connected: false, .. })) => Finding::fail(
             NAMES[2],
             "knows this instance and does not hear it",
             "systemctl restart --no-block ecs",
         ),
-        Ok(Ok(Instance::Present { ready, .. })) => {
-            let ready = match ready {
-                Some(true) => ", ready for tasks",
-                Some(false) => ", marked as not ready",
-                None => "",
+        Ok(Ok(Instance::Present { ready, draining, .. })) => {
+            let ready = match (ready, draining) {
+                (Some(false), _) => ", marked as not ready",
+                (_, true) => ", set to DRAINING by somebody else",
+                (Some(true), false) => ", ready for tasks",
+                (None, false) => "",
             };
             Finding::ok(NAMES[2], format!("hears this instance{ready}"))
         }

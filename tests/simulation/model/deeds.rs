@@ -35,7 +35,17 @@ impl Model {
                 Ok(())
             }
             Target::Instance if action.repair != Repair::Terminate => {
-                self.truth.borrow_mut().ready = action.repair == Repair::MarkReady;
+                let ready = action.repair == Repair::MarkReady;
+                let mut truth = self.truth.borrow_mut();
+                // The attribute says "not ready" for as long as any of it is so.
+                if ready || clumsy {
+                    truth.draining &= !ready;
+                }
+                if clumsy {
+                    truth.ready &= ready;
+                    return self.fail("it was half done");
+                }
+                (truth.ready, truth.draining) = (ready, !ready);
                 Ok(())
             }
             _ => Ok(()),

@@ -178,10 +178,8 @@ impl Host for Simulated {
         let seen = self.tell(|told, seen| told.service = seen, || self.service_now()).await;
         let life = self.note_life();
         match &seen {
-            Seen::Known(ServiceSeen::Faulty {
-                trigger: Trigger::NoConnection | Trigger::NoAnswer | Trigger::ServerError,
-                ..
-            }) => self.misses.set(self.misses.get() + 1),
+            Seen::Known(seen) if check::is_silent(seen) => self.misses.set(self.misses.get() + 1),
+            Seen::Known(ServiceSeen::Unanswered { .. }) => {}
             Seen::Known(_) => {
                 self.misses.set(0);
                 self.served.set(life);

@@ -106,19 +106,38 @@ impl Model {
     }
 
     pub(super) fn service_now(&self) -> ServiceSeen {
+        let seen = self.service_by_now();
+        if !matches!(seen, ServiceSeen::Unanswered { .. }) {
+            self.unanswered.set(None);
+        }
+        seen
+    }
+
+    /// No answer yet, in this life of the container.
+    fn unanswered(&self, life: u32, works: bool) -> ServiceSeen {
+        let timeout = Duration::from_secs(1);
+        let since = self.unanswered.get().filter(|(of, _)| *of == life);
+        let (_, since) = since.unwrap_or((life, self.now().saturating_sub(timeout)));
+        self.unanswered.set(Some((life, since)));
+        ServiceSeen::Unanswered { waited: self.now() - since, timeout, works: Seen::Known(works) }
+    }
+
+    fn service_by_now(&self) -> ServiceSeen {
         let faulty = |trigger| ServiceSeen::Faulty { trigger, detail: "amiss".to_owned() };
         let truth = self.truth.borrow();
         let Some(container) = &truth.container else { return faulty(Trigger::NoConnection) };
         if container.phase != Phase::Running || self.now() < container.answers_from {
             faulty(Trigger::NoConnection)
         } else if container.wedged {
-            faulty(Trigger::NoAnswer)
+            self.unanswered(container.life, false)
         } else if container.view != truth.session || truth.session_ended || truth.errors {
             faulty(Trigger::MapMissing)
-        } else if truth.stuck || self.is(Kind::S3Slow) {
-            faulty(Trigger::NoAnswer)
+        } else if truth.stuck || self.any(&[Kind::S3Slow, Kind::ServiceBusy]) {
+            self.unanswered(container.life, self.is(Kind::ServiceBusy))
         } else if self.is(Kind::MapBroken) {
             faulty(Trigger::MapBroken)
+        } else if self.is(Kind::ServiceSlow) {
+            ServiceSeen::Slow { took: Duration::from_millis(1_300), timeout: Duration::from_secs(1) }
         } else {
             ServiceSeen::Healthy
         }
@@ -132,9 +151,15 @@ impl Model {
             return EcsSeen { agent, instance: Seen::Unknown(none()), tasks: Seen::Unknown(none()) };
         }
         let instance = match truth.registered {
-            true => {
-                EcsInstance::Present { connected: !self.is(Kind::EcsDisconnected), ready: Some(truth.ready) }
-            }
+            true => EcsInstance::Present {
+                connected: !self.is(Kind::EcsDisconnected),
+                draining: truth.draining,
+                ready: Some(truth.ready),
+                identity: match self.is(Kind::Impostor) {
+                    true => Identity::Other("another host".to_owned()),
+                    false => Identity::Same,
+                },
+            },
             false => EcsInstance::Absent,
         };
         let tasks = truth.container.iter().map(|container| container.id.clone()).collect();

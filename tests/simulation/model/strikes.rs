@@ -27,6 +27,10 @@ impl Model {
             } else {
                 let place = self.conditions.borrow().iter().position(|one| *one == kind);
                 place.map(|place| self.conditions.borrow_mut().remove(place));
+                if kind == Kind::DrainedByHand && !self.is(kind) {
+                    let mut truth = self.truth.borrow_mut();
+                    truth.draining &= !truth.ready;
+                }
             }
             // Some changes are told at once, as by Docker's events; others are found by looking.
             if self.chance(2) {
@@ -50,6 +54,7 @@ impl Model {
             Kind::MountErrors => truth.errors = truth.session.is_some(),
             Kind::RequestLost => truth.lost = truth.session.map(|_| self.rng.borrow_mut().bool()),
             Kind::EcsDeregistered if self.in_cluster => truth.registered = false,
+            Kind::DrainedByHand => truth.draining = self.in_cluster,
             Kind::AgentKilled => self.kill.notify_one(),
             Kind::ClockJump => {
                 let jump = Duration::from_secs(self.rng.borrow_mut().u64(0..1_000_000_000));
@@ -106,7 +111,7 @@ impl Model {
             wedged: rotten || self.is(Kind::BornWedged),
             rotten,
             outdated: truth.container.as_ref().is_some_and(|container| container.outdated && !fresh),
-            answers_from: now + Duration::from_millis(800),
+            answers_from: now + Duration::from_millis(self.rng.borrow_mut().u64(500..5_000)),
             ends_at,
         });
     }
@@ -126,7 +131,8 @@ impl Model {
         }
     }
 
-    /// ECS: replaces what ended, knowing nothing of mounts.
+    /// ECS: replaces what ended, knowing nothing of mounts. On a host that is drained it places nothing, and stops what
+    /// is there; nor does it place anything where the attribute says "not ready", as the task asks.
     pub async fn replaces(self: Rc<Self>) {
         if self.owner != Owner::Ecs || self.bare {
             return std::future::pending().await;
@@ -134,18 +140,32 @@ impl Model {
         loop {
             sleep(Duration::from_millis(500)).await;
             self.passes();
-            let can = !self.any(&[Kind::DockerDown, Kind::EcsAgentDown, Kind::EcsDisconnected])
-                && !self.any(&[Kind::PortTaken, Kind::ImageGone]);
+            let can_hear = !self.any(&[Kind::DockerDown, Kind::EcsAgentDown, Kind::EcsDisconnected]);
+            let can = can_hear && !self.any(&[Kind::PortTaken, Kind::ImageGone]);
+            let heard = can_hear && self.has_its_place();
+            if heard && self.truth.borrow().draining && self.truth.borrow().container.is_some() {
+                let pause = Duration::from_millis(self.rng.borrow_mut().u64(500..6_000));
+                sleep(pause).await;
+                if self.truth.borrow().draining {
+                    self.log("ECS takes the container away".to_owned());
+                    self.truth.borrow_mut().container = None;
+                }
+                continue;
+            }
             let wanted = {
                 let truth = self.truth.borrow();
+                let placed = !truth.draining && truth.ready;
                 let gone = truth.container.as_ref().is_none_or(|one| one.phase == Phase::Exited);
-                gone && truth.registered && truth.agent_restarting.is_none()
+                gone && placed && truth.registered && truth.agent_restarting.is_none()
             };
             if can && wanted {
                 let pause = Duration::from_millis(self.rng.borrow_mut().u64(500..6_000));
                 sleep(pause).await;
                 self.log("ECS starts a container".to_owned());
                 let mut truth = self.truth.borrow_mut();
+                if truth.draining || !truth.ready {
+                    continue;
+                }
                 self.run_container(&mut truth, true);
                 drop(truth);
                 self.nudge.notify_one();

@@ -2,9 +2,12 @@
 
 use super::{Fault, Verdict};
 use crate::agent::state::{
-    ContainerSeen, ContainerSettings, ContainerState, EcsAgent, EcsInstance, EcsSeen, EcsSettings,
-    Observation, Owner, Seen, Trigger,
+    ContainerSeen, ContainerSettings, ContainerState, EcsAgent, EcsInstance, EcsSeen, EcsSettings, Identity,
+    Observation, Owner, Seen, Target, Trigger,
 };
+
+/// What a person can do where the agent's address may be somebody else's.
+const STRANGER: &str = "look who listens there: ss -ltnp sport = 51678; is the instance metadata service on?";
 
 /// Judges the ECS agent, then what the cluster says of this instance. Introspection alone cannot tell whether
 /// the agent is heard: it answers happily while it is disconnected.
@@ -37,14 +40,35 @@ pub(super) fn judge_ecs(seen: &Seen<EcsSeen>, settings: &EcsSettings) -> Verdict
             format!("cluster {} does not know this instance", settings.cluster),
             "look at the container instances of the cluster",
         ),
+        (_, Seen::Known(EcsInstance::Present { identity: Identity::Other(what), .. })) => faulty(
+            Trigger::EcsIdentity,
+            format!("{what}: it is neither drained nor marked from here"),
+            STRANGER,
+        ),
         (_, Seen::Known(EcsInstance::Present { connected: false, .. })) => faulty(
             Trigger::EcsDisconnected,
             "the cluster does not hear the ECS agent".to_owned(),
             "check that this host reaches the endpoints of ECS",
         ),
-        (_, Seen::Known(EcsInstance::Present { ready: Some(false), .. })) => {
-            Verdict::Good("connected, takes no tasks".to_owned())
+        (_, Seen::Known(EcsInstance::Present { ready: Some(_), identity: Identity::Unknown(why), .. })) => {
+            let what =
+                format!("connected; neither drained nor marked, because it may be another host: {why}");
+            Verdict::Reduced(Fault::new(Trigger::EcsIdentity, what).hint(STRANGER))
         }
+        (_, Seen::Known(EcsInstance::Present { ready: Some(false), .. })) => Verdict::Reduced(
+            Fault::new(
+                Trigger::EcsReadiness,
+                "connected, takes no tasks: mapkeeper has marked it as not ready",
+            )
+            .hint("it is marked as ready by itself as soon as this host can serve"),
+        ),
+        (_, Seen::Known(EcsInstance::Present { draining: true, .. })) => Verdict::Reduced(
+            Fault::new(
+                Trigger::EcsDraining,
+                "connected, takes no tasks: somebody else has set it to DRAINING",
+            )
+            .hint("whoever drained it sets it to ACTIVE: aws ecs update-container-instances-state"),
+        ),
         (_, Seen::Known(EcsInstance::Present { .. })) => Verdict::Good("connected".to_owned()),
         (_, Seen::Known(EcsInstance::Hidden)) => {
             Verdict::Good("registered; the role may not ask the cluster".to_owned())
@@ -72,4 +96,32 @@ pub(super) fn known_to_ecs(
         }
         _ => verdict,
     }
+}
+
+/// A container of ECS that is gone while the cluster keeps tasks from this instance was taken away by that: no fault of
+/// this host, and no reason to keep it so.
+pub(super) fn taken_by_ecs(container: &ContainerSettings, seen: &Observation, verdict: Verdict) -> Verdict {
+    let Some(Seen::Known(EcsSeen { instance: Seen::Known(instance), .. })) = &seen.ecs else {
+        return verdict;
+    };
+    match &verdict {
+        Verdict::Faulty(fault)
+            if container.owner == Owner::Ecs && is_gone(fault.trigger) && instance.takes_no_tasks() =>
+        {
+            Verdict::Blocked(Target::Ecs)
+        }
+        _ => verdict,
+    }
+}
+
+/// Whether a container with this fault does not run any more, or is about to be away.
+pub(in crate::agent::plan) fn is_gone(trigger: Trigger) -> bool {
+    matches!(
+        trigger,
+        Trigger::ContainerAbsent
+            | Trigger::ContainerCreated
+            | Trigger::ContainerExited
+            | Trigger::ContainerDead
+            | Trigger::ContainerInTransit
+    )
 }
