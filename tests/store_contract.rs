@@ -14,7 +14,6 @@ use mapkeeper::fs::store::{
     Condition, Depth, ETag, Fetch, Fetched, From, Headers, Kept, List, Object, ObjectStore, StoreError,
 };
 use proptest::prelude::*;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 /// Runs the same story on both.
 async fn on_both<F: Future<Output = ()>>(story: impl Fn(Arc<Bucket>) -> F) {
@@ -414,6 +413,13 @@ async fn a_page_that_cannot_follow_is_no_page() {
         Some(Answer::page(&match prefix {
             "same" => next("t") + &contents("same", "1"),
             "endless" => next(&"t".repeat(100_000)) + &contents("endless", "1"),
+            "half" => {
+                return Some(Answer::new(
+                    "200 OK",
+                    "",
+                    (LIST_HEAD.to_owned() + "<Contents><Key>half").as_bytes(),
+                ));
+            }
             "none" => format!("<IsTruncated>true</IsTruncated>{}", contents("none", "1")),
             "more" => contents("more", "1").repeat(11),
             "other" => contents("else", "1"),
@@ -424,38 +430,19 @@ async fn a_page_that_cannot_follow_is_no_page() {
     let store = s3_client(&url).await;
     let list = |prefix| List { prefix, depth: Depth::Tree, from: From::Page("t"), limit: 10 };
     assert_eq!(store.list(list("good")).await.expect("a page").objects.len(), 10);
-    for prefix in ["same", "endless", "none", "more", "other"] {
+    for prefix in ["same", "endless", "half", "none", "more", "other"] {
         let error = store.list(list(prefix)).await.expect_err(prefix);
         assert!(matches!(error, StoreError::Malformed { .. }), "{prefix}: {error:?}");
     }
 }
 
-/// A server that gives every request this answer.
-async fn server_of(answer: &'static [u8]) -> String {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-    let address = listener.local_addr().expect("bound");
-    tokio::spawn(async move {
-        while let Ok((mut connection, _)) = listener.accept().await {
-            tokio::spawn(async move {
-                let mut request = vec![0; 16 * 1024];
-                while connection.read(&mut request).await.is_ok_and(|read| read > 0) {
-                    if connection.write_all(answer).await.is_err() {
-                        return;
-                    }
-                }
-            });
-        }
-    });
-    format!("http://{address}")
-}
-
 #[tokio::test]
 async fn headers_that_are_no_text_do_not_make_an_object_unreadable() {
-    let url = server_of(
+    let url = hostile::serve(&[], |_| Some(Answer::raw(
         b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\netag: \"e\"\r\nlast-modified: Wed, 21 Oct 2015 07:28:00 GMT\r\n\
           x-amz-meta-mode: 33152\r\nx-amz-meta-author: Andr\xe9\r\nx-amz-meta-place: Z\xc3\xbcrich\r\n\
           x-amz-meta-title: =?UTF-8?B?w6k=?=\r\n\r\n",
-    )
+    )))
     .await;
     let object = s3_client(&url).await.head("a").await.expect("readable");
     let metadata: BTreeMap<_, _> = object.metadata.iter().cloned().collect();

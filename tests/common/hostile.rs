@@ -38,8 +38,8 @@ impl Answer {
     }
 
     /// Exactly this.
-    pub fn raw(text: &str) -> Answer {
-        Answer { text: text.into(), endless: Vec::new() }
+    pub fn raw(text: impl AsRef<[u8]>) -> Answer {
+        Answer { text: text.as_ref().to_vec(), endless: Vec::new() }
     }
 
     /// Chunked: `body`, and then `endless` for ever, a mebibyte at a time.

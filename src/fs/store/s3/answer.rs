@@ -28,6 +28,9 @@ const KEY_BYTES_MAX: u64 = 8 * 1024;
 /// Most tags of one key of a listing; S3 has at most 34. Each may become a value of the SDK that is much larger.
 const KEY_TAGS_MAX: u64 = 64;
 
+/// Bytes of the end of a listing by which is seen that it is one.
+const END_BYTES: usize = 64;
+
 /// Why an answer was not let through.
 #[derive(Clone, Debug, thiserror::Error)]
 enum Refusal {
@@ -41,6 +44,8 @@ enum Refusal {
     TooLong { limit: u64 },
     #[error("an answer of more than {limit} XML tags")]
     TooManyTags { limit: u64 },
+    #[error("a listing that breaks off")]
+    Unfinished,
 }
 
 /// Looks at each answer before the SDK does.
@@ -89,12 +94,14 @@ impl Intercept for Sound {
         if is_success && operation == "GetObject" {
             return Ok(());
         }
-        let keys = keys.filter(|_| is_success && operation.starts_with("List"));
+        let is_listing = is_success && operation.starts_with("List");
+        let keys = keys.filter(|_| is_listing);
         let limits = keys.map_or((ANSWER_MAX, ANSWER_MAX), |keys| {
             (ANSWER_MAX + keys * KEY_BYTES_MAX, KEY_TAGS_MAX * (1 + keys))
         });
         let body = std::mem::replace(response.body_mut(), SdkBody::taken());
-        *response.body_mut() = SdkBody::from_body_1_x(Limited { body, limits, seen: (0, 0) });
+        *response.body_mut() =
+            SdkBody::from_body_1_x(Limited { body, limits, seen: (0, 0), end: is_listing.then(Vec::new) });
         Ok(())
     }
 }
@@ -134,6 +141,32 @@ struct Limited {
     body: SdkBody,
     limits: (u64, u64),
     seen: (u64, u64),
+    /// The last bytes so far of a listing, which the SDK takes for whole where it breaks off.
+    end: Option<Vec<u8>>,
+}
+
+impl Limited {
+    fn note(&mut self, data: &[u8]) -> Result<(), Refusal> {
+        self.seen.0 += data.len() as u64;
+        self.seen.1 += data.iter().filter(|byte| **byte == b'<').count() as u64;
+        if let Some(end) = &mut self.end {
+            end.extend_from_slice(&data[data.len().saturating_sub(END_BYTES)..]);
+            end.drain(..end.len().saturating_sub(END_BYTES));
+        }
+        match (self.seen, self.limits) {
+            ((bytes, _), (limit, _)) if bytes > limit => Err(Refusal::TooLong { limit }),
+            ((_, tags), (_, limit)) if tags > limit => Err(Refusal::TooManyTags { limit }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether what came can be all.
+    fn is_whole(&self) -> bool {
+        self.end.as_ref().is_none_or(|end| {
+            let end = end.trim_ascii_end();
+            end.ends_with(b"Result>") || end.ends_with(b"Result/>")
+        })
+    }
 }
 
 impl Body for Limited {
@@ -145,19 +178,15 @@ impl Body for Limited {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let polled = Pin::new(&mut self.body).poll_frame(context);
-        if let Poll::Ready(Some(Ok(frame))) = &polled
-            && let Some(data) = frame.data_ref()
-        {
-            self.seen.0 += data.len() as u64;
-            self.seen.1 += data.iter().filter(|byte| **byte == b'<').count() as u64;
-            if self.seen.0 > self.limits.0 {
-                return Poll::Ready(Some(Err(Refusal::TooLong { limit: self.limits.0 }.into())));
-            }
-            if self.seen.1 > self.limits.1 {
-                return Poll::Ready(Some(Err(Refusal::TooManyTags { limit: self.limits.1 }.into())));
-            }
+        let noted = match &polled {
+            Poll::Ready(Some(Ok(frame))) => self.note(frame.data_ref().map_or(&[], |data| data)),
+            Poll::Ready(None) if !self.is_whole() => Err(Refusal::Unfinished),
+            _ => Ok(()),
+        };
+        match noted {
+            Ok(()) => polled,
+            Err(refusal) => Poll::Ready(Some(Err(refusal.into()))),
         }
-        polled
     }
 }
 
