@@ -6,7 +6,9 @@
 //! statistics, which no cache of the kernel answers and which cost the bucket nothing; with `--list` it lists the
 //! root, with `--read` it reads a file instead. A child that does not return
 //! is killed and nobody waits for its end; those that are still there are counted, and when [`LEFT_BEHIND`] of
-//! them are stuck in the kernel no further one is sent.
+//! them are stuck in the kernel no further one is sent. One whose parent is killed ends as well, as soon as the kernel
+//! lets go of it: it holds nothing that the parent's successor needs, and the successor does not wait for it
+//! (`units/mapkeeper.service`).
 //!
 //! ```text
 //! [asked] -- line of JSON --> answer
@@ -23,6 +25,7 @@ use std::cell::RefCell;
 use std::ffi::OsString;
 use std::fs;
 use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::Stdio;
@@ -129,6 +132,25 @@ fn answers(path: &Path, expected: Option<(u32, u32)>, list: bool) -> io::Result<
         entries += 1;
     }
     Ok(MountFinding::Listed { device, entries })
+}
+
+/// Has this process end with the one that started it, however that ends.
+///
+/// # Errors
+///
+/// When the kernel refuses, and when that process has ended already: then nobody reads what is written to `out`.
+pub fn end_with_parent(out: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: plain numbers.
+    if unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let mut reader = libc::pollfd { fd: out.as_raw_fd(), events: 0, revents: 0 };
+    // SAFETY: one structure, which lives for as long as the call; it waits for nothing.
+    let polled = unsafe { libc::poll(&raw mut reader, 1, 0) };
+    if polled == 1 && reader.revents & libc::POLLERR != 0 {
+        return Err(io::ErrorKind::BrokenPipe.into());
+    }
+    Ok(())
 }
 
 /// Runs the hidden subcommand: looks, and prints one line of JSON.

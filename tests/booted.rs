@@ -11,8 +11,8 @@ use std::process::{Command, Output};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use mapkeeper::s3_server::{ACCESS_KEY, SECRET_KEY};
-use support::{Host, Kit, Reach, program};
+use mapkeeper::s3_server::{ACCESS_KEY, Action, Fault, Operation, SECRET_KEY};
+use support::{Host, Kit, OUT_OF_MEMORY, Reach, program};
 
 #[path = "support/packages.rs"]
 mod packages;
@@ -67,6 +67,64 @@ async fn the_mount_outlives_every_end_of_the_agent_and_ends_with_the_service() {
     host.sh("systemctl start mapkeeper && mapkeeper wait --timeout 150s");
     is_sandboxed(&host);
     host.outlives_everything().await;
+}
+
+/// How long the store takes to list, which a first look does twice; and the longest pause of a reader beside what ends the
+/// agent: many times the usual one, and far from the two minutes for which systemd waited for a process that cannot be
+/// killed.
+const LISTS_IN_MS: u64 = 1500;
+const PAUSE: Duration = Duration::from_secs(15);
+const WATCHDOG: Duration = Duration::from_secs(10);
+/// Has another agent begin: its first look lists.
+const ANEW: &str = r#"
+agent() { systemctl show --property MainPID --value mapkeeper; }
+old=$(agent); systemctl kill --signal KILL --kill-who main mapkeeper
+until [ "$(agent)" != 0 ] && [ "$(agent)" != "$old" ]; do sleep 0.05; done
+"#;
+/// Waits until a look at the mount waits for the store.
+const LOOKS: &str = "until pgrep -f '[p]robe-mount .*--list' >/dev/null; do sleep 0.05; done; ";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_look_that_waits_for_the_store_holds_up_no_successor() {
+    let kit = Kit::new("127.0.0.1", &format!("{}s", WATCHDOG.as_secs()), false);
+    let control = kit.server.control();
+    let slow = Fault::new(Action::Delay { milliseconds: LISTS_IN_MS }).on(Operation::ListObjects);
+    control.inject(slow);
+    std::fs::write(kit.share.path().join("reads"), "2").expect("written");
+    let host = Host::install(Container::boot(&kit), kit).await;
+    host.sh("systemctl start mapkeeper && mapkeeper wait --timeout 150s");
+    let kill = "systemctl kill --signal KILL --kill-who main mapkeeper";
+    let killed = |tenths: u32| ("kill -9", format!("sleep {}.{}; {kill}", tenths / 10, tenths % 10));
+    let group = "echo 1 >/sys/fs/cgroup/system.slice/mapkeeper.service/memory.oom.group 2>/dev/null";
+    let mut ends = [0, 9, 18, 27].map(killed).to_vec();
+    ends.extend([
+        ("kill -9 of all", "systemctl kill --signal KILL --kill-who all mapkeeper".to_owned()),
+        ("systemctl restart", "systemctl restart mapkeeper".to_owned()),
+        ("watchdog", "kill -STOP $(systemctl show --property MainPID --value mapkeeper)".to_owned()),
+        ("out of memory", OUT_OF_MEMORY.to_owned()),
+        ("out of memory, all", format!("{group}; {OUT_OF_MEMORY}")),
+    ]);
+    for (what, end) in ends {
+        host.sh(ANEW);
+        let paused = host.outlives(what, &format!("{LOOKS}{end}")).await;
+        let watchdog = if what == "watchdog" { WATCHDOG } else { Duration::ZERO };
+        assert!(paused < PAUSE + watchdog, "{what} during a look ({end}): {paused:?}");
+    }
+    let alone = |host: &Host<Container>| {
+        let group = host.says("cat /sys/fs/cgroup/system.slice/mapkeeper.service/cgroup.procs").0;
+        group == host.agent()
+    };
+    host.until("the end of what was left over", alone).await;
+    // Nor a stop, where the store never answers again.
+    host.sh(ANEW);
+    let look = host.sh(&format!("{LOOKS}pgrep -f '[p]robe-mount .*--list'"));
+    control.hold_from(0);
+    let held = host.sh(&format!("find /proc/{}/fd -printf '%l '", look.lines().next().expect("one")));
+    assert!(!["fuse", "socket", "lock", "memfd"].iter().any(|kind| held.contains(kind)), "it keeps {held}");
+    host.sh("systemctl stop mapkeeper");
+    assert_eq!(host.device(), "", "stopped is unmounted\n{}", host.journal());
+    host.until("the end of all", |host| !host.says("pgrep -f '[p]robe-mount|[m]apkeeper run'").1).await;
+    control.release();
 }
 
 /// The sandbox of the unit, as systemd sees it, and that the agent lives in it with the host's own mounts.

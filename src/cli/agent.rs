@@ -6,6 +6,7 @@
 
 use std::io::{self, IsTerminal, Write};
 use std::net::SocketAddr;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -271,7 +272,9 @@ pub(super) fn probe_mount(arguments: &ProbeArguments) -> Exit {
         true => probe::Look::Read,
         false => probe::Look::Ask { expected, list: arguments.list },
     };
-    match probe::run_mount_command(&arguments.path, look, io::stdout().lock()) {
+    let done = probe::end_with_parent(io::stdout().as_fd())
+        .and_then(|()| probe::run_mount_command(&arguments.path, look, io::stdout().lock()));
+    match done {
         Ok(()) => Exit::Success,
         Err(_) => Exit::Degraded,
     }

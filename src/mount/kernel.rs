@@ -4,6 +4,7 @@
 //! that is `external:` is looked at and never touched; no option is taken from anywhere but the configuration. They
 //! outlive the agent: nothing of them is in its process.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -155,6 +156,14 @@ async fn run(helper: &Path, call: &Call) -> Result<(), KernelError> {
     let program = call.helper;
     let mut command = Command::new(helper);
     command.args(&call.arguments).stdin(Stdio::null()).kill_on_drop(true);
+    // A helper tries for minutes; the successor of this process starts another.
+    // SAFETY: between fork and exec only a system call with plain numbers is made.
+    unsafe {
+        command.pre_exec(|| match libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) {
+            0 => Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        });
+    }
     let output = match timeout(LIMIT, command.output()).await {
         Err(_) => return Err(KernelError::Silent { program }),
         Ok(output) => output.map_err(|error| KernelError::Failed { program, said: error.to_string() })?,

@@ -65,6 +65,7 @@ impl Kit {
         );
         put("read", READER);
         put("ask", ASKER);
+        put("reads", "20");
         Kit { server, share, maps }
     }
 }
@@ -133,8 +134,8 @@ impl<R: Reach> Host<R> {
     }
 
     /// Ends the agent by `command` while files are read and maps asked for: another one serves the same mount, no read
-    /// and no request fails, and the container is left alone.
-    pub async fn outlives(&self, what: &str, command: &str) {
+    /// and no request fails, and the container is left alone. Answers how long the slowest of them took.
+    pub async fn outlives(&self, what: &str, command: &str) -> Duration {
         let (before, device, container) = (self.agent(), self.device(), self.container());
         let mut scripts = vec!["read"];
         scripts.extend(self.kit.maps.then_some("ask"));
@@ -149,6 +150,7 @@ impl<R: Reach> Host<R> {
         };
         self.until(what, is_another).await;
         self.sh("touch /tmp/enough");
+        let mut slowest = 0;
         for script in scripts {
             self.until("the script's end", |host| host.says(&format!("grep -q ^done /tmp/{script}")).1).await;
             let told = self.sh(&format!("cat /tmp/{script}"));
@@ -158,6 +160,9 @@ impl<R: Reach> Host<R> {
                 "{what}: {told}\n{}",
                 self.journal()
             );
+            let words: Vec<&str> = told.split(' ').collect();
+            let took = words.iter().position(|word| *word == "slowest").and_then(|at| words.get(at + 1));
+            slowest = slowest.max(took.and_then(|took| took.parse().ok()).expect("a number"));
         }
         let told = "journalctl -u mapkeeper --no-pager -o cat | grep -E 'Main process exited|Watchdog|Failed with|out of memory|OOM|left to|refused|mount goes on' | tail -n 3";
         println!("{what}: journal: {}", self.says(told).0.replace('\n', " | "));
@@ -166,6 +171,7 @@ impl<R: Reach> Host<R> {
         let stored = self.sh("systemctl show --property NFileDescriptorStore --value mapkeeper");
         // Two for the mount, and the settings.
         assert_eq!(stored, "3", "{what}");
+        Duration::from_millis(slowest)
     }
 
     /// Every way in which an agent ends while the host goes on; then the service is stopped, and so is the mount.
@@ -212,7 +218,7 @@ fn configuration(endpoint: &str, maps: bool) -> String {
 }
 
 /// The kernel ends the agent for want of memory, and then what wanted it.
-const OUT_OF_MEMORY: &str = r#"
+pub const OUT_OF_MEMORY: &str = r#"
 agent=$(systemctl show --property MainPID --value mapkeeper)
 echo 1000 > /proc/$agent/oom_score_adj
 if grep -q memory /sys/fs/cgroup/system.slice/cgroup.controllers 2>/dev/null; then
@@ -225,10 +231,10 @@ fi
 [ "$agent" != "$(systemctl show --property MainPID --value mapkeeper)" ]
 "#;
 
-/// Reads file after file, and tells at the end how that went.
+/// Reads file after file, at least so many as `/share/reads` says, and tells at the end how that went.
 const READER: &str = r#"
-reads=0 errors=0 slowest=0
-until [ -e /tmp/enough ] && [ $reads -gt 20 ]; do
+reads=0 errors=0 slowest=0 least=$(cat /share/reads)
+until [ -e /tmp/enough ] && [ $reads -gt $least ]; do
     file=$((RANDOM % 50)) began=$(date +%s%N)
     bytes=$(wc -c 2>&1 < /srv/maps/maps/$file)
     took=$((($(date +%s%N) - began) / 1000000)) reads=$((reads + 1))
