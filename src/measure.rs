@@ -119,7 +119,7 @@ impl Operations {
 }
 
 /// The name of a FUSE operation, as the file system's documentation has it.
-fn operation_name(opcode: u32) -> &'static str {
+pub fn operation_name(opcode: u32) -> &'static str {
     match opcode {
         1 => "lookup",
         3 => "getattr",

@@ -13,7 +13,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use mapkeeper::mountinfo::{Device, MountTable};
-use mapkeeper::s3_server::{ACCESS_KEY, Options, SECRET_KEY, Server};
+use mapkeeper::s3_server::{ACCESS_KEY, Action, Fault, Operation, Options, SECRET_KEY, Server};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
@@ -215,6 +215,33 @@ impl World {
         child_of(self.supervisor())
     }
 
+    /// Ends the process that serves by `signal`, sent to it or to its supervisor; returns when there is another one.
+    async fn replaced(&self, signal: Signal) {
+        until(|| self.serving().is_some(), "a process").await;
+        let before = self.serving().expect("it serves");
+        let whom = if signal == Signal::SIGKILL { before } else { self.supervisor() };
+        kill(whom, signal).expect("it runs");
+        until(|| self.serving().is_some_and(|pid| pid != before), "a successor").await;
+    }
+
+    /// How often the store was asked the same thing about `key`, at most.
+    fn asked(&self, key: &str) -> usize {
+        let mut times = BTreeMap::new();
+        let log = self.server.control().log();
+        log.iter().filter(|entry| entry.key == key).for_each(|entry| {
+            *times.entry(format!("{:?}", entry.operation)).or_default() += 1;
+        });
+        times.into_values().max().unwrap_or_default()
+    }
+
+    /// Kills every process that asks the store for `key`, until so many have died.
+    async fn deadly(&self, key: &str, deaths: usize) {
+        for death in 1..=deaths {
+            until(|| self.asked(key) == death, "the question").await;
+            self.replaced(Signal::SIGKILL).await;
+        }
+    }
+
     fn device(&self) -> Option<Device> {
         MountTable::of(None).expect("readable").top(&self.point()).map(|entry| entry.device)
     }
@@ -401,6 +428,100 @@ async fn a_reader_feels_each_restart_as_a_pause() {
     assert!(met.errors.is_empty(), "{:?}\n{}", met.errors, world.log());
     assert!(times.0 + times.1 >= 4 && met.operations > 100, "{times:?} {met:?}");
     world.end().await;
+}
+
+async fn killer_is_refused(more: &str) {
+    let mut world = World::new();
+    world.server.store().put("maps", "deadly", "", &[]).expect("stored");
+    world.server.control().inject(Fault::new(Action::Stall).under("deadly"));
+    world.mount(&format!("freshness=0s,{more}")).await;
+    let mut killer = Command::new("cat");
+    killer
+        .arg(world.point().join("deadly"))
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped());
+    let (mut said, mut asked) = (String::new(), 0);
+    let kinds = ["r0", "r1", "r2", "r3", "p", "l"];
+    let met = world
+        .soak(&kinds, async || {
+            let killer = killer.spawn().expect("started");
+            world.deadly("deadly", 2).await;
+            let ended = timeout(LIMIT, tokio::task::spawn_blocking(move || killer.wait_with_output())).await;
+            let output = ended.expect("it hangs").expect("no panic").expect("waited for");
+            asked = world.asked("deadly");
+            said = String::from_utf8_lossy(&output.stderr).into_owned();
+        })
+        .await;
+    assert!(said.contains("Input/output error"), "{said}\n{}", world.log());
+    assert_eq!(asked, 2, "{}", world.log());
+    let told = "processes have died with this request in hand";
+    assert_eq!(world.log().matches(told).count(), 1, "{}", world.log());
+    for (kind, met) in &met {
+        assert!(met.errors.is_empty() && met.operations > 0, "{kind}: {met:?}\n{}", world.log());
+    }
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_of_which_two_processes_have_died_is_an_error_and_not_done_again() {
+    killer_is_refused("resend=true").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nor_is_it_where_the_kernel_cannot_send_again() {
+    killer_is_refused("resend=false").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_outlives_processes_which_left_in_order_is_done() {
+    let mut world = World::new();
+    world.server.store().put("maps", "slow", "content", &[]).expect("stored");
+    let control = world.server.control();
+    control.inject(Fault::new(Action::Stall).under("slow"));
+    world.mount("freshness=0s").await;
+    let mut reader = Command::new("cat");
+    reader.arg(world.point().join("slow")).stdin(Stdio::null()).stdout(Stdio::piped());
+    let reader = reader.spawn().expect("started");
+    for (times, signal) in [Signal::SIGUSR1, Signal::SIGKILL, Signal::SIGUSR1].into_iter().enumerate() {
+        until(|| world.asked("slow") > times, "the question").await;
+        if times == 2 {
+            control.clear_faults();
+        }
+        world.replaced(signal).await;
+    }
+    let ended = timeout(LIMIT, tokio::task::spawn_blocking(move || reader.wait_with_output())).await;
+    let output = ended.expect("it hangs").expect("no panic").expect("waited for");
+    assert_eq!(output.stdout, b"content", "{}", world.log());
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_is_stored_only_by_processes_that_die_is_an_error_and_is_kept() {
+    let mut world = World::new();
+    let control = world.server.control();
+    control.inject(Fault::new(Action::Stall).on(Operation::PutObject));
+    world.mount("rw,freshness=0s").await;
+    let mut writer = Command::new("dd");
+    writer.arg(format!("of={}", world.point().join("written/deadly").display()));
+    writer
+        .args(["if=/dev/zero", "bs=1000", "count=1", "conv=fsync"])
+        .stdin(Stdio::null())
+        .stderr(Stdio::piped());
+    let writer = writer.spawn().expect("started");
+    for death in 1..=2 {
+        until(|| control.count(Operation::PutObject) >= death, "the upload").await;
+        world.replaced(Signal::SIGKILL).await;
+    }
+    let ended = timeout(LIMIT, tokio::task::spawn_blocking(move || writer.wait_with_output())).await;
+    let output = ended.expect("it hangs").expect("no panic").expect("waited for");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    let is_told = ["fsync failed", "closing output file"].iter().all(|call| said.contains(call));
+    assert!(!output.status.success() && is_told, "{said}\n{}", world.log());
+    assert!(world.log().contains("a file could not be stored and is kept"), "{}", world.log());
+    assert!(world.server.store().get("maps", "written/deadly").is_err());
+    world.end().await;
+    assert_eq!(control.count(Operation::PutObject), 2, "nobody tries again");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -11,6 +11,8 @@
 //!                                          | interrupted, and its caller is about to die
 //!                                          '-> abandoned: answered EINTR; what comes later is thrown away
 //!
+//!   a request of which two processes have died: answered EIO, and not done again
+//!
 //!   a door:  new -> greeted by the kernel   -> open -> closed: by the kernel
 //!            resumed -> greeted as before --'      '-> left: nothing is taken any more, a successor goes on
 //! ```
@@ -40,7 +42,7 @@ use tokio::time::Instant;
 use crate::measure::Operations;
 
 use super::caller::is_dying;
-use super::ledger::{Greeting, Ledger, Left, REQUEST_MAX, Slot};
+use super::ledger::{Greeting, Ledger, Left, MOST, REQUEST_MAX, Slot};
 use super::wire::{self, Header, Told};
 
 mod wake;
@@ -59,8 +61,14 @@ const LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// How long the greeting may take, which is all in this process.
 const GREETING_LIMIT: Duration = Duration::from_secs(10);
 
+/// For so long what a process before died with is done one after the other: should this one die as well, it is known of
+/// which. Whoever reads waits for it; what takes longer must not keep the others waiting.
+const ONE_BY_ONE: Duration = Duration::from_millis(500);
+
 /// Takes back that the kernel was given something.
 pub type TakeBack = Box<dyn Fn(Told) + Send + Sync>;
+/// Is told of a request that is answered with an error because two processes have died of it.
+pub type GiveUp = Box<dyn Fn(&[u8]) + Send + Sync>;
 
 /// The door of one connection.
 pub struct Door {
@@ -75,6 +83,9 @@ pub struct Door {
     leaving: AtomicBool,
     takers: Mutex<Vec<JoinHandle<()>>>,
     take_back: TakeBack,
+    give_up: GiveUp,
+    /// Whoever does what a process before died with, and until when one after the other.
+    suspected: Mutex<Option<Instant>>,
     /// What was answered, and how long it took.
     operations: Arc<Operations>,
 }
@@ -106,7 +117,11 @@ impl Door {
     /// # Errors
     ///
     /// Those of making sockets.
-    pub fn new(device: File, ledger: Arc<Ledger>, take_back: TakeBack) -> io::Result<(Arc<Door>, OwnedFd)> {
+    pub fn new(
+        device: File,
+        ledger: Arc<Ledger>,
+        (take_back, give_up): (TakeBack, GiveUp),
+    ) -> io::Result<(Arc<Door>, OwnedFd)> {
         wake::prepare()?;
         let (ours, fusers) =
             socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?;
@@ -124,6 +139,8 @@ impl Door {
             leaving: AtomicBool::new(false),
             takers: Mutex::default(),
             take_back,
+            give_up,
+            suspected: Mutex::default(),
             operations: Arc::default(),
         };
         Ok((Arc::new(door), fusers))
@@ -172,10 +189,14 @@ impl Door {
                     let _ = self.write(&answer, &[]);
                     self.ledger.requests.release(left.slot);
                 }
+                None if self.is_given_up(&left.header, &left.request) => {
+                    self.ledger.requests.release(left.slot)
+                }
                 None if resend => self.ledger.requests.release(left.slot),
                 None => unanswered.push(left),
             }
         }
+        *self.suspected() = Some(Instant::now() + ONE_BY_ONE);
         if resend {
             self.write(&wire::resend(), &[])?;
         }
@@ -201,6 +222,7 @@ impl Door {
     }
 
     fn take_from_now_on(self: &Arc<Self>, takers: usize, unanswered: Vec<Left>) -> io::Result<()> {
+        self.ledger.serves(true);
         let mut unanswered = Some(unanswered);
         for number in 0..takers {
             let (door, first) = (self.clone(), unanswered.take().unwrap_or_default());
@@ -218,6 +240,7 @@ impl Door {
     /// stays in the ledger, and so does what a taker holds that is stuck. The kernel's connection stays as well: a successor goes on.
     pub fn leave(&self, limit: Duration) -> usize {
         self.leaving.store(true, Ordering::SeqCst);
+        self.ledger.serves(false);
         self.ledger.requests.close();
         let takers = std::mem::take(&mut *self.takers.lock().unwrap_or_else(PoisonError::into_inner));
         wake::until_ended(takers);
@@ -252,7 +275,7 @@ impl Door {
             // A request that the kernel has given up is no error.
             let _ = self.write(&wire::out_header(unique, 0, bytes.len()), bytes);
             self.ledger.requests.release(slot);
-            self.note_idle();
+            self.note_answered(unique);
         }
     }
 
@@ -340,23 +363,62 @@ impl Door {
             send(self.socket.as_raw_fd(), &request, MsgFlags::MSG_NOSIGNAL)?;
             return Ok(Some(large));
         }
+        let deaths = self.ledger.deaths.of(header.unique);
+        if deaths > 0 && self.is_given_up(&header, request) {
+            requests.void(&large);
+            return Ok(Some(large));
+        }
         let (slot, rest, request) = requests.settle(large, length);
-        self.state().pending.insert(header.unique, Pending { header, slot, taken: Instant::now() });
-        send(self.socket.as_raw_fd(), &request, MsgFlags::MSG_NOSIGNAL)?;
+        if deaths > 0 {
+            self.pass_suspected(header, slot, &request)?;
+        } else {
+            self.state().pending.insert(header.unique, Pending { header, slot, taken: Instant::now() });
+            send(self.socket.as_raw_fd(), &request, MsgFlags::MSG_NOSIGNAL)?;
+        }
         Ok(rest)
+    }
+
+    /// Has `fuser` answer a request with which a process before died; at first one at a time.
+    fn pass_suspected(&self, header: Header, slot: Slot, request: &[u8]) -> io::Result<()> {
+        let until = self.suspected();
+        self.ledger.deaths.begin(header.unique);
+        self.state().pending.insert(header.unique, Pending { header, slot, taken: Instant::now() });
+        send(self.socket.as_raw_fd(), request, MsgFlags::MSG_NOSIGNAL)?;
+        let rest = until.map(|until| until.saturating_duration_since(Instant::now())).unwrap_or_default();
+        let is_under_way = |state: &mut State| state.pending.contains_key(&header.unique) && !state.closed;
+        drop(self.changed.wait_timeout_while(self.state(), rest, is_under_way));
+        Ok(())
+    }
+
+    /// Answers a request of which so many processes have died already, whoever ended them; whether it was that. Those
+    /// that only were in hand beside it at both times are answered so as well.
+    fn is_given_up(&self, header: &Header, request: &[u8]) -> bool {
+        let deaths = self.ledger.deaths.of(header.unique);
+        if deaths < MOST {
+            return false;
+        }
+        (self.give_up)(request);
+        if header.opcode == wire::RELEASE && deaths == MOST {
+            // Something is to be closed, and nothing is stored any more: that can be done.
+            return false;
+        }
+        self.operations.note(header.opcode, Duration::ZERO, true);
+        // Should the kernel have taken it back by now, nobody waits.
+        let _ = self.write(&wire::out_header(header.unique, -libc::EIO, 0), &[]);
+        self.ledger.deaths.forget(header.unique);
+        true
     }
 
     /// Has `fuser` answer what a process before has left.
     fn repeat(&self, left: Left) {
         let Left { slot, header, request, .. } = left;
         let mut state = self.state();
-        state.pending.insert(header.unique, Pending { header, slot, taken: Instant::now() });
         state.repeated.insert(header.unique);
         // Whether somebody tried to interrupt it was known to the process before alone.
         state.interrupted.push(header.unique);
         drop(state);
         self.changed.notify_all();
-        let _ = send(self.socket.as_raw_fd(), &request, MsgFlags::MSG_NOSIGNAL);
+        let _ = self.pass_suspected(header, slot, &request);
     }
 
     fn pass_answers(&self) {
@@ -384,6 +446,7 @@ impl Door {
                 }
                 let outcome = self.write(answer, &[]);
                 self.ledger.requests.release(slot);
+                self.note_answered(unique);
                 (header, outcome.is_ok())
             }
             (None, Some(header)) => (header, false),
@@ -393,7 +456,6 @@ impl Door {
         if !is_taken {
             wire::told(header.opcode, answer).into_iter().for_each(|told| (self.take_back)(told));
         }
-        self.note_idle();
     }
 
     /// Whether that was the answer to the greeting: the kernel is told, unless it was told before.
@@ -412,11 +474,15 @@ impl Door {
         is_it
     }
 
-    /// Wakes whoever waits for everything to be answered.
-    fn note_idle(&self) {
-        if self.leaving.load(Ordering::Relaxed) {
+    /// Nobody dies of this request any more; wakes whoever waits for everything to be answered, or for just that.
+    fn note_answered(&self, unique: u64) {
+        if self.ledger.deaths.forget(unique) || self.leaving.load(Ordering::Relaxed) {
             self.changed.notify_all();
         }
+    }
+
+    fn suspected(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.suspected.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The caller of the request `unique` got a signal; `notice` is the kernel's number for saying so.
@@ -448,6 +514,7 @@ impl Door {
                     state.abandoned.insert(unique, header);
                     let _ = self.write(&wire::out_header(unique, -libc::EINTR, 0), &[]);
                     self.ledger.requests.release(slot);
+                    self.ledger.deaths.forget(unique);
                 }
             }
             state = match state.interrupted.is_empty() {

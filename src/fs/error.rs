@@ -42,6 +42,9 @@ pub enum FsError {
     /// The opened version has been replaced by somebody else.
     #[error("the object was changed by somebody else since it was opened")]
     Lost,
+    /// Nobody knows how much of it was done.
+    #[error("processes have died with a request for it in hand")]
+    Deadly,
     /// Of the disk on which files are staged.
     #[error("cannot stage what is written")]
     Staging { errno: i32 },
@@ -77,7 +80,7 @@ impl FsError {
             FsError::TooLarge => libc::EFBIG,
             FsError::NoRoom | FsError::TooManyAttributes => libc::ENOSPC,
             FsError::Lost => libc::ESTALE,
-            FsError::Staging { .. } => libc::EIO,
+            FsError::Staging { .. } | FsError::Deadly => libc::EIO,
             FsError::Store(error) => store_errno(error),
         }
     }
@@ -143,6 +146,7 @@ mod tests {
             (FsError::IsDirectory, libc::EISDIR),
             (FsError::NameTooLong, libc::ENAMETOOLONG),
             (FsError::NotSymlink, libc::EINVAL),
+            (FsError::Deadly, libc::EIO),
             (FsError::NoAttribute, libc::ENODATA),
             (FsError::Store(StoreError::Denied { what: "a".into(), code: "c".into() }), libc::EACCES),
             (FsError::Store(StoreError::Archived { key: "a".into() }), libc::EREMOTE),

@@ -24,15 +24,16 @@ use fuser::{
 };
 
 use super::directory::Directory;
-use super::door::{Door, TakeBack, WRITE_MAX};
+use super::door::{Door, GiveUp, TakeBack, WRITE_MAX};
 use super::error::FsError;
 use super::inode::Surplus;
 use super::ledger::{Held, Ledger};
 use super::listing::NAME_MAX;
 use super::tree::Tree;
-use super::wire::Told;
+use super::wire::{self, Told};
 use super::write::Writing;
 use super::xattr::Xattrs;
+use crate::measure::operation_name;
 
 mod directories;
 mod reply;
@@ -78,8 +79,38 @@ impl Adapter {
         Adapter { tree, writing, directories, door: None, resend: true }
     }
 
+    /// What a door calls: see [`Door::new`].
+    pub fn callbacks(&self) -> (TakeBack, GiveUp) {
+        (self.take_back(), self.give_up())
+    }
+
+    /// Tells of a request that is not done again. A file that it leaves uncertain is not stored: whoever flushes or
+    /// closes it hears of that.
+    fn give_up(&self) -> GiveUp {
+        let (tree, writing) = (Arc::downgrade(&self.tree), self.writing.as_ref().map(Arc::downgrade));
+        Box::new(move |request| {
+            let (Some(header), Some(tree)) = (wire::Header::of(request), tree.upgrade()) else { return };
+            let operation = operation_name(header.opcode);
+            let path = tree.table().node(header.node).map(|node| node.path.clone()).unwrap_or_default();
+            let name = wire::looked_up(request).unwrap_or_default();
+            tracing::error!(
+                req = header.unique,
+                operation,
+                ino = header.node,
+                path = &*path,
+                name,
+                "processes have died with this request in hand: it is not done again"
+            );
+            if let (Some(writing), Some(what)) =
+                (writing.as_ref().and_then(Weak::upgrade), wire::uncertain(request))
+            {
+                writing.give_up(header.node, what);
+            }
+        })
+    }
+
     /// Takes back what an answer gave the kernel that the kernel did not take.
-    pub fn take_back(&self) -> TakeBack {
+    fn take_back(&self) -> TakeBack {
         let tree = Arc::downgrade(&self.tree);
         let (directories, writing) =
             (Arc::downgrade(&self.directories), self.writing.as_ref().map(Arc::downgrade));

@@ -1,7 +1,7 @@
 //! What a mount's next process must know, always written down: a SIGKILL gives no time to save.
 //!
 //! ```text
-//!   memfd:  head: format, who and where, how the kernel was greeted | control | slots: requests | log: numbers, handles
+//!   memfd:  head: format, who and where, how the kernel was greeted | control, deaths | slots: requests | log: numbers, handles
 //!
 //!   created --publish--> a successor can resume -- opened by it --> its own
 //!      '-- without a head, of another format, damaged: a successor says so and mounts anew
@@ -19,10 +19,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
+mod deaths;
 mod log;
 mod region;
 mod requests;
 
+pub use deaths::{Deaths, MOST};
 pub use log::{AttributesRecord, Held, NodeRecord, Record};
 pub use requests::{Left, REQUEST_MAX, Requests, Slot};
 
@@ -37,8 +39,12 @@ const FORMAT: u32 = 1;
 const HEAD_TEXT: usize = 24;
 const HEAD_BYTES: usize = 64 * 1024;
 const GENERATION: usize = HEAD_BYTES;
+/// Whether a process answers requests, or has died while it did. Zero in a ledger of a version that did not say.
+const SERVES: usize = HEAD_BYTES + 8;
 const CONTROL: usize = HEAD_BYTES + CONTROL_BYTES;
+const DEATHS: usize = CONTROL + CONTROL_BYTES;
 const SLOTS: usize = 2 * HEAD_BYTES;
+const _: () = assert!(DEATHS + deaths::BYTES <= SLOTS);
 const HALVES: [usize; 2] = {
     let first = (SLOTS + requests::BYTES).next_multiple_of(1 << 20);
     [first, first + HALF_BYTES]
@@ -88,6 +94,7 @@ pub struct Greeting {
 pub struct Ledger {
     region: Arc<Region>,
     pub requests: Requests,
+    pub deaths: Deaths,
     log: Mutex<Log>,
     /// Something could not be written: it says too little from now on.
     broken: AtomicBool,
@@ -134,15 +141,27 @@ impl Ledger {
         let head = head_of(&region)?;
         let generation = region.u64(GENERATION).saturating_add(1);
         region.set_u64(GENERATION, generation);
+        let died = region.u64(SERVES) != 0;
         let (ledger, left) = Ledger::of(Arc::new(region));
+        // What was done already kills nobody by being told.
+        let in_hand = left.iter().filter(|left| left.answer.is_none());
+        ledger.deaths.take_over(in_hand.map(|left| left.header.unique), died);
+        ledger.serves(false);
         let held = ledger.log.lock().unwrap_or_else(PoisonError::into_inner).shorten()?;
         Ok(Found { ledger, head, held, left })
     }
 
     fn of(region: Arc<Region>) -> (Ledger, Vec<Left>) {
         let (requests, left) = Requests::new(region.clone(), SLOTS);
+        let deaths = Deaths::new(region.clone(), DEATHS);
         let log = Mutex::new(Log::new(region.clone(), CONTROL, HALVES));
-        (Ledger { region, requests, log, broken: AtomicBool::new(false) }, left)
+        (Ledger { region, requests, deaths, log, broken: AtomicBool::new(false) }, left)
+    }
+
+    /// This process answers requests from now on, or does so no more: an end meanwhile is a death of which a request may
+    /// be the cause.
+    pub fn serves(&self, serves: bool) {
+        self.region.set_u64(SERVES, u64::from(serves));
     }
 
     /// Makes it one from which can be resumed.

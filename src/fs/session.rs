@@ -126,7 +126,7 @@ impl Connection {
     fn greet(serving: Serving, device: File, mounting: Mounting) -> Result<Connection, SessionError> {
         let Mounting { path, settings, staging, region, .. } = mounting;
         let ledger = serving.ledger.clone();
-        let door = Door::new(device, ledger.clone(), serving.adapter.take_back()).map_err(handshake)?;
+        let door = Door::new(device, ledger.clone(), serving.adapter.callbacks()).map_err(handshake)?;
         door.0.open(THREADS).map_err(handshake)?;
         let device = move || {
             let table = MountTable::of(None).map_err(handshake)?;
@@ -163,8 +163,8 @@ impl Connection {
             return Err(SessionError::Vanished { path: head.path.clone() });
         }
         let can_resend = serving.adapter.wants_resend() && wire::can_resend(&head.greeting.answer);
-        let take_back = serving.adapter.take_back();
-        let door = Door::new(device.into(), serving.ledger.clone(), take_back).map_err(handshake)?;
+        let callbacks = serving.adapter.callbacks();
+        let door = Door::new(device.into(), serving.ledger.clone(), callbacks).map_err(handshake)?;
         door.0.greet(&head.greeting).map_err(handshake)?;
         let connection = Connection::serve(serving, door, || Ok(number))?;
         let answered = connection.door.greeting().ok_or_else(no_greeting);

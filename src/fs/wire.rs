@@ -15,15 +15,20 @@ const DIRENT: usize = 24;
 pub const LOOKUP: u32 = 1;
 pub const FORGET: u32 = 2;
 pub const GETATTR: u32 = 3;
+pub const SETATTR: u32 = 4;
 pub const READLINK: u32 = 5;
 pub const SYMLINK: u32 = 6;
 pub const MKNOD: u32 = 8;
 pub const MKDIR: u32 = 9;
 pub const LINK: u32 = 13;
 pub const READ: u32 = 15;
+pub const WRITE: u32 = 16;
 pub const STATFS: u32 = 17;
+pub const RELEASE: u32 = 18;
+pub const FSYNC: u32 = 20;
 pub const GETXATTR: u32 = 22;
 pub const LISTXATTR: u32 = 23;
+pub const FLUSH: u32 = 25;
 pub const OPEN: u32 = 14;
 pub const INIT: u32 = 26;
 pub const OPENDIR: u32 = 27;
@@ -32,6 +37,7 @@ pub const CREATE: u32 = 35;
 pub const INTERRUPT: u32 = 36;
 pub const DESTROY: u32 = 38;
 pub const BATCH_FORGET: u32 = 42;
+pub const FALLOCATE: u32 = 43;
 pub const READDIRPLUS: u32 = 44;
 
 /// The kernel sets it in the number of a request that it sends again.
@@ -50,6 +56,8 @@ pub struct Header {
     pub opcode: u32,
     /// Of this request among all that are under way; an answer names it.
     pub unique: u64,
+    /// The number of the file or directory that it is about.
+    pub node: u64,
     /// Of the thread that asks, as the process that mounted sees it; 0 where it is the kernel's own.
     pub thread: u32,
 }
@@ -60,6 +68,7 @@ impl Header {
         Some(Header {
             opcode: u32_at(request, 4)?,
             unique: u64_at(request, 8)?,
+            node: u64_at(request, 16)?,
             thread: u32_at(request, 32)?,
         })
     }
@@ -75,6 +84,33 @@ impl Header {
             [LOOKUP, GETATTR, READLINK, READ, STATFS, GETXATTR, LISTXATTR, OPENDIR, READDIR, READDIRPLUS];
         opcodes.contains(&self.opcode)
     }
+}
+
+/// What of a file is uncertain if a request was begun and not done to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Uncertain {
+    /// Its bytes or its size.
+    Content,
+    /// Whether what was changed is stored.
+    Stored,
+}
+
+/// What of its file `request` leaves uncertain.
+pub fn uncertain(request: &[u8]) -> Option<Uncertain> {
+    // Of the attributes that are to be set: `FATTR_SIZE`.
+    let sets_size = || u32_at(request, IN_HEADER).is_some_and(|valid| valid & 1 << 3 != 0);
+    match Header::of(request)?.opcode {
+        WRITE | FALLOCATE => Some(Uncertain::Content),
+        SETATTR if sets_size() => Some(Uncertain::Content),
+        FLUSH | FSYNC | RELEASE => Some(Uncertain::Stored),
+        _ => None,
+    }
+}
+
+/// The name that a `LOOKUP` is for.
+pub fn looked_up(request: &[u8]) -> Option<&str> {
+    (Header::of(request)?.opcode == LOOKUP).then_some(())?;
+    std::str::from_utf8(request.get(IN_HEADER..)?).ok().map(|name| name.trim_end_matches('\0'))
 }
 
 /// The request that an `INTERRUPT` is about.
@@ -262,16 +298,37 @@ mod tests {
         let answer = out_header(u64::MAX, -4, 100);
         assert_eq!((answered(&answer), u32_at(&answer, 0)), (Some(u64::MAX), Some(116)));
         let last = Header::of(&destroy()).expect("a whole header");
-        assert_eq!(last, Header { opcode: DESTROY, unique: 0, thread: 0 });
+        assert_eq!(last, Header { opcode: DESTROY, unique: 0, node: 0, thread: 0 });
         assert_eq!(store(1, 2, 1000).len(), 40);
         assert_eq!(u32_at(&store(1, 2, 1000), 0), Some(1040));
         assert_eq!(drop_name(1, "ab").len(), 16 + 16 + 3);
+    }
+
+    #[test]
+    fn only_what_changes_bytes_or_stores_them_leaves_a_file_uncertain() {
+        let request = |opcode: u32, valid: u32| {
+            let mut request = [0; IN_HEADER + 8];
+            request[4..8].copy_from_slice(&opcode.to_ne_bytes());
+            request[IN_HEADER..IN_HEADER + 4].copy_from_slice(&valid.to_ne_bytes());
+            uncertain(&request)
+        };
+        assert_eq!(
+            (request(WRITE, 0), request(SETATTR, 8)),
+            (Some(Uncertain::Content), Some(Uncertain::Content))
+        );
+        assert_eq!(
+            (request(FSYNC, 0), request(RELEASE, 0)),
+            (Some(Uncertain::Stored), Some(Uncertain::Stored))
+        );
+        // chmod, and what only asks.
+        assert_eq!((request(SETATTR, 1), request(READ, 8)), (None, None));
     }
 
     proptest! {
         #[test]
         fn no_bytes_panic(opcode in 0u32..60, bytes in prop::collection::vec(any::<u8>(), 0..600)) {
             let _ = (Header::of(&bytes), interrupted(&bytes), answered(&bytes));
+            let _ = (uncertain(&bytes), looked_up(&bytes));
             let told = told(opcode, &bytes);
             prop_assert!(told.len() <= bytes.len() / 8);
         }

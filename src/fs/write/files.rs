@@ -19,6 +19,7 @@ use crate::fs::attr::{Attributes, Kind};
 use crate::fs::error::FsError;
 use crate::fs::store::write::{Headers, Tags};
 use crate::fs::store::{Object, StoreError};
+use crate::fs::wire::Uncertain;
 use crate::fs::xattr::Xattrs;
 
 /// An open file as the kernel is told of it.
@@ -436,24 +437,35 @@ impl Writing {
             None => self.commit(draft).await.err().map(|error| error.to_string()),
         };
         if let Some(reason) = refused {
-            self.keep_unstored(draft, &reason).await;
+            {
+                let _one = draft.commits.lock().await;
+                self.keep_unstored(draft, draft.state(), &reason);
+            }
+            self.tree.invalidate(draft.ino).await;
         }
     }
 
-    /// Nobody is left to be told: the bytes are kept where a person can find them.
-    async fn keep_unstored(&self, draft: &Draft, reason: &str) {
-        {
-            let _one = draft.commits.lock().await;
-            let mut state = draft.state();
-            if state.life != Life::Named {
-                return;
-            }
-            let kept = self.kept_of(&mut state, reason);
-            let path = self.staging.keep(&draft.file, state.extents.size, &kept).ok();
-            tracing::error!(key = %kept.key, ?path, reason, "a closed file could not be stored and is kept");
-            self.note_lost(draft, state, path);
+    /// A request that leaves so much of a file uncertain is not done again: what was written is kept and not stored, and
+    /// whoever writes, flushes or closes it from now on is told.
+    pub fn give_up(&self, ino: u64, what: Uncertain) {
+        let Some(draft) = self.draft(ino) else { return };
+        let state = draft.state();
+        if what == Uncertain::Content || state.is_dirty() {
+            self.keep_unstored(&draft, state, &FsError::Deadly.to_string());
+            let tree = self.tree.clone();
+            self.tree.runtime().spawn(async move { tree.invalidate(ino).await });
         }
-        self.tree.invalidate(draft.ino).await;
+    }
+
+    /// It cannot be stored: the bytes are kept where a person can find them.
+    fn keep_unstored(&self, draft: &Draft, mut state: MutexGuard<'_, State>, reason: &str) {
+        if state.life != Life::Named {
+            return;
+        }
+        let kept = self.kept_of(&mut state, reason);
+        let path = self.staging.keep(&draft.file, state.extents.size, &kept).ok();
+        tracing::error!(key = %kept.key, ?path, reason, "a file could not be stored and is kept");
+        self.note_lost(draft, state, path);
     }
 
     /// The draft is no more than what is `kept` of it: whoever uses the name sees what the store has.

@@ -16,6 +16,7 @@ use crate::fs::read::Source;
 use crate::fs::store::memory::{Asked, Memory};
 use crate::fs::store::{Condition, Fetch, Fetched, ObjectStore};
 use crate::fs::tree::{Looked, Rules};
+use crate::fs::wire::Uncertain;
 use crate::fs::write::unfinished::Move;
 use crate::fs::write::{Caller, Change, New, OnConflict, SetXattr};
 
@@ -227,6 +228,36 @@ async fn what_the_store_had_accepted_when_the_answer_got_lost_is_our_own() {
         assert!(matches!(after.flush(ino).await, Err(FsError::Lost)));
         after.release(opened.handle).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_processes_have_died_of_is_kept_and_whoever_stores_it_is_told() {
+    let world = world();
+    let before = world.begin();
+    let (made, opened) = before.create(new("new"), false).await.expect("made");
+    before.write(made.ino, 0, b"hello").await.expect("written");
+    let after = world.killed(before).await;
+    after.give_up(made.ino, Uncertain::Content);
+    assert!(matches!(after.flush(made.ino).await, Err(FsError::Lost)));
+    assert!(matches!(after.write(made.ino, 5, b"!").await, Err(FsError::Lost)));
+    after.release(opened.handle).await;
+    assert_eq!(world.stored("p/new").await, None);
+    let kept = after.kept();
+    assert_eq!(std::fs::read(kept.first().expect("it is kept")).expect("readable"), b"hello");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_in_which_nothing_has_changed_outlives_a_flush_that_is_given_up() {
+    let world = world();
+    world.store.put("p/a", "content", &[]);
+    let writing = world.begin();
+    let ino = world.ino("a").await;
+    let opened = writing.open_to_write(ino).await.expect("opened");
+    writing.give_up(ino, Uncertain::Stored);
+    writing.write(ino, 0, b"C").await.expect("written");
+    writing.flush(ino).await.expect("stored");
+    writing.release(opened.handle).await;
+    assert_eq!(world.stored("p/a").await.expect("there"), "Content");
 }
 
 #[tokio::test(flavor = "multi_thread")]
