@@ -13,10 +13,14 @@ use aws_smithy_runtime_api::client::result::ConnectorError;
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_types::body::SdkBody;
 use aws_smithy_types::retry::ErrorKind;
-use http_body_util::BodyExt;
+use bytes::Bytes;
+use http_body_util::{BodyExt, LengthLimitError, Limited};
 
 use super::Holder;
 use super::refresh::Refusal;
+
+/// Most bytes that are read of a refusal: those of S3 have some hundred, or some thousand with what was signed.
+const REFUSAL_MAX: usize = 256 * 1024;
 
 #[derive(Debug)]
 struct Client {
@@ -70,11 +74,14 @@ impl HttpConnector for Connector {
     }
 }
 
-/// An answer and its body, which is the little text of an error.
+/// An answer and its body, which is the little text of an error. One that is longer says nothing but its status.
 async fn with_text(response: HttpResponse) -> Result<(HttpResponse, String), ConnectorError> {
     let (status, headers) = (response.status(), response.headers().clone());
-    let body = response.into_body().collect().await.map_err(ConnectorError::io)?;
-    let bytes = body.to_bytes();
+    let bytes = match Limited::new(response.into_body(), REFUSAL_MAX).collect().await {
+        Ok(body) => body.to_bytes(),
+        Err(error) if error.is::<LengthLimitError>() => Bytes::new(),
+        Err(error) => return Err(ConnectorError::io(error)),
+    };
     let text = String::from_utf8_lossy(&bytes).into_owned();
     let mut whole = HttpResponse::new(status, SdkBody::from(bytes));
     *whole.headers_mut() = headers;
@@ -111,7 +118,22 @@ fn signer(authorization: &str) -> Option<&str> {
 
 #[cfg(test)]
 mod tests {
+    use aws_smithy_runtime_api::http::StatusCode;
+    use http_body_util::StreamBody;
+    use hyper::body::Frame;
+
     use super::*;
+
+    #[tokio::test]
+    async fn a_refusal_without_an_end_says_no_more_than_its_status() {
+        let piece = || Ok::<_, std::io::Error>(Frame::data(Bytes::from_static(b"<Error>")));
+        let endless = StreamBody::new(futures::stream::repeat_with(piece));
+        let status = StatusCode::try_from(403).expect("a status");
+        let answer = HttpResponse::new(status, SdkBody::from_body_1_x(endless));
+        let (answer, text) = with_text(answer).await.expect("an answer");
+        assert_eq!((answer.status().as_u16(), text.as_str()), (403, ""));
+        assert_eq!(answer.body().bytes(), Some(&b""[..]));
+    }
 
     #[test]
     fn a_refused_key_is_told_from_a_refused_object() {
