@@ -252,25 +252,6 @@ impl Tree {
         }
     }
 
-    /// What `path` is whose key cannot be asked about: whether anything is there, a listing says.
-    async fn unasked(&self, path: &str, key: &str, left: Instant, error: StoreError) -> Outcome {
-        let is_said = matches!(error, StoreError::Denied { .. } | StoreError::KeyTooLong { .. });
-        if is_said || !error.is_about_one() {
-            return Err(error);
-        }
-        let list = List { prefix: key, depth: Depth::Tree, from: From::Start, limit: 1 };
-        match self.store().list(list).await?.objects.into_iter().find(|listed| listed.key == key) {
-            Some(listed) => {
-                let facts = Facts::listed(listed_version(&listed), listed.size, false);
-                self.even_if_unreadable(path, facts, left, Err(error))
-            }
-            None => {
-                self.table().record_absent(path, left);
-                Ok(Answer { found: None, left })
-            }
-        }
-    }
-
     fn note_alone(&self, answer: Answer, left: Instant) {
         let mut table = self.table();
         if let Some(node) = answer.found.and_then(|ino| table.node_mut(ino)) {
@@ -454,7 +435,10 @@ impl Tree {
                 Ok(self.directory_facts(key, None, asked))
             }
             Err(error) if error.is_about_one() => {
-                self.hidden.note_unreadable(key, &error);
+                // Of the root every question is about all of the store: its own answer tells.
+                if !path.is_empty() {
+                    self.hidden.note_unreadable(key, &error);
+                }
                 Ok(self.directory_facts(key, None, asked))
             }
             Err(error) => Err(error),

@@ -1,12 +1,16 @@
 //! What one key holds, asked by itself.
 //!
 //! What must hold: one request, which brings the bytes of a small object along with its headers; absence is an answer and
-//! no error.
+//! no error; what the store will not speak of is there if a listing shows it.
 
 use std::ops::Range;
 
+use tokio::time::Instant;
+
+use super::{Answer, Outcome, listed_version};
 use crate::fs::cache::BLOCK;
-use crate::fs::store::{Body, Condition, Fetch, Fetched, Object, StoreError, Version};
+use crate::fs::inode::Facts;
+use crate::fs::store::{Body, Condition, Depth, Fetch, Fetched, From, List, Object, StoreError, Version};
 use crate::fs::tree::Tree;
 
 /// What a key holds.
@@ -47,6 +51,25 @@ impl Tree {
         match answer {
             Err(StoreError::NotFound { .. }) => Ok(First::Absent),
             answer => answer,
+        }
+    }
+
+    /// What `path` is whose key cannot be asked about: whether anything is there, a listing says.
+    pub(super) async fn unasked(&self, path: &str, key: &str, left: Instant, error: StoreError) -> Outcome {
+        let is_said = matches!(error, StoreError::Denied { .. } | StoreError::KeyTooLong { .. });
+        if is_said || !error.is_about_one() {
+            return Err(error);
+        }
+        let list = List { prefix: key, depth: Depth::Tree, from: From::Start, limit: 1 };
+        match self.store().list(list).await?.objects.into_iter().find(|listed| listed.key == key) {
+            Some(listed) => {
+                let facts = Facts::listed(listed_version(&listed), listed.size, false);
+                self.even_if_unreadable(path, facts, left, Err(error))
+            }
+            None => {
+                self.table().record_absent(path, left);
+                Ok(Answer { found: None, left })
+            }
         }
     }
 }
