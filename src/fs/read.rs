@@ -265,11 +265,14 @@ impl Content {
         Ok(())
     }
 
-    /// Whether the kernel took the bytes: it does not know an inode that it has forgotten.
+    /// Whether the kernel takes bytes: it does not know an inode that it has forgotten. Those that somebody waits for
+    /// already come by another way.
     async fn push(self: &Arc<Self>, offset: u64, bytes: Bytes) -> bool {
         let content = self.clone();
         let pushed = tokio::task::spawn_blocking(move || {
-            content.source.push.get().is_some_and(|push| push(content.ino, offset, &bytes).is_ok())
+            let Some(push) = content.source.push.get() else { return false };
+            push(content.ino, offset, &bytes)
+                .map_or_else(|error| error.kind() == io::ErrorKind::WouldBlock, |()| true)
         });
         pushed.await.unwrap_or(false)
     }

@@ -3,6 +3,8 @@
 //!
 //! What must hold: nothing here reads or writes anything, and no message, however short or torn, panics.
 
+use std::ops::Range;
+
 /// Bytes that every request begins with.
 pub const IN_HEADER: usize = 40;
 /// Bytes that every answer begins with.
@@ -105,6 +107,14 @@ pub fn uncertain(request: &[u8]) -> Option<Uncertain> {
         FLUSH | FSYNC | RELEASE => Some(Uncertain::Stored),
         _ => None,
     }
+}
+
+/// The bytes of the file that a `READ` is for.
+pub fn read_range(request: &[u8]) -> Option<Range<u64>> {
+    (Header::of(request)?.opcode == READ).then_some(())?;
+    // Behind the number of the open file.
+    let (offset, size) = (u64_at(request, IN_HEADER + 8)?, u32_at(request, IN_HEADER + 16)?);
+    Some(offset..offset.saturating_add(size.into()))
 }
 
 /// The name that a `LOOKUP` is for.
@@ -328,7 +338,7 @@ mod tests {
         #[test]
         fn no_bytes_panic(opcode in 0u32..60, bytes in prop::collection::vec(any::<u8>(), 0..600)) {
             let _ = (Header::of(&bytes), interrupted(&bytes), answered(&bytes));
-            let _ = (uncertain(&bytes), looked_up(&bytes));
+            let _ = (uncertain(&bytes), looked_up(&bytes), read_range(&bytes));
             let told = told(opcode, &bytes);
             prop_assert!(told.len() <= bytes.len() / 8);
         }
