@@ -97,7 +97,11 @@ async fn what_one_has_written_the_other_reads_alike() {
     }
     let bucket = Bucket::s3().await;
     let endpoint = bucket.endpoint();
-    let ours = Mounted::writable(bucket).await;
+    let ours = Mounted::with(bucket, |options| {
+        options.read_only = false;
+        options.suid = true;
+    })
+    .await;
     let theirs = S3fs::new(&endpoint).await;
     sh(ours.root(), WRITE, "ours").await;
     sh(&theirs.point, WRITE, "theirs").await;
@@ -133,7 +137,6 @@ async fn what_one_changes_the_other_sees_changed() {
     let ours = Mounted::with(bucket, |options| {
         options.read_only = false;
         options.freshness = Duration::ZERO;
-        options.suid = true;
     })
     .await;
     let theirs = S3fs::new(&endpoint).await;
