@@ -56,6 +56,28 @@ pub struct Truth {
     pub draining: bool,
 }
 
+impl Truth {
+    /// Nothing has been done yet.
+    fn new() -> Truth {
+        Truth {
+            layers: Vec::new(),
+            session: None,
+            session_ended: false,
+            stuck: false,
+            errors: false,
+            lost: None,
+            died: None,
+            next_device: 50,
+            container: None,
+            lives: 0,
+            agent_restarting: None,
+            registered: true,
+            ready: true,
+            draining: false,
+        }
+    }
+}
+
 #[derive(Debug, Clone)]
 pub struct Container {
     pub id: String,
@@ -139,22 +161,7 @@ impl Model {
     pub fn new(schedule: &Schedule, seed: u64) -> Model {
         BEGIN.with(|begin| begin.set(Some(Instant::now())));
         Model {
-            truth: RefCell::new(Truth {
-                layers: Vec::new(),
-                session: None,
-                session_ended: false,
-                stuck: false,
-                errors: false,
-                lost: None,
-                died: None,
-                next_device: 50,
-                container: None,
-                lives: 0,
-                agent_restarting: None,
-                registered: true,
-                ready: true,
-                draining: false,
-            }),
+            truth: RefCell::new(Truth::new()),
             answered: RefCell::new(Answered {
                 credentials: unseen(),
                 store: unseen(),

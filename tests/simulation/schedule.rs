@@ -217,7 +217,7 @@ fn fault(rng: &mut Rng, faults: &mut Vec<Fault>) {
 }
 
 /// Something that no repair cures for longer than an instance is kept, and now and then, meanwhile, a cause that
-/// every other instance would meet as well, or nobody who could see whether there is one.
+/// every other instance would meet as well, nobody who could see whether there is one, or another host that is named.
 fn doom(rng: &mut Rng, faults: &mut Vec<Fault>) {
     let (lasting, trigger) = match rng.u32(0..4) {
         0 => (Kind::BadEntrypoint, Kind::ContainerKilled),
@@ -238,6 +238,11 @@ fn doom(rng: &mut Rng, faults: &mut Vec<Fault>) {
         let kind =
             if rng.u32(0..3) == 0 { unseen[rng.usize(0..2)] } else { shared[rng.usize(0..shared.len())] };
         faults.push(Fault { at, lasts, kind });
+    }
+    // Who is past help is about to be marked in the cluster.
+    if rng.u32(0..4) == 0 {
+        let lasts = Duration::from_millis(rng.u64(100_000..600_000));
+        faults.push(Fault { at, lasts, kind: Kind::Impostor });
     }
 }
 

@@ -98,9 +98,10 @@ impl Services {
             }
             // Asked so early that silence is known when the interval is over.
             let believed = probe.interval.saturating_sub(probe.timeout + SLACK);
-            match &asked.good {
-                Some((at, seen)) if at.elapsed() < believed => return seen.clone(),
-                _ => {}
+            if let Some((at, seen)) = &asked.good
+                && at.elapsed() < believed
+            {
+                return seen.clone();
             }
             let since = *asked.since.get_or_insert_with(Instant::now);
             let again = silence(probe.timeout) / 3;
@@ -111,13 +112,11 @@ impl Services {
             (asked.questions.clone(), since, patience)
         };
         let (times, questions): (Vec<Instant>, Vec<Question>) = questions.into_iter().unzip();
-        match timeout(patience.saturating_sub(since.elapsed()), select_all(questions)).await {
-            Ok((heard, place, _)) => {
-                if let Some(seen) = self.heard(container, life, probe, heard, times[place]) {
-                    return seen;
-                }
-            }
-            Err(_) => {}
+        let first = timeout(patience.saturating_sub(since.elapsed()), select_all(questions)).await;
+        if let Ok((heard, place, _)) = first
+            && let Some(seen) = self.heard(container, life, probe, heard, times[place])
+        {
+            return seen;
         }
         let used = used.await;
         let mut services = self.asked.borrow_mut();

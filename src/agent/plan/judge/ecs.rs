@@ -35,44 +35,51 @@ pub(super) fn judge_ecs(seen: &Seen<EcsSeen>, settings: &EcsSettings) -> Verdict
             "correct ECS_CLUSTER in /etc/ecs/ecs.config and register the instance anew",
         ),
         (_, Seen::Unknown(reason)) => Verdict::Unknown(reason.clone()),
-        (_, Seen::Known(EcsInstance::Absent)) => faulty(
+        (_, Seen::Known(instance)) => judge_instance(instance, settings),
+    }
+}
+
+/// What the cluster says of the instance that the agent names: first of all whether it is this one.
+fn judge_instance(instance: &EcsInstance, settings: &EcsSettings) -> Verdict {
+    let faulty =
+        |trigger, detail: String, hint: &str| Verdict::Faulty(Fault::new(trigger, detail).hint(hint));
+    match instance {
+        EcsInstance::Absent => faulty(
             Trigger::EcsInstanceAbsent,
             format!("cluster {} does not know this instance", settings.cluster),
             "look at the container instances of the cluster",
         ),
-        (_, Seen::Known(EcsInstance::Present { identity: Identity::Other(what), .. })) => faulty(
+        EcsInstance::Present { identity: Identity::Other(what), .. } => faulty(
             Trigger::EcsIdentity,
             format!("{what}: it is neither drained nor marked from here"),
             STRANGER,
         ),
-        (_, Seen::Known(EcsInstance::Present { connected: false, .. })) => faulty(
+        EcsInstance::Present { connected: false, .. } => faulty(
             Trigger::EcsDisconnected,
             "the cluster does not hear the ECS agent".to_owned(),
             "check that this host reaches the endpoints of ECS",
         ),
-        (_, Seen::Known(EcsInstance::Present { ready: Some(_), identity: Identity::Unknown(why), .. })) => {
+        EcsInstance::Present { ready: Some(_), identity: Identity::Unknown(why), .. } => {
             let what =
                 format!("connected; neither drained nor marked, because it may be another host: {why}");
             Verdict::Reduced(Fault::new(Trigger::EcsIdentity, what).hint(STRANGER))
         }
-        (_, Seen::Known(EcsInstance::Present { ready: Some(false), .. })) => Verdict::Reduced(
+        EcsInstance::Present { ready: Some(false), .. } => Verdict::Reduced(
             Fault::new(
                 Trigger::EcsReadiness,
                 "connected, takes no tasks: mapkeeper has marked it as not ready",
             )
             .hint("it is marked as ready by itself as soon as this host can serve"),
         ),
-        (_, Seen::Known(EcsInstance::Present { draining: true, .. })) => Verdict::Reduced(
+        EcsInstance::Present { draining: true, .. } => Verdict::Reduced(
             Fault::new(
                 Trigger::EcsDraining,
                 "connected, takes no tasks: somebody else has set it to DRAINING",
             )
             .hint("whoever drained it sets it to ACTIVE: aws ecs update-container-instances-state"),
         ),
-        (_, Seen::Known(EcsInstance::Present { .. })) => Verdict::Good("connected".to_owned()),
-        (_, Seen::Known(EcsInstance::Hidden)) => {
-            Verdict::Good("registered; the role may not ask the cluster".to_owned())
-        }
+        EcsInstance::Present { .. } => Verdict::Good("connected".to_owned()),
+        EcsInstance::Hidden => Verdict::Good("registered; the role may not ask the cluster".to_owned()),
     }
 }
 
