@@ -5,7 +5,7 @@
 //!                              \-> agent/live -> probe, mount -> fs -> fs/store
 //!                                            \-> container, credentials, ecs
 //!              \-> inspect -> agent (read only), probe, mount, container, credentials, ecs, instance
-//!   config/source -> instance -> aws
+//!   config/source, ecs -> instance -> aws
 //!   config, error, lock, systemd, logging, mountinfo: used by all, use nothing above themselves
 //! ```
 //!
@@ -77,7 +77,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "terminal",
         ],
     ),
-    ("ecs", &["aws", "error", "probe"]),
+    ("ecs", &["aws", "error", "instance", "probe"]),
     ("mount", &["aws", "config", "credentials", "error", "fs", "measure", "mountinfo", "systemd"]),
     ("container", &["config", "error", "mountinfo"]),
     ("probe", &["config", "error"]),
