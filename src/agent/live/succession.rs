@@ -39,6 +39,8 @@ impl Live {
             let _ = timeout(KEYS_LIMIT, keys.look()).await;
         }
         mounts.resume_left(|spec| keys.for_mount(spec)).boxed_local().await;
+        // Somebody is served from now on: a silence counts, also one before the first round has told anything.
+        systemd::alive();
         end(unwanted).await;
     }
 
