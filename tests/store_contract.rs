@@ -421,7 +421,7 @@ async fn a_page_that_cannot_follow_is_no_page() {
                 ));
             }
             "none" => format!("<IsTruncated>true</IsTruncated>{}", contents("none", "1")),
-            "more" => contents("more", "1").repeat(11),
+            "more" => contents("more", "1").repeat(1001),
             "other" => contents("else", "1"),
             _ => contents("good", "1").repeat(10),
         }))

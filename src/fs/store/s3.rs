@@ -204,8 +204,8 @@ impl S3 {
         };
         let (contents, rolled) =
             (answer.contents.unwrap_or_default(), answer.common_prefixes.unwrap_or_default());
-        if contents.len() + rolled.len() > usize::from(list.limit) {
-            return Err(malformed("more keys than were asked for"));
+        if (contents.len() + rolled.len()) as u64 > answer::PAGE_KEYS {
+            return Err(malformed("more keys than a page has"));
         }
         let listed = contents.into_iter().map(|object| {
             let known = etag(object.e_tag()).and_then(|etag| Ok((length(object.size())?, etag)));

@@ -2,26 +2,25 @@
 //! bytes than an honest answer has.
 //!
 //! The SDK collects every body but that of an object before it looks at it, however long it goes on. What must hold:
-//! an answer takes memory in proportion to what was asked for; one that is refused here is not asked for again.
+//! an answer takes no more memory than a page of a listing may; one that is refused here is not asked for again.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use aws_sdk_s3::config::interceptors::{
-    BeforeDeserializationInterceptorContextMut, BeforeTransmitInterceptorContextRef, InterceptorContext,
-};
+use aws_sdk_s3::config::interceptors::{BeforeDeserializationInterceptorContextMut, InterceptorContext};
 use aws_sdk_s3::config::retry::{ClassifyRetry, RetryAction};
 use aws_sdk_s3::config::{ConfigBag, Intercept, RuntimeComponents};
 use aws_sdk_s3::error::BoxError;
 use aws_sdk_s3::primitives::SdkBody;
 use aws_smithy_runtime_api::client::orchestrator::{HttpResponse, Metadata};
-use aws_smithy_types::config_bag::{Storable, StoreReplace};
 use bytes::Bytes;
 use hyper::body::{Body, Frame};
 
 /// Most bytes of an answer that is neither an object nor a listing. Errors of S3 have some hundred, the longest
 /// (`SignatureDoesNotMatch`, with what was signed) some thousand.
 const ANSWER_MAX: u64 = 256 * 1024;
+/// Most keys of a page of a listing, whatever was asked for: some servers look at no `max-keys`.
+pub(super) const PAGE_KEYS: u64 = 1000;
 /// Most bytes of one key of a listing: 1,024 of the key itself, each at most six when escaped as XML (`&quot;`), and
 /// what is said of it.
 const KEY_BYTES_MAX: u64 = 8 * 1024;
@@ -52,29 +51,9 @@ enum Refusal {
 #[derive(Debug)]
 pub(super) struct Sound;
 
-/// How many keys the question asked for.
-#[derive(Debug)]
-struct Keys(Option<u64>);
-
-impl Storable for Keys {
-    type Storer = StoreReplace<Keys>;
-}
-
 impl Intercept for Sound {
     fn name(&self) -> &'static str {
         "Sound"
-    }
-
-    fn read_before_transmit(
-        &self,
-        context: &BeforeTransmitInterceptorContextRef<'_>,
-        _components: &RuntimeComponents,
-        config: &mut ConfigBag,
-    ) -> Result<(), BoxError> {
-        let mut pairs = context.request().uri().split(['?', '&']);
-        let keys = pairs.find_map(|pair| pair.strip_prefix("max-keys=")).and_then(|keys| keys.parse().ok());
-        config.interceptor_state().store_put(Keys(keys));
-        Ok(())
     }
 
     fn modify_before_deserialization(
@@ -84,7 +63,6 @@ impl Intercept for Sound {
         config: &mut ConfigBag,
     ) -> Result<(), BoxError> {
         let operation = config.load::<Metadata>().map(Metadata::name).unwrap_or_default();
-        let keys = config.load::<Keys>().and_then(|keys| keys.0);
         let response = context.response_mut();
         make_text(response);
         let is_success = (200..300).contains(&response.status().as_u16());
@@ -95,10 +73,10 @@ impl Intercept for Sound {
             return Ok(());
         }
         let is_listing = is_success && operation.starts_with("List");
-        let keys = keys.filter(|_| is_listing);
-        let limits = keys.map_or((ANSWER_MAX, ANSWER_MAX), |keys| {
-            (ANSWER_MAX + keys * KEY_BYTES_MAX, KEY_TAGS_MAX * (1 + keys))
-        });
+        let limits = match is_listing {
+            true => (ANSWER_MAX + PAGE_KEYS * KEY_BYTES_MAX, (1 + PAGE_KEYS) * KEY_TAGS_MAX),
+            false => (ANSWER_MAX, ANSWER_MAX),
+        };
         let body = std::mem::replace(response.body_mut(), SdkBody::taken());
         *response.body_mut() =
             SdkBody::from_body_1_x(Limited { body, limits, seen: (0, 0), end: is_listing.then(Vec::new) });
