@@ -377,7 +377,7 @@ async fn bytes_that_were_not_asked_for_are_never_shown_and_never_kept() {
 async fn a_size_that_cannot_be_is_neither_copied_nor_moved() {
     let url = hostile::serve(&[("d/", ""), ("d/a", "1"), ("d/z", "1")], |request| {
         let head =
-            |size: &str| Answer::raw(&format!("HTTP/1.1 200 OK\r\ncontent-length: {size}\r\n{STAMP}\r\n"));
+            |size: &str| Answer::raw(format!("HTTP/1.1 200 OK\r\ncontent-length: {size}\r\n{STAMP}\r\n"));
         match (request.path.as_str(), request.method.as_str()) {
             ("/bucket/d/z", "HEAD") => Some(head("9223372036854775807")),
             ("/bucket/", _)

@@ -303,7 +303,7 @@ async fn bytes_that_were_not_asked_for_are_no_answer() {
             "etag" => part("4-9/16", &other, "456789"),
             "none" => part("4-9/16", "", "456789"),
             "created" => Answer::new("201 Created", STAMP, b"456789"),
-            "chunks" => Answer::raw(&format!(
+            "chunks" => Answer::raw(format!(
                 "HTTP/1.1 206 X\r\n{STAMP}content-range: bytes 4-9/16\r\n{length}\r\n7\r\n456789a\r\n0\r\n\r\n"
             )),
             _ => return None,
@@ -350,7 +350,7 @@ async fn a_size_that_s3_does_not_have_is_not_believed() {
             return Some(Answer::page(&sizes.map(|size| contents(&format!("s{size}"), size)).concat()));
         }
         let size = request.path.strip_prefix("/bucket/")?;
-        Some(Answer::raw(&format!("HTTP/1.1 200 OK\r\ncontent-length: {size}\r\n{STAMP}\r\n")))
+        Some(Answer::raw(format!("HTTP/1.1 200 OK\r\ncontent-length: {size}\r\n{STAMP}\r\n")))
     })
     .await;
     let store = s3_client(&url).await;

@@ -132,7 +132,7 @@ fn good(objects: &[(&str, &str)], request: &Request) -> Answer {
     };
     let size = body.len();
     match (request.method.as_str(), request.range) {
-        ("HEAD", _) => Answer::raw(&format!("HTTP/1.1 200 OK\r\ncontent-length: {size}\r\n{STAMP}\r\n")),
+        ("HEAD", _) => Answer::raw(format!("HTTP/1.1 200 OK\r\ncontent-length: {size}\r\n{STAMP}\r\n")),
         (_, Some((first, _))) if first >= size => Answer::new("416 Range Not Satisfiable", "", b""),
         (_, Some((first, last))) => {
             let last = last.min(size - 1);

@@ -38,6 +38,9 @@ const BELIEVED: Duration = Duration::from_millis(3500);
 const AGAIN: Duration = Duration::from_secs(1);
 /// Longest wait for a bucket. Less than the loop waits for one part of a look.
 const LIMIT: Duration = Duration::from_secs(4);
+/// Longest wait for a bucket that is listed. Whoever lists the mount may have to wait for two listings, one after the
+/// other: where one takes longer than this, it is the bucket that does not answer in time, and not the mount.
+const LISTING_LIMIT: Duration = Duration::from_secs(2);
 /// Longest wait while the key that the bucket refused is being replaced: the answer is the bucket's only after that.
 const RENEWAL_LIMIT: Duration = Duration::from_secs(10);
 /// Time between two looks whether it is.
@@ -236,7 +239,8 @@ async fn ask(asked: Rc<Asked>, region: Option<String>, credentials: Holder) -> S
         };
         if refused {
             let list = List { prefix: asked.prefix(), depth: Depth::Directory, from: From::Start, limit: 1 };
-            store.list(list).await?;
+            let listed = timeout(LISTING_LIMIT, store.list(list)).await;
+            listed.unwrap_or(Err(StoreError::TimedOut(LISTING_LIMIT)))?;
         }
         Ok(())
     };
@@ -285,7 +289,10 @@ fn known_key(config: &Config, mount: &Mount) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::tests::{config, mount};
     use super::*;
+    use crate::credentials::Secret;
+    use crate::s3_server::{ACCESS_KEY, Action, Fault, Operation, Options, SECRET_KEY, Server, Store};
 
     async fn waited(takes: Duration, renewed_for: Duration) -> (bool, Duration) {
         let began = Instant::now();
@@ -301,5 +308,22 @@ mod tests {
         assert_eq!(waited(ever, Duration::ZERO).await, (false, LIMIT));
         assert_eq!(waited(seconds(7), seconds(2)).await, (true, seconds(7)));
         assert_eq!(waited(ever, ever).await, (false, RENEWAL_LIMIT));
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_bucket_that_lists_too_slowly_for_its_mount_is_what_does_not_answer_in_time() {
+        let server = Server::start(Options::new(Store::memory(["bucket"]))).expect("it listens");
+        let slow = Fault::new(Action::Delay { milliseconds: 3000 }).on(Operation::ListObjects);
+        server.control().inject(slow);
+        let mut spec = mount("maps", "/maps");
+        spec.endpoint_url = Some(server.endpoint());
+        let stores = Stores::new(&config(vec![spec], Vec::new()));
+        let secret = |text: &str| Secret::new(text.to_owned());
+        let credentials = Holder::fixed(secret(ACCESS_KEY), secret(SECRET_KEY), None);
+        let look = || stores.look("maps", Some(credentials.clone()));
+        assert_eq!(look().await, Seen::Known(StoreSeen::Answers));
+        stores.mount_answered("maps", false);
+        let seen = look().await;
+        assert!(matches!(seen, Seen::Known(StoreSeen::Away { .. })), "{seen:?}");
     }
 }

@@ -49,7 +49,7 @@ fn container(name: &str, source: &str) -> config::Container {
     }
 }
 
-fn config(mounts: Vec<Mount>, containers: Vec<config::Container>) -> Config {
+pub(super) fn config(mounts: Vec<Mount>, containers: Vec<config::Container>) -> Config {
     let credentials = config::Credentials { secret: None, role: None, refresh: Duration::from_secs(300) };
     Config {
         region: None,

@@ -70,7 +70,7 @@ impl Deaths {
             entries.extend(in_hand.into_iter().map(|unique| (unique, 1)));
         }
         // Those asked last are the ones that may still come.
-        entries.sort_unstable_by(|one, other| other.0.cmp(&one.0));
+        entries.sort_unstable_by_key(|entry| std::cmp::Reverse(entry.0));
         entries.truncate(ENTRIES);
         let mut known = self.known();
         self.region.set_u64(self.base, 0);
