@@ -19,7 +19,8 @@ pub struct SmallDisk(tempfile::TempDir);
 impl SmallDisk {
     pub fn new() -> SmallDisk {
         let at = tempfile::tempdir().expect("a directory");
-        mount(Some("tmpfs"), at.path(), Some("tmpfs"), MsFlags::empty(), Some("size=100m")).expect("mounted");
+        mount(Some("tmpfs"), at.path(), Some("tmpfs"), MsFlags::empty(), Some("size=100m,mode=0700"))
+            .expect("mounted");
         SmallDisk(at)
     }
 
