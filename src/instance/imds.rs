@@ -246,13 +246,13 @@ impl Metadata {
         let answered = async {
             let (mut sender, connection) =
                 hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-            let exchange = async {
+            let exchange = async move {
                 let response = sender.send_request(request).await?;
                 let status = response.status().as_u16();
                 let body = Limited::new(response.into_body(), BODY_BYTES).collect().await;
                 Ok::<_, hyper::Error>((status, body.map(|body| body.to_bytes().to_vec())))
             };
-            // The exchange ends first: the connection only carries it.
+            // The exchange ends first, and with it what the connection carries: a server may keep it open.
             let (answer, _) = futures::join!(exchange, connection);
             answer
         };

@@ -37,11 +37,10 @@ async fn server(play: Play) -> Server {
                 match play(text.lines().next().unwrap_or_default(), token) {
                     None => std::future::pending().await,
                     Some((status, body)) => {
-                        let head = format!(
-                            "HTTP/1.1 {status} x\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
-                            body.len()
-                        );
+                        let head = format!("HTTP/1.1 {status} x\r\nContent-Length: {}\r\n\r\n", body.len());
                         stream.write_all(format!("{head}{body}").as_bytes()).await.unwrap();
+                        // It waits for more, as HTTP/1.1 has it.
+                        let _ = stream.read(&mut buffer).await;
                     }
                 }
             });
