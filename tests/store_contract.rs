@@ -411,6 +411,8 @@ async fn a_page_that_cannot_follow_is_no_page() {
         };
         let prefix = request.query.split('&').find_map(|pair| pair.strip_prefix("prefix="))?;
         Some(Answer::page(&match prefix {
+            "later" if request.query.contains("continuation-token=u") => contents("later", "1"),
+            "later" => next("u"),
             "same" => next("t") + &contents("same", "1"),
             "endless" => next(&"t".repeat(100_000)) + &contents("endless", "1"),
             "half" => {
@@ -430,6 +432,8 @@ async fn a_page_that_cannot_follow_is_no_page() {
     let store = s3_client(&url).await;
     let list = |prefix| List { prefix, depth: Depth::Tree, from: From::Page("t"), limit: 10 };
     assert_eq!(store.list(list("good")).await.expect("a page").objects.len(), 10);
+    // A page without keys says nothing of what follows.
+    assert_eq!(store.list(list("later")).await.expect("a page").objects.len(), 1);
     for prefix in ["same", "endless", "half", "none", "more", "other"] {
         let error = store.list(list(prefix)).await.expect_err(prefix);
         assert!(matches!(error, StoreError::Malformed { .. }), "{prefix}: {error:?}");

@@ -51,6 +51,8 @@ pub const OPERATION_LIMIT: Duration = Duration::from_secs(20);
 const ATTEMPTS: u32 = 4;
 /// Longest continuation token, or name of an upload. Those of S3 have some hundred bytes; others put a key into it.
 const TOKEN_MAX: usize = 4 * 1024;
+/// Pages without a key in a row that are gone through.
+const EMPTY_PAGES: usize = 100;
 /// Longest entity tag or version id. Those of S3 have at most some forty bytes, and a hundred.
 const NAME_MAX: usize = 1024;
 
@@ -166,7 +168,18 @@ impl S3 {
         }
     }
 
-    async fn list_objects(&self, list: List<'_>) -> Result<Page, StoreError> {
+    /// A page with keys, or the last one: S3 may send pages without any, which say nothing.
+    async fn list_page(&self, list: List<'_>) -> Result<Page, StoreError> {
+        let mut page = self.list_objects(&list).await?;
+        for _ in 0..EMPTY_PAGES {
+            let says_nothing = page.objects.is_empty() && page.prefixes.is_empty();
+            let Some(token) = page.next.take_if(|_| says_nothing) else { return Ok(page) };
+            page = self.list_objects(&List { from: From::Page(&token), ..list }).await?;
+        }
+        Err(malformed("pages of a listing without a key"))
+    }
+
+    async fn list_objects(&self, list: &List<'_>) -> Result<Page, StoreError> {
         // Nothing can be below it. One byte more than a key: that of a directory of the longest name.
         if list.prefix.len() > KEY_MAX + 1 {
             return Ok(Page::default());
@@ -314,7 +327,7 @@ impl ObjectStore for S3 {
     }
 
     fn list<'a>(&'a self, list: List<'a>) -> BoxFuture<'a, Result<Page, StoreError>> {
-        self.list_objects(list).map(|answer| self.told(answer)).boxed()
+        self.list_page(list).map(|answer| self.told(answer)).boxed()
     }
 }
 

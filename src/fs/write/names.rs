@@ -14,6 +14,7 @@ use super::handles::Access;
 use super::headers::{self, Content};
 use super::{OnConflict, Writing, acl};
 use crate::fs::attr::{Attributes, DIRECTORY_SIZE, Kind, SYMLINK_MAX, Timestamp};
+use crate::fs::directory::EMPTY_PAGES;
 use crate::fs::error::FsError;
 use crate::fs::inode::Facts;
 use crate::fs::listing::{FOLDER_SUFFIX, is_name};
@@ -321,13 +322,23 @@ impl Writing {
             return Err(FsError::NotEmpty);
         }
         let prefix = self.tree.directory_prefix(path);
-        let list = List { prefix: &prefix, depth: Depth::Tree, from: From::Start, limit: 2 };
-        let answer = self.store().list(list).await;
-        self.tree.pulse().note(&answer);
-        match answer?.objects.iter().all(|object| object.key == prefix) {
-            true => Ok(()),
-            false => Err(FsError::NotEmpty),
+        let mut next = None::<String>;
+        for _ in 0..EMPTY_PAGES {
+            let from = next.as_deref().map_or(From::Start, From::Page);
+            let answer =
+                self.store().list(List { prefix: &prefix, depth: Depth::Tree, from, limit: 2 }).await;
+            self.tree.pulse().note(&answer);
+            let page = answer?;
+            if page.objects.iter().any(|object| object.key != prefix) {
+                return Err(FsError::NotEmpty);
+            }
+            next = page.next;
+            if next.is_none() {
+                return Ok(());
+            }
         }
+        Err(StoreError::Malformed { reason: format!("a listing of {prefix:?} without keys or an end") }
+            .into())
     }
 
     /// Gives a directory that is only a prefix of keys a marker, so that it stays when the last key goes.
