@@ -374,6 +374,24 @@ async fn bytes_that_were_not_asked_for_are_never_shown_and_never_kept() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn another_size_of_the_same_version_is_never_shown_and_never_kept() {
+    let lies = Arc::new(AtomicBool::new(false));
+    let are_lies = lies.clone();
+    let url = hostile::serve(&[("a", "123456")], move |request| {
+        let is_lie = request.path == "/bucket/a" && are_lies.load(Ordering::Relaxed);
+        is_lie.then(|| Answer::new("200 OK", STAMP, b"123"))
+    })
+    .await;
+    let mounted = mounted_at(&url).await;
+    assert_eq!(mounted.sh("ls; cat a").await, "a\n123456");
+    lies.store(true, Ordering::Relaxed);
+    assert!(mounted.fails("cat a").await.contains("Input/output error"));
+    lies.store(false, Ordering::Relaxed);
+    assert_eq!(mounted.sh("cat a").await, "123456");
+    mounted.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_size_that_cannot_be_is_neither_copied_nor_moved() {
     let url = hostile::serve(&[("d/", ""), ("d/a", "1"), ("d/z", "1")], |request| {
         let head =

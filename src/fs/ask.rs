@@ -290,6 +290,7 @@ impl Tree {
         }
         match first {
             First::Object(object, body) => {
+                self.believe(path, &object, left)?;
                 let found = Some(self.record_object(path, object, left, body));
                 Ok(Answer { found, left })
             }
@@ -301,6 +302,22 @@ impl Tree {
                 Err(StoreError::Malformed { reason: "\"not modified\" without a condition".into() })
             }
         }
+    }
+
+    /// An object whose entity tag is known has the size that is known. Where it has not, neither is believed: who asks next
+    /// asks anew.
+    fn believe(&self, path: &str, object: &Object, left: Instant) -> Result<(), StoreError> {
+        let mut table = self.table();
+        let differs = table.named(path).is_some_and(|(_, node)| {
+            let same = node.facts.version.as_ref().is_some_and(|known| known.etag == object.version.etag);
+            same && !node.is_local && node.facts.size != object.size
+        });
+        if !differs {
+            return Ok(());
+        }
+        table.record_absent(path, left);
+        let reason = format!("another size of {path:?} with the same entity tag: {} bytes", object.size);
+        Err(StoreError::Malformed { reason })
     }
 
     /// Lists `directory` to see whether it is one, together with whoever is listing it already. If it is small,
