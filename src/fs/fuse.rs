@@ -471,11 +471,11 @@ impl Filesystem for Adapter {
         &self,
         _request: &Request,
         ino: INodeNo,
-        _handle: FileHandle,
+        handle: FileHandle,
         _lock_owner: LockOwner,
         reply: ReplyEmpty,
     ) {
-        write::flush(self, ino.0, reply);
+        write::close(self, ino.0, handle.0, reply);
     }
 
     fn fsync(

@@ -222,3 +222,24 @@ async fn an_exclusive_creation_is_whole_or_an_error_and_nothing() {
     assert_eq!(world.sh("ls").await, "new");
     world.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_only_reads_stores_nothing_of_what_others_are_writing() {
+    let world = world().await;
+    world.bucket.put("a", b"before", &[]);
+    memory(&world.bucket).refuse(Some(uploads));
+    let script = "python3 -c \"
+import os
+f = os.open('a', os.O_RDWR)
+os.write(f, b'mine')
+print(os.system('cat a'), flush=True)
+try:
+    os.close(f)
+except OSError as error:
+    print(error.errno)
+\"";
+    assert_eq!(world.sh(script).await, "minere0\n13");
+    memory(&world.bucket).refuse(None);
+    assert_eq!(text(&world.bucket, "a").await, "before");
+    world.end().await;
+}

@@ -304,6 +304,14 @@ pub(super) fn write(
     }
 }
 
+/// Somebody closes a descriptor: what others are writing is not stored for one that only reads.
+pub(super) fn close(adapter: &Adapter, ino: u64, handle: u64, reply: ReplyEmpty) {
+    match &adapter.writing {
+        Some(writing) if writing.only_reads(handle) => reply.ok(),
+        _ => flush(adapter, ino, reply),
+    }
+}
+
 pub(super) fn flush(adapter: &Adapter, ino: u64, reply: ReplyEmpty) {
     let Some(writing) = &adapter.writing else { return reply.error(Errno::ENOSYS) };
     if writing.is_clean(ino) {

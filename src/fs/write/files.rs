@@ -404,6 +404,11 @@ impl Writing {
         outcome
     }
 
+    /// Whether a handle cannot have changed anything.
+    pub fn only_reads(&self, handle: u64) -> bool {
+        self.handles().only_reads(handle)
+    }
+
     /// Whether flushing the file would do nothing.
     pub fn is_clean(&self, ino: u64) -> bool {
         self.draft(ino).is_none_or(|draft| {
@@ -463,8 +468,16 @@ impl Writing {
             return;
         }
         let kept = self.kept_of(&mut state, reason);
-        let path = self.staging.keep(&draft.file, state.extents.size, &kept).ok();
-        tracing::error!(key = %kept.key, ?path, reason, "a file could not be stored and is kept");
+        let path = match self.staging.keep(&draft.file, state.extents.size, &kept) {
+            Ok(path) => {
+                tracing::error!(key = %kept.key, ?path, reason, "a file could not be stored and is kept");
+                Some(path)
+            }
+            Err(error) => {
+                tracing::error!(key = %kept.key, reason, error = %error, "a file could be neither stored nor kept: it is lost");
+                None
+            }
+        };
         self.note_lost(draft, state, path);
     }
 

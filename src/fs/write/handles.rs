@@ -128,6 +128,11 @@ impl Handles {
         Some(handle)
     }
 
+    /// Whether `number` is that of a file that is open to be read alone.
+    pub fn only_reads(&self, number: u64) -> bool {
+        self.open.get(&number).is_some_and(|(handle, _)| handle.access == Access::Read)
+    }
+
     /// How many have the file open, in whatever way.
     pub fn users(&self, ino: u64) -> usize {
         self.open.values().filter(|(handle, _)| handle.ino == ino).count()
