@@ -359,7 +359,7 @@ async fn a_staging_directory_of_everybody_is_refused_and_a_line_of_s3fs_is_not()
         world.refused(writable.args(["-o", &format!("rw,staging={}", shared.display())])).await;
     assert_eq!(code, 1, "{said}");
     assert!(said.contains("is a directory of uid 0 with mode 1777, expected"), "{said}");
-    assert!(said.contains("hint: give root a directory of its own: chown root"), "{said}");
+    assert!(said.contains("hint: let `staging` name a directory that root alone may write to"), "{said}");
     let mut moved = world.mount("s3://maps", &world.point());
     moved.args(["-o", &format!("rw,tmpdir={}", shared.display())]);
     let serving = Serving::start(moved);

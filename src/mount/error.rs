@@ -96,12 +96,11 @@ fn mount_hint(error: &MountError) -> Option<String> {
         MountError::Session(SessionError::Mount { .. }) => {
             Some("mounting needs CAP_SYS_ADMIN: run it as root outside of an unprivileged container".into())
         }
-        MountError::Staging { path, source } if source.kind() == io::ErrorKind::PermissionDenied => {
-            let path = path.display();
-            Some(format!(
-                "give root a directory of its own: chown root {path} && chmod 0700 {path}; or set `staging` to another"
-            ))
-        }
+        MountError::Staging { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => Some(
+            "let `staging` name a directory that root alone may write to, and so all above it; the default is one: \
+             /var/lib/mapkeeper/staging"
+                .into(),
+        ),
         MountError::Staging { .. } => {
             Some("set `staging` to a directory that can be written, on a disk with room".into())
         }

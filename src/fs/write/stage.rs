@@ -96,6 +96,10 @@ impl Staging {
     pub fn open(root: &Path, owner: &Owner) -> io::Result<Staging> {
         static SESSIONS: AtomicU64 = AtomicU64::new(0);
         private_directory(root)?;
+        let kept = root.join(KEPT);
+        if kept.symlink_metadata().is_ok() {
+            inner_directory(&kept)?;
+        }
         let session = loop {
             let number = SESSIONS.fetch_add(1, Ordering::Relaxed);
             let session = root.join(format!("session-{}.{number}", std::process::id()));
