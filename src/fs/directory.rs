@@ -28,7 +28,7 @@ use super::error::FsError;
 use super::flight::Flights;
 use super::inode::{Facts, ROOT};
 use super::listing::{Open, Shown, names};
-use super::store::{Depth, From, List, StoreError};
+use super::store::{Depth, EMPTY_PAGES, From, List, StoreError};
 use super::tree::{Entry, Tree, join};
 
 /// Headers that one mount asks for at the same time for the sake of listings.
@@ -46,8 +46,6 @@ const CHUNK: usize = 128;
 const UNSENT_SHOWN: usize = 700;
 /// Pages held: the one that is read, and the next.
 const PAGES_HELD: usize = 2;
-/// Pages without a name in a row that are gone through: S3 may send one.
-pub(super) const EMPTY_PAGES: usize = 100;
 /// How long no headers are asked for after some did not come: their names are shown without.
 const NO_HEADERS_FOR: Duration = Duration::from_secs(10);
 

@@ -127,6 +127,9 @@ pub struct Page {
     pub next: Option<String>,
 }
 
+/// Pages without a key, or a name, in a row that are gone through: S3 may send one.
+pub const EMPTY_PAGES: usize = 100;
+
 /// What to list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct List<'a> {

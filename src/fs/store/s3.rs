@@ -28,8 +28,8 @@ use crate::measure;
 
 use super::write::{KEY_MAX, OBJECT_MAX};
 use super::{
-    Body, ClockSkew, Condition, Depth, ETag, Fetch, Fetched, From, List, Listed, Object, ObjectStore, Page,
-    StoreError, Version,
+    Body, ClockSkew, Condition, Depth, EMPTY_PAGES, ETag, Fetch, Fetched, From, List, Listed, Object,
+    ObjectStore, Page, StoreError, Version,
 };
 
 mod answer;
@@ -51,8 +51,6 @@ pub const OPERATION_LIMIT: Duration = Duration::from_secs(20);
 const ATTEMPTS: u32 = 4;
 /// Longest continuation token, or name of an upload. Those of S3 have some hundred bytes; others put a key into it.
 const TOKEN_MAX: usize = 4 * 1024;
-/// Pages without a key in a row that are gone through.
-const EMPTY_PAGES: usize = 100;
 /// Longest entity tag or version id. Those of S3 have at most some forty bytes, and a hundred.
 const NAME_MAX: usize = 1024;
 

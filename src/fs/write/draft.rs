@@ -467,9 +467,7 @@ impl Tree {
             facts.xattrs = xattrs;
         });
     }
-}
 
-impl Tree {
     /// Shows what the store has of a draft that was lost: to those who still have it open.
     pub fn show_stored(&self, ino: u64, state: &State) {
         let (key, size) = (self.key(&state.path), state.base.as_ref().map_or(0, |base| base.size));

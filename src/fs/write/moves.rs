@@ -22,11 +22,10 @@ use super::draft::{Draft, version_of};
 use super::headers::{self, Content};
 use super::unfinished::Move;
 use crate::fs::attr::{Attributes, Timestamp};
-use crate::fs::directory::EMPTY_PAGES;
 use crate::fs::error::FsError;
 use crate::fs::listing::is_name;
 use crate::fs::store::write::{Headers, KEY_MAX, Put, WriteIf, Written};
-use crate::fs::store::{Depth, ETag, From, List, Listed, Object, StoreError};
+use crate::fs::store::{Depth, EMPTY_PAGES, ETag, From, List, Listed, Object, StoreError};
 use crate::fs::tree::join;
 use crate::fs::xattr::Xattrs;
 

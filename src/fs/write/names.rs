@@ -14,12 +14,11 @@ use super::handles::Access;
 use super::headers::{self, Content};
 use super::{OnConflict, Writing, acl};
 use crate::fs::attr::{Attributes, DIRECTORY_SIZE, Kind, SYMLINK_MAX, Timestamp};
-use crate::fs::directory::EMPTY_PAGES;
 use crate::fs::error::FsError;
 use crate::fs::inode::Facts;
 use crate::fs::listing::{FOLDER_SUFFIX, is_name};
 use crate::fs::store::write::{Headers, KEY_MAX, METADATA_MAX, Put, WriteIf, metadata_bytes};
-use crate::fs::store::{Depth, From, List, StoreError, Version};
+use crate::fs::store::{Depth, EMPTY_PAGES, From, List, StoreError, Version};
 use crate::fs::tree::{Entry, Looked, join};
 use crate::fs::xattr::Xattrs;
 
