@@ -196,6 +196,12 @@ impl Writing {
         let Err(error) = self.delete_unchanged(old_key.to_string(), etag.clone()).await else {
             return Ok(copy);
         };
+        // The answer may be what got lost: a copy of what is gone is all there is of it.
+        match self.found(old_key).await {
+            Ok(None) => return Ok(copy),
+            Ok(Some(_)) => {}
+            Err(_) => return Err(error),
+        }
         match replaced {
             Some(replaced) => {
                 self.drop_name(to, replaced);
@@ -376,7 +382,8 @@ impl Writing {
 
     async fn take_back_one(&self, key: &str, copy: String, is_deleted: bool, replaced: Option<&Object>) {
         let outcome: Result<(), FsError> = async {
-            if is_deleted {
+            // The answer to a deletion may be what got lost: a copy of what is gone is all there is of it.
+            if is_deleted || self.found(key).await?.is_none() {
                 let (found, _) = self.object(&copy).await?;
                 let etag = &found.version.etag;
                 self.copy(&copy, etag, found.size, key, None, WriteIf::Absent).await?;
