@@ -117,6 +117,23 @@ async fn a_directory_that_could_not_be_moved_is_where_it_was_and_so_is_the_one_i
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_lost_where_the_answer_to_a_deletion_is() {
+    let world = world().await;
+    for key in ["a", "over", "d/", "d/1", "d/2", "d/3"] {
+        world.bucket.put(key, key.as_bytes(), &[]);
+    }
+    // What is asked whether names may be deleted is answered.
+    memory(&world.bucket)
+        .lose(Some(|asked| matches!(asked, Asked::Delete(key) if !key.contains(".mapkeeper-"))));
+    assert_eq!(world.sh("mv a b; mv b over; cat over").await, "a");
+    memory(&world.bucket).lose(Some(|asked| *asked == Asked::Delete("d/2".into())));
+    assert!(world.fails("mv d e").await.contains("Input/output error"));
+    memory(&world.bucket).lose(None);
+    assert_eq!(world.sh("ls; cat d/1 d/2 d/3").await, "d\nover\nd/1d/2d/3");
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_refused_truncate_hides_nothing_and_is_never_done() {
     let world = Mounted::with(Bucket::memory(), |options| {
         options.read_only = false;

@@ -37,6 +37,7 @@ struct Inner {
     latency: Duration,
     outage: Option<StoreError>,
     refused: Option<fn(&Asked) -> bool>,
+    lost: Option<fn(&Asked) -> bool>,
     denied: BTreeSet<String>,
     asked: Vec<Asked>,
     tags: BTreeMap<String, super::write::Tags>,
@@ -154,6 +155,11 @@ impl Memory {
         self.inner().refused = requests;
     }
 
+    /// Does every request that is one of these, and never answers it, until it is set to `None`.
+    pub fn lose(&self, answers: Option<fn(&Asked) -> bool>) {
+        self.inner().lost = answers;
+    }
+
     /// What was asked since the last call, in the order of asking.
     pub fn take_asked(&self) -> Vec<Asked> {
         std::mem::take(&mut self.inner().asked)
@@ -180,6 +186,8 @@ impl Memory {
             inner.outage.clone().or(is_refused.then_some(denied))
         };
         let answer = outage.map_or_else(answer, Err);
+        let is_lost = self.inner().lost.is_some_and(|lost| lost(&asked));
+        let answer = if is_lost { Err(StoreError::TimedOut(Duration::ZERO)) } else { answer };
         if !half.is_zero() {
             tokio::time::sleep(half).await;
         }

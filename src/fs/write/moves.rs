@@ -197,17 +197,16 @@ impl Writing {
             return Ok(copy);
         };
         // The answer may be what got lost: a copy of what is gone is all there is of it.
-        match self.found(old_key).await {
-            Ok(None) => return Ok(copy),
-            Ok(Some(_)) => {}
-            Err(_) => return Err(error),
-        }
-        match replaced {
-            Some(replaced) => {
+        match (self.found(old_key).await, replaced) {
+            (Ok(None), _) => return Ok(copy),
+            (_, Some(replaced)) => {
                 self.drop_name(to, replaced);
                 tracing::warn!(key, "a file that was not moved has replaced another, and is in both places");
             }
-            None => {
+            (Err(_), None) => {
+                tracing::warn!(key, "a file that may not have been moved may be in both places")
+            }
+            (Ok(Some(_)), None) => {
                 if let Err(error) = self.delete_unchanged(key.to_string(), copy.etag).await {
                     tracing::warn!(key, error = %error, "a copy of a file that was not moved is left behind");
                 }
