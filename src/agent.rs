@@ -29,8 +29,6 @@ pub mod live;
 pub mod maintenance;
 pub mod metrics;
 mod page;
-pub mod plan;
-pub mod state;
 pub mod status;
 
 use std::borrow::Cow;
@@ -45,13 +43,13 @@ use futures::future::join_all;
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use self::state::{
+use self::status::{Board, Clock, Document, RuntimeDir, Writer, milliseconds};
+use crate::error::Chain;
+use ladder::state::{
     Action, ContainerSeen, ContainerSettings, ContainerState, CredentialsSeen, DataSeen, Device, DockerSeen,
     EcsSeen, Failure, Figures, History, Maintenance, Moment, MountAnswer, MountEntry, MountSeen, Observation,
     Outcome, Phase, Repair, Requests, Seen, ServiceSeen, Session, Settings, StoreSeen,
 };
-use self::status::{Board, Clock, Document, RuntimeDir, Writer, milliseconds};
-use crate::error::Chain;
 
 /// Longest wait for one part of an observation.
 pub const LOOK_LIMIT: Duration = Duration::from_secs(6);
@@ -243,9 +241,9 @@ impl<H: Host> Agent<'_, H> {
                 seen = observe(self.host, &self.settings) => seen,
             };
             let now = self.now();
-            let judgement = plan::judge(&seen, &self.settings);
+            let judgement = ladder::judge(&seen, &self.settings);
             self.history.note(&seen, &judgement, now, &self.settings);
-            let decision = plan::plan(&seen, &self.history, now, &self.settings);
+            let decision = ladder::plan(&seen, &self.history, now, &self.settings);
             tracing::debug!(health = ?decision.health, reason = decision.reason, action = ?decision.action, "round");
             self.board.decided(&decision, self.clock());
             self.publish(decision.next_look);

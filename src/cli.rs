@@ -10,6 +10,7 @@ mod agent;
 pub mod arguments;
 mod bootstrap;
 mod config;
+#[cfg(feature = "demo")]
 mod demo;
 mod inspect;
 mod manual;
@@ -90,7 +91,7 @@ pub enum Command {
     /// Write man pages and shell completions
     #[command(hide = true)]
     Manual(ManualArguments),
-    #[command(name = crate::probe::MOUNT_COMMAND, hide = true)]
+    #[command(name = crate::host::probe::MOUNT_COMMAND, hide = true)]
     ProbeMount(ProbeArguments),
 }
 
@@ -167,6 +168,14 @@ pub fn run(cli: &Cli) -> Exit {
         Command::Wait(arguments) => blocking(agent::wait(arguments, runtime_dir)),
         Command::Pause(arguments) => ended(agent::pause(arguments, runtime_dir)),
         Command::Resume => ended(agent::resume(runtime_dir)),
+        #[cfg(not(feature = "demo"))]
+        Command::Demo(_) => {
+            eprintln!(
+                "mapkeeper: this program was built without the demo, as packages are\nhint: make demo, in the source"
+            );
+            Exit::Degraded
+        }
+        #[cfg(feature = "demo")]
         Command::Demo(arguments) => match arguments.supervised {
             Some(bucket_port) => blocking(demo::demo(arguments, bucket_port)),
             None => demo::supervised(),

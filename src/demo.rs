@@ -22,15 +22,15 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use crate::agent::live::{self, AtStop, Live, LiveError};
-use crate::agent::state::{Failure, Health, Settings};
 use crate::agent::status::{Document, RuntimeDir, RuntimeDirError, Writer};
 use crate::agent::{self, Orders, Publisher};
 use crate::config::{Config, ConfigError, Layer, Loaded};
-use crate::container::{ContainerError, Engine};
-use crate::credentials::{Holder, Secret};
 use crate::error::{Advise, Exit};
-use crate::mount::handover::Sessions;
-use crate::s3_server::{self, ACCESS_KEY, SECRET_KEY, Server, Store};
+use crate::host::container::{ContainerError, Engine};
+use crate::host::credentials::{Holder, Secret};
+use crate::host::mount::handover::Sessions;
+use ladder::state::{Failure, Health, Settings};
+use s3_testbed::{ACCESS_KEY, SECRET_KEY, Server, Store};
 
 pub use map::{MapError, Picture};
 
@@ -170,7 +170,7 @@ where
     let serve = |source| DemoError::Directory { path: directory.clone(), source };
     let store = Store::directory(BUCKET, &directory).map_err(serve)?;
     let listen = (Ipv4Addr::LOCALHOST, bucket_port).into();
-    let server = Server::start(s3_server::Options { listen, ..s3_server::Options::new(store) });
+    let server = Server::start(s3_testbed::Options { listen, ..s3_testbed::Options::new(store) });
     let server = server.map_err(serve)?;
     let config = settings(show, &server.endpoint(), &map)?;
 

@@ -3,7 +3,7 @@
 //! To the journal when standard error is connected to it (fields stay fields), else to standard error as
 //! lines for people; what prepares a host at boot, where cloud-init has standard error, is in the journal as well. `MAPKEEPER_LOG` says which: a level (`error`, `warn`, `info`, `debug`, `trace`) for
 //! mapkeeper itself while its libraries stay at `warn`, or a list of directives such as
-//! `info,mapkeeper::fs=debug`.
+//! `info,bucketfs=debug`.
 
 use std::fs::File;
 use std::io::{self, IsTerminal};
@@ -124,8 +124,8 @@ mod tests {
     fn a_level_is_for_mapkeeper_and_not_for_its_libraries() {
         assert_eq!(filter("").map(|f| f.to_string()).as_deref(), Some("mapkeeper=info,warn"));
         assert_eq!(filter("debug").map(|f| f.to_string()).as_deref(), Some("mapkeeper=debug,warn"));
-        let directives = filter("info,mapkeeper::fs=trace").map(|f| f.to_string());
-        assert_eq!(directives.as_deref(), Some("mapkeeper::fs=trace,info"));
+        let directives = filter("info,bucketfs=trace").map(|f| f.to_string());
+        assert_eq!(directives.as_deref(), Some("bucketfs=trace,info"));
     }
 
     #[test]

@@ -14,10 +14,10 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use bucketfs::mountinfo::MountTable;
 use clap::ValueEnum;
-use mapkeeper::mountinfo::MountTable;
-use mapkeeper::s3_server::{ACCESS_KEY, SECRET_KEY};
 use nix::mount::{MntFlags, umount2};
+use s3_testbed::{ACCESS_KEY, SECRET_KEY};
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
 use tokio::time::Instant;

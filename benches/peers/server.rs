@@ -17,7 +17,7 @@ use hyper::Request;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
-use mapkeeper::s3_server::{Options, Remote, Server as S3Server, Store};
+use s3_testbed::{Options, Remote, Server as S3Server, Store};
 use serde::Deserialize;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use anyhow::Context;
 use bytes::Bytes;
-use mapkeeper::s3_server::{Content, Store};
+use s3_testbed::{Content, Store};
 
 pub const BUCKET: &str = "bench";
 

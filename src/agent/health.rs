@@ -158,7 +158,7 @@ mod tests {
     use super::*;
     use crate::agent::status::tests::document;
     use crate::agent::status::{milliseconds, uptime};
-    use crate::probe::ask_service;
+    use crate::host::probe::ask_service;
 
     async fn asked(path: &str, document: Option<Document>) -> (u16, String) {
         let (_sender, published) = watch::channel(document.map(Arc::new));

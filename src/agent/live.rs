@@ -44,20 +44,20 @@ use self::recorded::Recorded;
 use self::reload::Inbox;
 use self::services::Services;
 use self::stores::Stores;
-use super::state::{
+use super::status::uptime;
+use super::{Adoption, Host, Orders};
+use crate::config::{self, Config, Selector};
+use crate::error::{Advise, Chain, Exit};
+use crate::host::container::{self, Engine, Facts, Found, follow_events};
+use crate::host::credentials::Holder;
+use crate::host::mount::handover::Sessions;
+use crate::host::mount::{MountTable, is_kernel};
+use crate::host::probe::{Limits, MountFinding, MountProbe, MountProbeError};
+use ladder::state::{
     Action, ContainerSettings, ContainerState, CredentialsSeen, DataSeen, Device, DockerSeen, EcsSeen,
     Failure, Figures, Maintenance, MountAnswer, MountEntry, Repair, Requests, Seen, ServiceSeen, Session,
     StoreSeen, Target,
 };
-use super::status::uptime;
-use super::{Adoption, Host, Orders};
-use crate::config::{self, Config, Selector};
-use crate::container::{self, Engine, Facts, Found, follow_events};
-use crate::credentials::Holder;
-use crate::error::{Advise, Chain, Exit};
-use crate::mount::handover::Sessions;
-use crate::mount::{MountTable, is_kernel};
-use crate::probe::{Limits, MountFinding, MountProbe, MountProbeError};
 
 /// A mount has this long to answer a child. Listing it waits for S3: no less than a bucket itself has.
 const MOUNT_LIMITS: Limits = Limits { ask: Duration::from_secs(3), read: Duration::from_secs(4) };

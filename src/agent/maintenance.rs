@@ -14,8 +14,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::state::Maintenance;
 use super::status::milliseconds;
+use ladder::state::Maintenance;
 
 const FILE: &str = "maintenance.json";
 

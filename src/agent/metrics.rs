@@ -10,9 +10,9 @@ use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet, 
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::{Registry, Unit};
 
-use super::state::{Health, LinkState};
 use super::status::{Document, age_ms, word};
-use crate::measure::{self, BOUNDS, Distribution, Ending};
+use bucketfs::measure::{self, BOUNDS, Distribution, Ending};
+use ladder::state::{Health, LinkState};
 
 /// The content type of what [`exposition`] writes.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -122,14 +122,14 @@ fn health(to: &mut DescriptorEncoder, document: &Document) -> Result<(), Error> 
 
 fn figures(to: &mut DescriptorEncoder, document: &Document) -> Result<(), Error> {
     let figures = &document.figures;
-    let of_mounts = |value: fn(&super::state::MountFigures) -> f64| {
+    let of_mounts = |value: fn(&ladder::state::MountFigures) -> f64| {
         figures
             .mounts
             .iter()
             .map(move |mount| (labels(&[("mount", &mount.mount)]), value(mount)))
             .collect::<Vec<_>>()
     };
-    let counted = |value: fn(&super::state::MountFigures) -> u64| {
+    let counted = |value: fn(&ladder::state::MountFigures) -> u64| {
         figures
             .mounts
             .iter()

@@ -12,9 +12,9 @@ use std::collections::VecDeque;
 use std::fmt::Write;
 use std::time::Duration;
 
-use super::state::{Health, LinkState};
 use super::status::{Document, Happening, LinkReport, age_ms, event_line, is_fresh};
-use crate::measure;
+use bucketfs::measure;
+use ladder::state::{Health, LinkState};
 
 /// Time between two points of a line, and how many are kept: ten minutes.
 pub const SAMPLE_EVERY: Duration = Duration::from_secs(5);
@@ -275,9 +275,9 @@ footer{color:var(--soft);font-size:.85rem}a{color:inherit}\
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::agent::state::Target;
     use crate::agent::status::FaultReport;
     use crate::agent::status::tests::document;
+    use ladder::state::Target;
 
     #[test]
     fn what_comes_from_outside_is_text_and_nothing_else() {

@@ -30,11 +30,11 @@ use serde::{Deserialize, Serialize};
 pub use board::{Board, Clock, id};
 pub use render::{event_line, figure_lines, render, word};
 
-use super::state::{
-    Failure, Figures, Health, LinkState, Maintenance, Outcome, Repair, RepairCount, Target, Trigger,
-};
 use crate::error::{Advise, Exit};
 use crate::lock;
+use ladder::state::{
+    Failure, Figures, Health, LinkState, Maintenance, Outcome, Repair, RepairCount, Target, Trigger,
+};
 
 /// Version of the document's shape. A field may be added without changing it.
 pub const VERSION: u32 = 1;

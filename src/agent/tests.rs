@@ -6,9 +6,9 @@ use std::rc::Rc;
 
 use tokio::sync::Notify;
 
-use super::state::*;
 use super::status::{Event, Happening};
 use super::*;
+use ladder::state::*;
 
 /// More looks than this in one test mean that the loop spins.
 const ABSURD: u32 = 3_000;

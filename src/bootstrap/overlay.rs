@@ -28,8 +28,8 @@ use super::manifest::{self, Manifest, OverlayFile, Step, When};
 use super::{BootstrapError, Done, Place};
 use crate::aws;
 use crate::config::{Config, Overlay};
-use crate::fs::store::s3::{Endpoint, S3};
-use crate::fs::store::{Condition, Fetch, Fetched, ObjectStore};
+use bucketfs::store::s3::{Endpoint, S3};
+use bucketfs::store::{Condition, Fetch, Fetched, ObjectStore};
 
 const MANIFEST: &str = "manifest.toml";
 /// Largest file of an overlay.

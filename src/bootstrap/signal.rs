@@ -26,7 +26,7 @@ async fn say(signal: &StackSignal, region: Option<&str>, is_prepared: bool) -> R
 
     use crate::aws;
     use crate::error::Chain;
-    use crate::instance::Metadata;
+    use crate::host::instance::Metadata;
 
     /// Longest wait for the instance metadata and for CloudFormation.
     const LIMIT: Duration = Duration::from_secs(20);

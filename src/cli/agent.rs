@@ -16,7 +16,6 @@ use tokio::sync::watch;
 use super::arguments::{PauseArguments, ProbeArguments, RunArguments, StatusArguments, WaitArguments};
 use super::reload;
 use crate::agent::live::{self, Live, LiveError};
-use crate::agent::state::Settings;
 use crate::agent::status::{
     self, Document, ReadError, Report, RuntimeDir, RuntimeDirError, Screens, WaitError, Writer, render,
 };
@@ -24,9 +23,10 @@ use crate::agent::{self, Orders, Publisher, maintenance};
 use crate::bootstrap;
 use crate::config::{ConfigError, Inputs, Loaded};
 use crate::error::{Advise, Chain, Exit};
-use crate::mount::handover::{self, Sessions};
+use crate::host::mount::handover::{self, Sessions};
+use crate::host::{probe, systemd};
 use crate::terminal::Style;
-use crate::{probe, systemd};
+use ladder::state::Settings;
 
 /// How long an agent that cannot start takes to end, where it is started again.
 const FAILED_PAUSE: Duration = Duration::from_secs(2);

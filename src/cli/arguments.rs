@@ -10,7 +10,7 @@ use std::time::Duration;
 use clap::{Args, Parser};
 
 use crate::config::{ConfigFile, Inputs, quantity};
-use crate::mountinfo::Device;
+use bucketfs::mountinfo::Device;
 
 /// What every command takes.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]

@@ -4,9 +4,9 @@ use std::io::{self, Write};
 
 use super::arguments::{CheckArguments, ShowArguments};
 use crate::config::{self, ConfigError, Loaded, Origins};
+use crate::diagnose::doctor;
+use crate::diagnose::finding;
 use crate::error::Exit;
-use crate::inspect::doctor;
-use crate::inspect::finding;
 use crate::terminal::{Style, counted, while_waiting};
 
 /// Says whether the configuration is valid: one line for a person, warnings on standard error. If asked to, also what

@@ -16,7 +16,7 @@ use crate::agent;
 use crate::agent::status::{Document, render};
 use crate::demo::{DemoError, Life, Show, Stage, play};
 use crate::error::Exit;
-use crate::mount::handover;
+use crate::host::mount::handover;
 use crate::terminal::Style;
 
 /// Has the demo played by a process of its own, and by another should that one be killed. The bucket stays where it was:

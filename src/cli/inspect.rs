@@ -12,11 +12,11 @@ use tokio::time::timeout;
 use super::arguments::{BundleArguments, DoctorArguments, ExplainArguments};
 use super::config::print;
 use crate::config::{ConfigError, Inputs, Loaded};
+use crate::diagnose::bundle::{self, Bundle};
+use crate::diagnose::doctor::{self, Place};
+use crate::diagnose::explain::{self, ExplainError, Explanation};
+use crate::diagnose::finding;
 use crate::error::{Advise, Exit};
-use crate::inspect::bundle::{self, Bundle};
-use crate::inspect::doctor::{self, Place};
-use crate::inspect::explain::{self, ExplainError, Explanation};
-use crate::inspect::finding;
 use crate::terminal::{COLUMNS, Style, while_waiting, wrap};
 
 /// Version of what `--json` prints.

@@ -22,12 +22,12 @@ use std::process::{Command, Stdio};
 use super::arguments::{HelperArguments, MountArguments, SuperviseArguments};
 use crate::agent::stop_on_signals;
 use crate::config::{ConfigError, CredentialsChoice, MountRequest, Source};
-use crate::credentials::{CredentialsError, Holder, keep_out_of_core_dumps};
 use crate::error::{Advise, Chain, Exit, report};
-use crate::fs::{Handover, UnmountError};
-use crate::mount::{AttachError, How, MissingDirectory, Mounted, attach, handover, resume};
+use crate::host::credentials::{CredentialsError, Holder, keep_out_of_core_dumps};
+use crate::host::mount::{AttachError, How, MissingDirectory, Mounted, attach, handover, resume};
+use crate::host::systemd;
 use crate::supervisor::{self, supervise};
-use crate::systemd;
+use bucketfs::{Handover, UnmountError};
 
 /// What the serving process writes to its helper when the mount serves.
 const WORD: &[u8] = b"serving";

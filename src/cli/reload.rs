@@ -19,9 +19,9 @@ use tokio::time::sleep;
 use crate::agent::live::reload::Outbox;
 use crate::config::{Config, Fault, Inputs, Loaded};
 use crate::error::Chain;
-use crate::instance::Metadata;
-use crate::mount::handover;
-use crate::systemd;
+use crate::host::instance::Metadata;
+use crate::host::mount::handover;
+use crate::host::systemd;
 
 /// Why the configuration is looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

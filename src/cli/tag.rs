@@ -12,11 +12,11 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::sleep;
 
-use crate::agent::state::Health;
 use crate::agent::status::Document;
 use crate::config::STATE_TAG;
 use crate::error::Chain;
-use crate::instance::{Metadata, write_tags};
+use crate::host::instance::{Metadata, write_tags};
+use ladder::state::Health;
 
 /// Changes that follow each other faster are one.
 const SETTLE: Duration = Duration::from_secs(2);
@@ -55,8 +55,8 @@ pub(super) async fn follow(mut documents: watch::Receiver<Option<Arc<Document>>>
     }
 }
 
-async fn write(metadata: &Metadata, health: &str) -> Result<(), crate::instance::TagsError> {
-    let unknown = |source| crate::instance::TagsError::Instance { source };
+async fn write(metadata: &Metadata, health: &str) -> Result<(), crate::host::instance::TagsError> {
+    let unknown = |source| crate::host::instance::TagsError::Instance { source };
     let (region, id) = (metadata.region().await.map_err(unknown)?, metadata.id().await.map_err(unknown)?);
     write_tags(&region, &id, &[(STATE_TAG, health)]).await
 }

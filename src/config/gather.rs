@@ -18,7 +18,7 @@ use super::key::KeyPath;
 use super::source::{Entries, Layer, Origin, Value};
 use super::{ConfigFile, DEFAULT_FILE, Loaded, value};
 use crate::error::Chain;
-use crate::instance::{InstanceError, Metadata, TAG_PREFIX};
+use crate::host::instance::{InstanceError, Metadata, TAG_PREFIX};
 
 /// Where a command takes its configuration from; the rest is said by `sources` in the configuration itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -185,7 +185,7 @@ impl From<InstanceError> for Unasked {
 /// `None`: nobody lets us read them.
 #[cfg(feature = "ec2")]
 async fn tags(metadata: &Metadata) -> Result<Option<Tags>, Unasked> {
-    use crate::instance::TagsError;
+    use crate::host::instance::TagsError;
     match metadata.tags(TAG_PREFIX).await {
         Ok(tags) => Ok(Some(tags)),
         Err(error) if error.is_denied() => Ok(None),

@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::error::{Advise, Exit};
-use crate::probe::{ServiceError, ask_service};
+use crate::host::probe::{ServiceError, ask_service};
 
 /// Longest wait for a picture.
 const LIMIT: Duration = Duration::from_secs(20);

@@ -7,12 +7,9 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
-pub use machine::Emulated;
+use crate::emulator::Emulated;
 
 use crate::world::{ADDRESS, Aws, Machine, done, package};
-
-#[path = "../support/emulated.rs"]
-mod machine;
 
 /// As EC2's firmware has it: both begin with `ec2`.
 const FIRMWARE: &str = "type=1,manufacturer=Amazon EC2,uuid=ec2e1916-9099-7caf-fd21-012345abcdef,serial=ec2e1916-9099-7caf-fd21-\

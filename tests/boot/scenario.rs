@@ -1,10 +1,8 @@
 //! What has to hold on every host that boots by our user data.
-#![allow(dead_code)] // Each test uses a part of it.
 
 use crate::world::{Host, PROGRAMS_URL, program};
 
-#[path = "../support/packages.rs"]
-mod packages;
+use crate::revisions as packages;
 
 /// The configuration of a host whose container is ECS's.
 pub const ECS: &str = r#"

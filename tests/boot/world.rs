@@ -1,7 +1,6 @@
 //! A stock-like host that boots, whatever it runs on, and AWS around it in a network namespace.
 //!
 //! What must hold: the program finds AWS by AWS's own names, with no endpoint of ours anywhere.
-#![allow(dead_code)] // Each test uses a part of it.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader};
@@ -10,8 +9,8 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, SystemTime};
 
-use mapkeeper::s3_server::{ACCESS_KEY, Options, SECRET_KEY, Server, Store};
 use nix::sched::{CloneFlags, setns};
+use s3_testbed::{ACCESS_KEY, Options, SECRET_KEY, Server, Store};
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 

@@ -18,7 +18,7 @@
 
 use std::time::Duration;
 
-use mapkeeper::agent::state::*;
+use ladder::state::*;
 
 use crate::model::{Answered, Model};
 use crate::schedule::Kind;

@@ -13,7 +13,7 @@ mod strikes;
 use std::cell::{Cell, RefCell};
 use std::time::Duration;
 
-use mapkeeper::agent::state::*;
+use ladder::state::*;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 

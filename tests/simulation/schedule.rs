@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use fastrand::Rng;
-use mapkeeper::agent::state::{ContainerSettings, EcsSettings, Escalation, Owner, Settings, Timing, Workers};
+use ladder::state::{ContainerSettings, EcsSettings, Escalation, Owner, Settings, Timing, Workers};
 
 /// Faults begin before this.
 const STORM: u64 = 240_000;

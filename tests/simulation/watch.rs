@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mapkeeper::agent::state::*;
+use ladder::state::*;
 use mapkeeper::agent::status::Document;
 use tokio::sync::watch;
 use tokio::time::sleep;

@@ -8,10 +8,10 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::failure;
-use crate::agent::state::{EcsAgent, EcsInstance, EcsSeen, Failure, Identity, Repair, Seen};
 use crate::config::Config;
-use crate::ecs::{self, Agent, Ecs, EcsError, Instance};
 use crate::error::Chain;
+use crate::host::ecs::{self, Agent, Ecs, EcsError, Instance};
+use ladder::state::{EcsAgent, EcsInstance, EcsSeen, Failure, Identity, Repair, Seen};
 
 /// What ECS said is believed this long.
 const BELIEVED: Duration = Duration::from_secs(10);

@@ -13,9 +13,9 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
-use crate::agent::state::{Escalation, Failure};
 use crate::error::{Chain, Exit};
-use crate::instance::Metadata;
+use crate::host::instance::Metadata;
+use ladder::state::{Escalation, Failure};
 
 /// Where the file is kept.
 pub const STATE: &str = "/var/lib/mapkeeper";
@@ -83,7 +83,9 @@ async fn instance_id() -> Result<String, String> {
 
 #[cfg(feature = "ec2")]
 async fn terminate(instance: &str, region: Option<&str>, dry_run: bool) -> Result<(), String> {
-    crate::instance::terminate(region, instance, dry_run).await.map_err(|error| Chain(&error).to_string())
+    crate::host::instance::terminate(region, instance, dry_run)
+        .await
+        .map_err(|error| Chain(&error).to_string())
 }
 
 #[cfg(not(feature = "ec2"))]

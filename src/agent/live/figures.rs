@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::agent::state::{BucketFigures, Figures, MountFigures, ServiceFigures};
 use crate::agent::status::milliseconds;
 use crate::config::Mount;
-use crate::fs::Session;
-use crate::measure::{self, Ending};
+use bucketfs::Session;
+use bucketfs::measure::{self, Ending};
+use ladder::state::{BucketFigures, Figures, MountFigures, ServiceFigures};
 
 /// How long the oldest answer is remembered.
 const OLDEST_OF: Duration = Duration::from_secs(60);

@@ -17,12 +17,12 @@ use futures::FutureExt;
 use futures::future::{BoxFuture, Shared, join_all};
 use tokio::time::Instant;
 
-use crate::agent::state::{CredentialsSeen, Failure, Seen};
 use crate::config::{self, Config, Mount, Source};
-use crate::credentials::{Holder, Prover, Proving};
 use crate::error::{Advise, Chain, Exit};
-use crate::fs::store::StoreError;
-use crate::mount::prove;
+use crate::host::credentials::{Holder, Prover, Proving};
+use crate::host::mount::prove;
+use bucketfs::store::StoreError;
+use ladder::state::{CredentialsSeen, Failure, Seen};
 
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// A secret that is corrected is in use within ten seconds.
@@ -237,7 +237,7 @@ fn proof(answer: Result<(), StoreError>) -> Proving {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::credentials::Secret;
+    use crate::host::credentials::Secret;
 
     fn config() -> Config {
         Config {

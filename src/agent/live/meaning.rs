@@ -2,12 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::agent::state::{
+use crate::config::{self, Config};
+use crate::host::container::{self as docker, Facts, fingerprint, title};
+use ladder::state::{
     ContainerFacts, ContainerSettings, EcsSettings, Escalation, Owner, Phase, Settings, Specification,
     Timing, Workers,
 };
-use crate::config::{self, Config};
-use crate::container::{self as docker, Facts, fingerprint, title};
 
 /// What the plan needs to know of a configuration.
 pub fn settings(config: &Config) -> Settings {

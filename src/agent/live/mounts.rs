@@ -22,19 +22,17 @@ use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
 use super::failure;
-use crate::agent::state::{
-    Device, Failure, MountEntry, Origin, Repair, Requests, Seen, Session, SessionState,
-};
 use crate::config::{self, KernelFlags};
-use crate::credentials::Holder;
 use crate::error::{Chain, Exit};
-use crate::fs::session::FS_TYPE;
-use crate::fs::{Handover, StoreHealth};
-use crate::mount::handover::{self, Sessions};
-use crate::mount::{
+use crate::host::credentials::Holder;
+use crate::host::mount::handover::{self, Sessions};
+use crate::host::mount::{
     AttachError, DetachError, How, MissingDirectory, MountTable, Mounted, attach, attach_kernel, detach,
     is_kernel, requests_waiting, resume, shows, uncover,
 };
+use bucketfs::session::FS_TYPE;
+use bucketfs::{Handover, StoreHealth};
+use ladder::state::{Device, Failure, MountEntry, Origin, Repair, Requests, Seen, Session, SessionState};
 
 /// How often, and after which pause, a request is looked for that no process has in hand.
 const LOST_LOOKS: u32 = 20;
@@ -119,7 +117,7 @@ impl Mounts {
             Err(error) => return Seen::Unknown(format!("cannot read the list of mounts: {error}")),
         };
         let path = slot.path.borrow();
-        let ours = |entry: &&crate::mount::Entry| entry.path == *path && entry.fs_type == FS_TYPE;
+        let ours = |entry: &&crate::host::mount::Entry| entry.path == *path && entry.fs_type == FS_TYPE;
         let covers = table.0.iter().any(|entry| ours(&entry));
         let entry = table.top(&path).map(|entry| MountEntry {
             device: device(entry.device),
@@ -444,11 +442,14 @@ fn shown(table: &MountTable, path: &Path) -> Option<Shown> {
 }
 
 /// What is mounted over a directory above `entry`.
-fn above<'a>(table: &'a MountTable, entry: &crate::mount::Entry) -> Option<&'a crate::mount::Entry> {
+fn above<'a>(
+    table: &'a MountTable,
+    entry: &crate::host::mount::Entry,
+) -> Option<&'a crate::host::mount::Entry> {
     table.cover(entry).filter(|cover| cover.path != entry.path)
 }
 
-pub(super) fn device(device: crate::mount::Device) -> Device {
+pub(super) fn device(device: crate::host::mount::Device) -> Device {
     Device { major: device.major, minor: device.minor }
 }
 

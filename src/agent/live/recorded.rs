@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::config;
-use crate::container::fingerprint;
 use crate::error::Chain;
+use crate::host::container::fingerprint;
 
 const FILE: &str = "containers.json";
 

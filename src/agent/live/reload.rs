@@ -23,9 +23,9 @@ use super::mounts::Mounts;
 use super::stores::Stores;
 use super::{Live, escalation, named, settings};
 use crate::agent::Adoption;
-use crate::agent::state::Settings;
 use crate::config::{self, Config, Owner};
 use crate::error::Chain;
+use ladder::state::Settings;
 
 /// What came in: the newest counts.
 #[derive(Debug)]

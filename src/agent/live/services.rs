@@ -21,11 +21,11 @@ use futures::future::{RemoteHandle, Shared, select_all};
 use tokio::time::{Instant, timeout};
 
 use super::work::Work;
-use crate::agent::state::{Seen, ServiceSeen, Trigger, silence};
 use crate::config::Probe;
 use crate::error::Chain;
-use crate::measure;
-use crate::probe::{ServiceError, ServiceVerdict, ask_service, classify};
+use crate::host::probe::{ServiceError, ServiceVerdict, ask_service, classify};
+use bucketfs::measure;
+use ladder::state::{Seen, ServiceSeen, Trigger, silence};
 
 /// Between the looks and the publishing, something always takes its time.
 const SLACK: Duration = Duration::from_secs(1);

@@ -23,14 +23,14 @@ use futures::future::{LocalBoxFuture, Shared};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::seen_at;
-use crate::agent::state::{DataSeen, Seen, StoreSeen};
 use crate::config::{Config, Mount, Source};
-use crate::container::title;
-use crate::credentials::Holder;
-use crate::fs::store::s3::S3;
-use crate::fs::store::{Condition, Depth, Fetch, Fetched, From, List, ObjectStore, StoreError};
-use crate::mount::{self, store_hint};
-use crate::probe::{CONTENT_BYTES, MountFinding, MountProbe, content_hash};
+use crate::host::container::title;
+use crate::host::credentials::Holder;
+use crate::host::mount::{self, store_hint};
+use crate::host::probe::{CONTENT_BYTES, MountFinding, MountProbe, content_hash};
+use bucketfs::store::s3::S3;
+use bucketfs::store::{Condition, Depth, Fetch, Fetched, From, List, ObjectStore, StoreError};
+use ladder::state::{DataSeen, Seen, StoreSeen};
 
 /// A bucket that answered is believed this long.
 const BELIEVED: Duration = Duration::from_millis(3500);
@@ -291,8 +291,8 @@ fn known_key(config: &Config, mount: &Mount) -> Option<String> {
 mod tests {
     use super::super::tests::{config, mount};
     use super::*;
-    use crate::credentials::Secret;
-    use crate::s3_server::{ACCESS_KEY, Action, Fault, Operation, Options, SECRET_KEY, Server, Store};
+    use crate::host::credentials::Secret;
+    use s3_testbed::{ACCESS_KEY, Action, Fault, Operation, Options, SECRET_KEY, Server, Store};
 
     async fn waited(takes: Duration, renewed_for: Duration) -> (bool, Duration) {
         let began = Instant::now();

@@ -18,10 +18,10 @@ use nix::unistd::Pid;
 use tokio::time::timeout;
 
 use super::{Live, plain_failure};
-use crate::agent::state::{Failure, Workers};
 use crate::agent::status::uptime;
-use crate::mount::handover::Sessions;
-use crate::systemd;
+use crate::host::mount::handover::Sessions;
+use crate::host::systemd;
+use ladder::state::{Failure, Workers};
 
 /// Workers that were restarted and are stuck again before this are not restarted again: the ladder goes on.
 const WORKERS_PAUSE: Duration = Duration::from_secs(600);

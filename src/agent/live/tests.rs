@@ -4,9 +4,9 @@ use nix::mount::{MntFlags, MsFlags, umount2};
 use tokio::time::timeout;
 
 use super::*;
-use crate::agent::state::{Origin, Owner, Proof, Trigger};
 use crate::config::{Bind, Mount, Source};
-use crate::credentials::Secret;
+use crate::host::credentials::Secret;
+use ladder::state::{Origin, Owner, Proof, Trigger};
 
 /// Longest wait for something that is about to happen.
 const SOON: Duration = Duration::from_secs(20);

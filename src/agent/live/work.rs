@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::agent::state::Seen;
+use ladder::state::Seen;
 
 /// Over so long at least: a container that does nothing is asked for its health by Docker now and then.
 const OVER: Duration = Duration::from_secs(10);

@@ -24,7 +24,7 @@ use super::{
     Acting, Document, EVENTS, Event, FaultReport, Happening, LinkReport, VERSION, Writer, milliseconds,
 };
 use crate::agent::Adoption;
-use crate::agent::state::{
+use ladder::state::{
     Action, Decision, Failure, Figures, Health, Link, LinkState, Maintenance, Moment, Outcome, Repair,
     RepairCount, Target, Trigger,
 };

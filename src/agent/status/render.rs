@@ -4,8 +4,8 @@
 //! never reach the terminal.
 
 use super::{Document, Event, Happening, LinkReport, Report, Standing};
-use crate::agent::state::{Health, LinkState, Maintenance, Outcome, Target, Trigger};
 use crate::terminal::{COLUMNS, Colour, Style, clean, fit, paint, shorten, wrap};
+use ladder::state::{Health, LinkState, Maintenance, Outcome, Target, Trigger};
 
 /// Most links shown, one line each.
 const LINKS: usize = 8;

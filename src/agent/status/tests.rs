@@ -6,8 +6,8 @@ use std::time::SystemTime;
 use proptest::prelude::*;
 
 use super::*;
-use crate::agent::state::{Action, BucketFigures, Decision, Link, Moment, MountFigures};
 use crate::terminal::Style;
+use ladder::state::{Action, BucketFigures, Decision, Link, Moment, MountFigures};
 
 fn writer() -> Writer {
     Writer::this().unwrap()

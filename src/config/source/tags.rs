@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use super::super::fault::{Fault, Problem};
 use super::words::plain;
 use super::{Layer, Origin};
-use crate::instance::TAG_PREFIX;
+use crate::host::instance::TAG_PREFIX;
 
 /// What mapkeeper writes and never reads.
 pub const STATE_TAG: &str = "mapkeeper:state";

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use mapkeeper::agent::state::*;
+use ladder::state::*;
 use tokio::time::sleep;
 
 use super::Model;

@@ -3,8 +3,8 @@
 use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
+use ladder::state::*;
 use mapkeeper::agent::Host;
-use mapkeeper::agent::state::*;
 use tokio::time::sleep;
 
 use super::Model;

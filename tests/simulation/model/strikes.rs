@@ -3,7 +3,7 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use mapkeeper::agent::state::*;
+use ladder::state::*;
 use tokio::time::sleep;
 
 use super::{Container, FOREIGN, Model, Truth};

@@ -1,0 +1,53 @@
+//! Keys as they are handed to the SDK, and as they are sent.
+//!
+//! The SDK takes a key of nothing but blanks for one that is missing, and sends nothing; S3 stores objects under such
+//! keys. So one goes to the SDK behind a NUL, which no name of a file holds, and the NUL is taken out of the address
+//! before it is signed. A key longer than S3's longest is sent to nobody: an address of any length would end the process.
+
+use std::borrow::Cow;
+
+use aws_sdk_s3::config::interceptors::BeforeTransmitInterceptorContextMut;
+use aws_sdk_s3::config::{ConfigBag, Intercept, RuntimeComponents};
+use aws_sdk_s3::error::BoxError;
+
+use crate::store::StoreError;
+use crate::store::write::KEY_MAX;
+
+/// `key` as the SDK takes it.
+///
+/// # Errors
+///
+/// [`StoreError::KeyTooLong`].
+pub(super) fn spelled(key: &str) -> Result<Cow<'_, str>, StoreError> {
+    match key.len() {
+        0..=KEY_MAX if key.trim().is_empty() => Ok(Cow::Owned(format!("\0{key}"))),
+        0..=KEY_MAX => Ok(Cow::Borrowed(key)),
+        _ => Err(StoreError::KeyTooLong { key: key.to_string() }),
+    }
+}
+
+/// Sends keys of blanks as they are.
+#[derive(Debug)]
+pub(super) struct Blanks;
+
+impl Intercept for Blanks {
+    fn name(&self) -> &'static str {
+        "Blanks"
+    }
+
+    fn modify_before_signing(
+        &self,
+        context: &mut BeforeTransmitInterceptorContextMut<'_>,
+        _components: &RuntimeComponents,
+        _config: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        let request = context.request_mut();
+        let address = request.uri();
+        let path = address.split('?').next().unwrap_or_default();
+        if let Some(at) = path.find("/%00") {
+            let sent = format!("{}/{}", &address[..at], &address[at + "/%00".len()..]);
+            request.set_uri(sent)?;
+        }
+        Ok(())
+    }
+}

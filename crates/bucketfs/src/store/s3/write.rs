@@ -1,0 +1,328 @@
+//! Writing to S3: requests that carry bytes, copies, uploads in parts.
+//!
+//! What must hold: a request has its body in memory, so that it can be sent again; an error that comes with the
+//! status 200, as that of a copy does, is an error (the SDK's doing).
+
+use std::time::Duration;
+
+use aws_config::timeout::TimeoutConfig;
+use aws_sdk_s3::error::SdkError;
+use aws_sdk_s3::operation::head_object::HeadObjectOutput;
+use aws_sdk_s3::primitives::{ByteStream, DateTime, DateTimeFormat};
+use aws_sdk_s3::types::{
+    CompletedMultipartUpload, CompletedPart, MetadataDirective, ServerSideEncryption, StorageClass,
+};
+use bytes::Bytes;
+use futures::FutureExt;
+use futures::future::BoxFuture;
+
+use super::{S3, TOKEN_MAX, etag, malformed, spelled, version_id};
+use crate::percent::percent_encoded;
+use crate::store::write::{
+    Copy, Encryption, Headers, Kept, ObjectStoreWrite, PartOf, Put, Tags, Upload, WriteIf, Written,
+};
+use crate::store::{ETag, StoreError};
+
+/// Longest wait for one attempt of a write: a part of a large file takes its time on a slow line.
+const ATTEMPT_LIMIT: Duration = Duration::from_secs(60);
+/// Longest wait for a write, all attempts together.
+pub const WRITE_LIMIT: Duration = Duration::from_secs(180);
+
+/// The limits of requests that carry bytes, or make the store move some.
+pub(super) fn timeouts(connect: Duration) -> TimeoutConfig {
+    TimeoutConfig::builder()
+        .connect_timeout(connect)
+        .operation_attempt_timeout(ATTEMPT_LIMIT)
+        .operation_timeout(WRITE_LIMIT)
+        .build()
+}
+
+/// What a HEAD says beside what a reader wants.
+pub(super) fn kept(answer: &HeadObjectOutput) -> Kept {
+    let text = |text: Option<&str>| text.map(str::to_string);
+    let encryption = answer.server_side_encryption().map(|algorithm| Encryption {
+        algorithm: algorithm.as_str().to_string(),
+        key: text(answer.ssekms_key_id()),
+        bucket_key: answer.bucket_key_enabled(),
+    });
+    Kept {
+        cache_control: text(answer.cache_control()),
+        content_disposition: text(answer.content_disposition()),
+        content_encoding: text(answer.content_encoding()),
+        content_language: text(answer.content_language()),
+        expires: text(answer.expires_string()),
+        website_redirect: text(answer.website_redirect_location()),
+        storage_class: answer.storage_class().map(|class| class.as_str().to_string()),
+        encryption,
+        tags: answer.tag_count().and_then(|count| u32::try_from(count).ok()).unwrap_or(0),
+    }
+}
+
+/// Sets the headers that three operations take alike.
+macro_rules! with_headers {
+    ($request:expr, $headers:expr) => {{
+        let (headers, kept) = ($headers, &$headers.kept);
+        let encryption = kept.encryption.as_ref();
+        let metadata = headers.metadata.iter().cloned().collect();
+        $request
+            .set_content_type(headers.content_type.clone())
+            .set_metadata(Some(metadata))
+            .set_cache_control(kept.cache_control.clone())
+            .set_content_disposition(kept.content_disposition.clone())
+            .set_content_encoding(kept.content_encoding.clone())
+            .set_content_language(kept.content_language.clone())
+            .set_expires(expires(kept))
+            .set_website_redirect_location(kept.website_redirect.clone())
+            .set_storage_class(kept.storage_class.as_deref().map(StorageClass::from))
+            .set_server_side_encryption(encryption.map(|it| ServerSideEncryption::from(&*it.algorithm)))
+            .set_ssekms_key_id(encryption.and_then(|it| it.key.clone()))
+            .set_bucket_key_enabled(encryption.and_then(|it| it.bucket_key))
+    }};
+}
+
+macro_rules! with_condition {
+    ($request:expr, $condition:expr) => {
+        match $condition {
+            WriteIf::Always => $request,
+            WriteIf::Absent => $request.if_none_match("*"),
+            WriteIf::Unchanged(etag) => $request.if_match(&*etag.0),
+        }
+    };
+}
+
+/// The answer of a write; a condition that did not hold is told apart.
+macro_rules! answered {
+    ($store:expr, $answer:expr, $key:expr) => {
+        $answer.map_err(|error| $store.not_written(&error, $key))
+    };
+}
+
+fn expires(kept: &Kept) -> Option<DateTime> {
+    DateTime::from_str(kept.expires.as_deref()?, DateTimeFormat::HttpDate).ok()
+}
+
+/// `k1=v1&k2=v2`, as the header has it.
+fn tagging(tags: &[(String, String)]) -> Option<String> {
+    let pairs: Vec<String> = tags
+        .iter()
+        .map(|(name, value)| format!("{}={}", percent_encoded(name, &[]), percent_encoded(value, &[])))
+        .collect();
+    (!pairs.is_empty()).then(|| pairs.join("&"))
+}
+
+impl S3 {
+    fn source(&self, key: &str) -> String {
+        format!("{}/{}", self.bucket, percent_encoded(key, b"/"))
+    }
+
+    fn not_written<E>(
+        &self,
+        error: &SdkError<E, aws_smithy_runtime_api::client::orchestrator::HttpResponse>,
+        key: &str,
+    ) -> StoreError
+    where
+        E: aws_sdk_s3::error::ProvideErrorMetadata + std::error::Error + 'static,
+    {
+        let code = match error {
+            SdkError::ServiceError(answer) => answer.err().meta().code().unwrap_or_default(),
+            _ => "",
+        };
+        let key_text = key.to_string();
+        match (error.raw_response().map(|response| response.status().as_u16()), code) {
+            (Some(412), _) | (_, "PreconditionFailed" | "ConditionalRequestConflict") => {
+                StoreError::Changed { key: key_text }
+            }
+            (_, "NoSuchUpload") => StoreError::NoUpload { key: key_text },
+            (_, "EntityTooLarge") => StoreError::TooLarge { key: key_text },
+            (_, "MetadataTooLarge") => StoreError::MetadataTooLarge { key: key_text },
+            _ => self.failure(error, key),
+        }
+    }
+
+    async fn put_object(&self, put: Put<'_>) -> Result<Written, StoreError> {
+        let request = self.writer.put_object().bucket(&self.bucket).key(spelled(put.key)?);
+        let request = with_headers!(request, put.headers).set_tagging(tagging(put.tags));
+        let request = with_condition!(request, &put.condition).body(ByteStream::from(put.body));
+        // The checksum in its header says as much as a signature of the body, at a tenth of the cost.
+        let answer = answered!(self, request.customize().disable_payload_signing().send().await, put.key)?;
+        written(answer.e_tag(), answer.version_id())
+    }
+
+    async fn copy_object(&self, copy: Copy<'_>) -> Result<Written, StoreError> {
+        let request = self
+            .writer
+            .copy_object()
+            .bucket(&self.bucket)
+            .key(spelled(copy.to)?)
+            .copy_source(self.source(copy.from))
+            .copy_source_if_match(&*copy.etag.0);
+        let request = match copy.headers {
+            Some(headers) => with_headers!(request, headers).metadata_directive(MetadataDirective::Replace),
+            None => request.metadata_directive(MetadataDirective::Copy),
+        };
+        let request = with_condition!(request, &copy.condition);
+        let answer = answered!(self, request.send().await, copy.from)?;
+        written(answer.copy_object_result().and_then(|result| result.e_tag()), answer.version_id())
+    }
+
+    async fn delete_object(&self, key: &str, condition: WriteIf) -> Result<(), StoreError> {
+        let mut request = self.writer.delete_object().bucket(&self.bucket).key(spelled(key)?);
+        if let WriteIf::Unchanged(etag) = &condition {
+            request = request.if_match(&*etag.0);
+        }
+        match answered!(self, request.send().await, key) {
+            Err(StoreError::NotFound { .. }) => Ok(()),
+            answer => answer.map(|_| ()),
+        }
+    }
+
+    async fn object_tags(&self, key: &str) -> Result<Tags, StoreError> {
+        let answer = self.client.get_object_tagging().bucket(&self.bucket).key(spelled(key)?).send().await;
+        let answer = answer.map_err(|error| self.failure(&error, key))?;
+        Ok(answer.tag_set.into_iter().map(|tag| (tag.key, tag.value)).collect())
+    }
+
+    async fn begin(
+        &self,
+        key: &str,
+        headers: &Headers,
+        tags: &[(String, String)],
+    ) -> Result<String, StoreError> {
+        let request = self.writer.create_multipart_upload().bucket(&self.bucket).key(spelled(key)?);
+        let request = with_headers!(request, headers).set_tagging(tagging(tags));
+        let answer = answered!(self, request.send().await, key)?;
+        let id = answer.upload_id.filter(|id| (1..=TOKEN_MAX).contains(&id.len()));
+        id.ok_or_else(|| malformed("no UploadId"))
+    }
+
+    async fn upload_part(&self, upload: Upload<'_>, number: u32, body: Bytes) -> Result<ETag, StoreError> {
+        let request = self
+            .writer
+            .upload_part()
+            .bucket(&self.bucket)
+            .key(spelled(upload.key)?)
+            .upload_id(upload.id)
+            .part_number(part_number(number)?)
+            .body(ByteStream::from(body));
+        let answer = request.customize().disable_payload_signing().send().await;
+        let answer = answered!(self, answer, upload.key)?;
+        etag(answer.e_tag())
+    }
+
+    async fn upload_part_copy(
+        &self,
+        upload: Upload<'_>,
+        number: u32,
+        part: PartOf<'_>,
+    ) -> Result<ETag, StoreError> {
+        let request = self
+            .writer
+            .upload_part_copy()
+            .bucket(&self.bucket)
+            .key(spelled(upload.key)?)
+            .upload_id(upload.id)
+            .part_number(part_number(number)?)
+            .copy_source(self.source(part.from))
+            .copy_source_if_match(&*part.etag.0)
+            .copy_source_range(format!("bytes={}-{}", part.range.start, part.range.end.saturating_sub(1)));
+        let answer = answered!(self, request.send().await, part.from)?;
+        etag(answer.copy_part_result().and_then(|result| result.e_tag()))
+    }
+
+    async fn complete(
+        &self,
+        upload: Upload<'_>,
+        parts: &[(u32, ETag)],
+        condition: WriteIf,
+    ) -> Result<Written, StoreError> {
+        let mut completed = CompletedMultipartUpload::builder();
+        for (number, etag) in parts {
+            let part = CompletedPart::builder().part_number(part_number(*number)?).e_tag(&*etag.0);
+            completed = completed.parts(part.build());
+        }
+        let request = self
+            .writer
+            .complete_multipart_upload()
+            .bucket(&self.bucket)
+            .key(spelled(upload.key)?)
+            .upload_id(upload.id)
+            .multipart_upload(completed.build());
+        let answer = with_condition!(request, &condition).send().await;
+        let answer = answered!(self, answer, upload.key)?;
+        written(answer.e_tag(), answer.version_id())
+    }
+
+    async fn abort(&self, upload: Upload<'_>) -> Result<(), StoreError> {
+        let request = self.writer.abort_multipart_upload().bucket(&self.bucket).key(spelled(upload.key)?);
+        match answered!(self, request.upload_id(upload.id).send().await, upload.key) {
+            Err(StoreError::NoUpload { .. } | StoreError::NotFound { .. }) => Ok(()),
+            answer => answer.map(|_| ()),
+        }
+    }
+}
+
+impl ObjectStoreWrite for S3 {
+    fn put<'a>(&'a self, put: Put<'a>) -> BoxFuture<'a, Result<Written, StoreError>> {
+        self.put_object(put).boxed()
+    }
+
+    fn copy<'a>(&'a self, copy: Copy<'a>) -> BoxFuture<'a, Result<Written, StoreError>> {
+        self.copy_object(copy).boxed()
+    }
+
+    fn delete<'a>(&'a self, key: &'a str, condition: WriteIf) -> BoxFuture<'a, Result<(), StoreError>> {
+        self.delete_object(key, condition).boxed()
+    }
+
+    fn tags<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Tags, StoreError>> {
+        self.object_tags(key).boxed()
+    }
+
+    fn begin_upload<'a>(
+        &'a self,
+        key: &'a str,
+        headers: &'a Headers,
+        tags: &'a [(String, String)],
+    ) -> BoxFuture<'a, Result<String, StoreError>> {
+        self.begin(key, headers, tags).boxed()
+    }
+
+    fn put_part<'a>(
+        &'a self,
+        upload: Upload<'a>,
+        number: u32,
+        body: Bytes,
+    ) -> BoxFuture<'a, Result<ETag, StoreError>> {
+        self.upload_part(upload, number, body).boxed()
+    }
+
+    fn copy_part<'a>(
+        &'a self,
+        upload: Upload<'a>,
+        number: u32,
+        part: PartOf<'a>,
+    ) -> BoxFuture<'a, Result<ETag, StoreError>> {
+        self.upload_part_copy(upload, number, part).boxed()
+    }
+
+    fn complete_upload<'a>(
+        &'a self,
+        upload: Upload<'a>,
+        parts: &'a [(u32, ETag)],
+        condition: WriteIf,
+    ) -> BoxFuture<'a, Result<Written, StoreError>> {
+        self.complete(upload, parts, condition).boxed()
+    }
+
+    fn abort_upload<'a>(&'a self, upload: Upload<'a>) -> BoxFuture<'a, Result<(), StoreError>> {
+        self.abort(upload).boxed()
+    }
+}
+
+fn part_number(number: u32) -> Result<i32, StoreError> {
+    i32::try_from(number).map_err(|_| malformed("a part number beyond 2^31"))
+}
+
+fn written(tag: Option<&str>, id: Option<&str>) -> Result<Written, StoreError> {
+    Ok(Written { etag: etag(tag)?, version_id: version_id(id)? })
+}

@@ -1,0 +1,571 @@
+//! A draft becomes an object: in one request, in parts, or by a copy with other headers.
+//!
+//! ```text
+//!   only headers differ ................ copy onto itself
+//!   small .............................. one PUT of all bytes
+//!   large .............................. an upload in parts: those that have left already, those that the object has
+//!                                        (copied by the store), and the rest
+//! ```
+//!
+//! What must hold: the object is replaced only if it is still the one that was opened, unless the mount says
+//! otherwise; a refusal that is an answer to a request of ours which did get through is a success; what cannot be
+//! stored because somebody else was faster is kept on disk.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use futures::{FutureExt, StreamExt, TryStreamExt, stream};
+use tokio::sync::OnceCell;
+use tokio::time::Instant;
+
+use super::draft::{Base, Begun, Draft, Life, Ripe, State, Stream, version_of};
+use super::extents::Snapshot;
+use super::grid::{How, Step};
+use super::headers::{self, Content as Bytes_};
+use super::record::{Attempt, Event, Kept as KeptRecord};
+use super::stage::Room;
+use super::{OnConflict, Writing};
+use crate::attr::{Attributes, Timestamp};
+use crate::error::FsError;
+use crate::read::Content;
+use crate::store::write::{
+    Copy, Headers, METADATA_MAX, OBJECT_MAX, PARTS_MAX, PartOf, Put, Tags, Upload, WriteIf, Written,
+    metadata_bytes,
+};
+use crate::store::{ETag, Object, StoreError, Version};
+use crate::xattr::Xattrs;
+
+/// Parts under way at once for one file.
+const PARTS_AT_ONCE: usize = 8;
+/// Attempts whose answers got lost that are remembered.
+const ATTEMPTS_KEPT: usize = 4;
+/// Objects above this are copied in several requests.
+const COPY_ONE: u64 = 512 * 1024 * 1024;
+
+/// What is to be stored: everything that was true at one moment.
+struct Job {
+    path: Arc<str>,
+    key: String,
+    snapshot: Snapshot,
+    is_content_dirty: bool,
+    attributes: Attributes,
+    xattrs: Xattrs,
+    headers: Headers,
+    tags: Tags,
+    base: Option<Base>,
+    condition: WriteIf,
+    upload: Option<Arc<Begun>>,
+    sent: BTreeMap<u32, ETag>,
+}
+
+impl Writing {
+    /// Stores what has changed, and waits until the store has accepted it.
+    ///
+    /// # Errors
+    ///
+    /// [`FsError::Lost`] when somebody else has written the object since it was opened; whatever the store says.
+    pub async fn commit(&self, draft: &Draft) -> Result<(), FsError> {
+        let outcome = {
+            let _names = self.names.read().await;
+            let _one = draft.commits.lock().await;
+            self.commit_locked(draft).await
+        };
+        if matches!(outcome, Err(FsError::Lost)) {
+            self.tree.invalidate(draft.ino).await;
+        }
+        outcome
+    }
+
+    /// As [`commit`](Self::commit), by somebody who holds the draft's `commits`.
+    pub(super) async fn commit_locked(&self, draft: &Draft) -> Result<(), FsError> {
+        match &draft.state().life {
+            Life::Lost { .. } => return Err(FsError::Lost),
+            Life::Orphan => return Ok(()),
+            Life::Named => {}
+        }
+        if !draft.state().is_dirty() {
+            return Ok(());
+        }
+        match self.attempt(draft).await? {
+            Attempted::Stored => Ok(()),
+            Attempted::Again => match self.attempt(draft).await? {
+                Attempted::Stored => Ok(()),
+                // Its own doing was in the way, and cannot have been twice.
+                Attempted::Again => Err(FsError::Stale),
+            },
+        }
+    }
+
+    /// Asks the store once to take what has changed.
+    async fn attempt(&self, draft: &Draft) -> Result<Attempted, FsError> {
+        draft.state().stream.is_closed = true;
+        self.wait_for_parts(draft).await;
+        let job = {
+            let mut state = draft.state();
+            let job = self.job(&mut state);
+            state.sending = Some(job.snapshot.clone());
+            job
+        };
+        let earlier = self.note_attempt(draft, &job);
+        let outcome = self.store_job(draft, &job).await;
+        let error = match outcome {
+            Ok(written) => return Ok(self.committed(draft, job, written)),
+            Err(error) => error,
+        };
+        let is_over = matches!(error, FsError::Store(StoreError::NoUpload { .. }));
+        if !is_conflict(&error) && !is_over {
+            self.not_stored(draft, job.snapshot);
+            return Err(error);
+        }
+        // Somebody else has written the object, or it is our own write that the store speaks of.
+        let found = self.store().head(&job.key).await.ok();
+        let now = Some(job.attempt()).filter(|now| !earlier.contains(now));
+        if let Some(written) = found.as_ref().zip(now).and_then(|(found, now)| ours(found, &now)) {
+            return Ok(self.committed(draft, job, written));
+        }
+        // Of an upload all attempts look alike, whatever was written between them: only the last one is sure to be it.
+        let earlier = found.filter(|found| earlier.iter().any(|attempt| ours(found, attempt).is_some()));
+        if let Some(found) = earlier {
+            self.not_stored(draft, job.snapshot);
+            self.rebase(draft, &job.key, found);
+            return Ok(Attempted::Again);
+        }
+        if is_over && draft.state().extents.all_released().is_empty() {
+            self.not_stored(draft, job.snapshot);
+            draft.state().stream = Stream::default();
+            return Ok(Attempted::Again);
+        }
+        self.lose(draft, &job, error).await;
+        Err(FsError::Lost)
+    }
+
+    /// Writes down what the store is about to be asked for; answers for what it was asked before.
+    fn note_attempt(&self, draft: &Draft, job: &Job) -> Vec<Attempt> {
+        let mut state = draft.state();
+        let mut earlier = state.attempts.clone();
+        if let Some(begun) = &job.upload {
+            // It may have been completed without our knowing.
+            let metadata = begun.headers.metadata.clone();
+            earlier.extend(
+                state.attempts.iter().map(|attempt| Attempt { metadata: metadata.clone(), ..*attempt }),
+            );
+        }
+        let attempt = job.attempt();
+        if !state.attempts.contains(&attempt) {
+            if let Err(error) = draft.note(&state, &Event::Attempt(attempt.clone())) {
+                tracing::debug!(error = %error, "a successor would not know what was about to be stored");
+            }
+            state.attempts.push(attempt);
+            let old = state.attempts.len().saturating_sub(ATTEMPTS_KEPT);
+            state.attempts.drain(..old);
+        }
+        earlier
+    }
+
+    fn not_stored(&self, draft: &Draft, snapshot: Snapshot) {
+        let mut state = draft.state();
+        state.extents.not_stored(snapshot);
+        state.sending = None;
+        state.stream.is_closed = false;
+    }
+
+    /// The object is what an earlier attempt made of it, whose answer got lost: it is that which is changed now.
+    fn rebase(&self, draft: &Draft, key: &str, found: Object) {
+        let mut state = draft.state();
+        state.extents.rebased(found.size);
+        state.stream = Stream::default();
+        state.base = Some(self.base(draft.ino, key, found.version, found.size));
+        if let Err(error) = draft.note_all(&state) {
+            tracing::debug!(error = %error, "a successor would have to find out again");
+        }
+    }
+
+    pub(super) async fn wait_for_parts(&self, draft: &Draft) {
+        let mut under_way = draft.parts_under_way.subscribe();
+        // The sender lives in the draft, so waiting cannot fail.
+        let _ = under_way.wait_for(|count| *count == 0).await;
+        draft.state().stream.spoiled.clear();
+    }
+
+    fn job(&self, state: &mut State) -> Job {
+        let is_content_dirty = state.is_content_dirty();
+        let upload = state.stream.upload.clone();
+        let mut attributes = state.shown();
+        if let Some(begun) = upload.as_ref().filter(|_| !state.times_set) {
+            (attributes.mtime, attributes.ctime) = (begun.mtime, begun.ctime);
+        }
+        let headers = state.headers_of(&attributes, is_content_dirty);
+        let condition = match (&state.base, self.rules.on_conflict) {
+            (_, OnConflict::Overwrite) => WriteIf::Always,
+            (Some(base), OnConflict::Fail) => WriteIf::Unchanged(base.version.etag.clone()),
+            (None, OnConflict::Fail) => WriteIf::Absent,
+        };
+        Job {
+            path: state.path.clone(),
+            key: self.tree.key(&state.path),
+            is_content_dirty,
+            attributes,
+            xattrs: state.xattrs.clone(),
+            headers,
+            tags: state.tags.clone(),
+            base: state.base.clone(),
+            condition,
+            upload,
+            sent: state.stream.sent.clone(),
+            snapshot: state.extents.snapshot(),
+        }
+    }
+
+    async fn store_job(&self, draft: &Draft, job: &Job) -> Result<Written, FsError> {
+        if metadata_bytes(&job.headers.metadata) > METADATA_MAX {
+            return Err(FsError::TooManyAttributes);
+        }
+        let size = job.snapshot.size;
+        let answer = match &job.base {
+            Some(base) if !job.is_content_dirty => {
+                let condition = job.condition.clone();
+                let etag = &base.version.etag;
+                return self.copy(&job.key, etag, size, &job.key, Some(&job.headers), condition).await;
+            }
+            _ if size <= self.rules.single_bytes && job.upload.is_none() => {
+                draft.bring(0..size).await?;
+                let _memory = self.memory_for(size).await;
+                let body = Bytes::from(draft.file.read(0, size as usize)?);
+                let (headers, tags, condition) = (&job.headers, &job.tags, job.condition.clone());
+                let put = Put { key: &job.key, body, headers, tags, condition };
+                self.store().put(put).await
+            }
+            _ => return self.store_in_parts(draft, job).await,
+        };
+        self.tree.pulse().note(&answer);
+        Ok(answer?)
+    }
+
+    async fn store_in_parts(&self, draft: &Draft, job: &Job) -> Result<Written, FsError> {
+        // Of what no grid holds only the beginning would be stored.
+        if job.snapshot.size > self.grid.largest_file() {
+            return Err(FsError::TooLarge);
+        }
+        let begun = match &job.upload {
+            Some(begun) => begun.clone(),
+            None => Arc::new(Begun::new(&job.key, &job.attributes, job.headers.clone())),
+        };
+        draft.state().stream.upload = Some(begun.clone());
+        let id = self.upload_id(draft, &begun, &job.tags).await?;
+        let upload = Upload { key: &begun.key, id: &id };
+        let todo = self.grid.steps(&job.snapshot);
+        let sent = |step: &Step| job.sent.get(&step.number).map(|etag| (step.number, etag.clone()));
+        let unsent = todo.iter().filter(|step| sent(step).is_none());
+        let work = unsent.map(|step| self.store_part(draft, job, upload, step).boxed()).collect();
+        let mut parts: Vec<(u32, ETag)> = side_by_side(PARTS_AT_ONCE, work).await?;
+        parts.extend(todo.iter().filter_map(sent));
+        parts.sort_by_key(|(number, _)| *number);
+        let answer = self.store().complete_upload(upload, &parts, job.condition.clone()).await;
+        self.tree.pulse().note(&answer);
+        let written = match answer {
+            // It may be over because an answer to us got lost.
+            Err(error @ StoreError::NoUpload { .. }) => {
+                let metadata = begun.headers.metadata.clone();
+                let found = self.store().head(&job.key).await.ok();
+                let attempt = Attempt { metadata, size: job.snapshot.size };
+                found.and_then(|found| ours(&found, &attempt)).ok_or(error)?
+            }
+            answer => answer?,
+        };
+        if begun.headers.metadata != job.headers.metadata {
+            let (size, condition) = (job.snapshot.size, WriteIf::Always);
+            return self.copy(&job.key, &written.etag, size, &job.key, Some(&job.headers), condition).await;
+        }
+        Ok(written)
+    }
+
+    async fn store_part(
+        &self,
+        draft: &Draft,
+        job: &Job,
+        upload: Upload<'_>,
+        step: &Step,
+    ) -> Result<(u32, ETag), FsError> {
+        let range = step.range.clone();
+        let answer = match (step.how, &job.base) {
+            (How::Copy, Some(base)) => {
+                let part = PartOf { from: &job.key, etag: &base.version.etag, range };
+                self.store().copy_part(upload, step.number, part).await
+            }
+            _ => {
+                draft.bring(range.clone()).await?;
+                self.send_part(draft, upload, step.number, &range).await
+            }
+        };
+        self.tree.pulse().note(&answer);
+        Ok((step.number, answer?))
+    }
+
+    async fn send_part(
+        &self,
+        draft: &Draft,
+        upload: Upload<'_>,
+        number: u32,
+        range: &Range<u64>,
+    ) -> Result<ETag, StoreError> {
+        let length = range.end - range.start;
+        let _memory = self.memory_for(length).await;
+        let read = draft.file.read(range.start, length as usize);
+        let body = read.map_err(|error| StoreError::Malformed { reason: error.to_string() })?;
+        self.store().put_part(upload, number, body.into()).await
+    }
+
+    async fn upload_id(&self, draft: &Draft, begun: &Begun, tags: &Tags) -> Result<String, FsError> {
+        let mut is_new = false;
+        let begin = async {
+            is_new = true;
+            self.store().begin_upload(&begun.key, &begun.headers, tags).await
+        };
+        let id = begun.id.get_or_try_init(|| begin).await?.clone();
+        if is_new {
+            draft.note_all(&draft.state())?;
+        }
+        Ok(id)
+    }
+
+    /// Sends parts of a file that is still being written. One that does not arrive is sent again at the end.
+    pub fn send_ripe(self: &Arc<Self>, draft: &Arc<Draft>, ripe: Vec<Ripe>) {
+        for part in ripe {
+            let (this, draft) = (self.clone(), draft.clone());
+            draft.parts_under_way.send_modify(|count| *count += 1);
+            self.tree.runtime().spawn(async move {
+                let number = part.number;
+                let outcome = this.send_early(&draft, part).await;
+                {
+                    let mut state = draft.state();
+                    let is_wanted = state.stream.leaving.remove(&number);
+                    match outcome {
+                        Ok(etag) if is_wanted => {
+                            // Should it not be noted, a successor sends the part once more.
+                            let _ = draft.note(&state, &Event::Part(number, etag.0.to_string()));
+                            state.stream.sent.insert(number, etag);
+                            if this.staging.room_for(0) != Room::Plenty {
+                                draft.release_sent(&mut state);
+                            }
+                        }
+                        Ok(_) => {}
+                        Err(error) => tracing::debug!(error = %error, number, "a part did not leave early"),
+                    }
+                }
+                draft.parts_under_way.send_modify(|count| *count -= 1);
+            });
+        }
+    }
+
+    async fn send_early(&self, draft: &Draft, part: Ripe) -> Result<ETag, FsError> {
+        let (begun, tags) = {
+            let mut state = draft.state();
+            let begun = match &state.stream.upload {
+                Some(begun) => begun.clone(),
+                None => {
+                    let attributes = state.shown();
+                    let headers = state.headers_of(&attributes, true);
+                    let begun = Arc::new(Begun::new(&self.tree.key(&state.path), &attributes, headers));
+                    state.stream.upload = Some(begun.clone());
+                    begun
+                }
+            };
+            (begun, state.tags.clone())
+        };
+        let id = self.upload_id(draft, &begun, &tags).await?;
+        let upload = Upload { key: &begun.key, id: &id };
+        Ok(self.send_part(draft, upload, part.number, &part.range).await?)
+    }
+
+    /// Gives up the upload of a draft that is not to be stored any more.
+    pub(super) async fn give_up_upload(&self, draft: &Draft) {
+        draft.state().stream.is_closed = true;
+        self.wait_for_parts(draft).await;
+        let stream = std::mem::take(&mut draft.state().stream);
+        let Some(begun) = stream.upload else { return };
+        let Some(id) = begun.id.get() else { return };
+        match self.store().abort_upload(Upload { key: &begun.key, id }).await {
+            // Should it not be noted, a successor asks once more.
+            Ok(()) => drop(draft.note_all(&draft.state())),
+            Err(error) => tracing::warn!(key = %begun.key, error = %error, "an upload is left behind"),
+        }
+    }
+
+    fn committed(&self, draft: &Draft, job: Job, written: Written) -> Attempted {
+        let mut state = draft.state();
+        let size = job.snapshot.size;
+        state.extents.stored(&job.snapshot);
+        state.sending = None;
+        state.attempts.clear();
+        state.refused = None;
+        state.stream = Stream::default();
+        let is_as_stored = state.xattrs == job.xattrs
+            && (state.attributes.permissions, state.attributes.uid, state.attributes.gid)
+                == (job.attributes.permissions, job.attributes.uid, job.attributes.gid);
+        state.headers_changed = !is_as_stored;
+        if is_as_stored && !state.is_content_dirty() {
+            state.attributes = job.attributes;
+        }
+        state.headers = job.headers;
+        let version = version_of(&written.etag, written.version_id);
+        state.base = Some(self.base(draft.ino, &job.key, version.clone(), size));
+        draft.file.set_modified(state.attributes.mtime.into());
+        if let Err(error) = draft.note_all(&state) {
+            tracing::debug!(error = %error, "a successor would have to find out what was stored");
+        }
+        self.tree.show(draft.ino, &state);
+        let mut table = self.tree.table();
+        table.set_unsent(&job.path, false);
+        table.set_facts(draft.ino, |facts| {
+            facts.version = Some(version);
+            facts.settled = false;
+        });
+        if let Some(node) = table.node_mut(draft.ino) {
+            node.content = None;
+            node.checked = Some(Instant::now());
+        }
+        drop(table);
+        self.forget_questions(&job.path);
+        Attempted::Stored
+    }
+
+    pub(super) fn base(&self, ino: u64, key: &str, version: crate::store::Version, size: u64) -> Base {
+        let content = Content::new(ino, key.to_string(), version.clone(), size, self.tree.source.clone());
+        Base { version, size, content: Arc::new(content) }
+    }
+
+    /// Keeps what was written where a person can find it, and lets the name go to whoever has it now.
+    async fn lose(&self, draft: &Draft, job: &Job, error: FsError) {
+        if let Err(error) = draft.bring(0..job.snapshot.size).await {
+            tracing::debug!(error = %error, "what was not written here cannot be kept");
+        }
+        let metadata = job.headers.metadata.clone();
+        let kept = self.kept_of(&mut draft.state(), &error.to_string());
+        let kept = KeptRecord { size: job.snapshot.size, metadata, ..kept };
+        let outcome = self.staging.keep(&draft.file, job.snapshot.size, &kept);
+        let path = match outcome {
+            Ok(path) => {
+                tracing::error!(key = %job.key, ?path, "another writer was faster: what was written here is kept");
+                Some(path)
+            }
+            Err(error) => {
+                tracing::error!(key = %job.key, error = %error, "another writer was faster, and nothing could be kept");
+                None
+            }
+        };
+        self.give_up_upload(draft).await;
+        self.note_lost(draft, draft.state(), path);
+    }
+
+    /// Copies an object within the bucket, however large it is.
+    pub(super) async fn copy(
+        &self,
+        from: &str,
+        etag: &ETag,
+        size: u64,
+        to: &str,
+        headers: Option<&Headers>,
+        condition: WriteIf,
+    ) -> Result<Written, FsError> {
+        if size > OBJECT_MAX {
+            return Err(FsError::TooLarge);
+        }
+        let answer = match size <= COPY_ONE {
+            true => self.store().copy(Copy { from, etag, to, headers, condition }).await,
+            false => self.copy_in_parts(from, etag, size, to, headers, condition).await,
+        };
+        self.tree.pulse().note(&answer);
+        Ok(answer?)
+    }
+
+    async fn copy_in_parts(
+        &self,
+        from: &str,
+        etag: &ETag,
+        size: u64,
+        to: &str,
+        headers: Option<&Headers>,
+        condition: WriteIf,
+    ) -> Result<Written, StoreError> {
+        let source = self.store().head(from).await?;
+        let tags = if source.kept.tags > 0 { self.store().tags(from).await? } else { Tags::new() };
+        let own = Headers { content_type: source.content_type, metadata: source.metadata, kept: source.kept };
+        let id = self.store().begin_upload(to, headers.unwrap_or(&own), &tags).await?;
+        let upload = Upload { key: to, id: &id };
+        let piece = COPY_ONE.max(size.div_ceil(u64::from(PARTS_MAX)));
+        let ranges = (0..size.div_ceil(piece)).map(|at| at * piece..size.min((at + 1) * piece));
+        let outcome = async {
+            let copy = |(range, number)| {
+                let part = PartOf { from, etag, range };
+                let copied = self.store().copy_part(upload, number, part);
+                copied.map(move |etag| Ok::<_, StoreError>((number, etag?))).boxed()
+            };
+            let work = ranges.zip(1u32..).map(copy).collect();
+            let mut parts: Vec<(u32, ETag)> = side_by_side(PARTS_AT_ONCE, work).await?;
+            parts.sort_by_key(|(number, _)| *number);
+            self.store().complete_upload(upload, &parts, condition).await
+        };
+        let outcome = outcome.await;
+        if outcome.is_err() {
+            let _ = self.store().abort_upload(upload).await;
+        }
+        outcome
+    }
+}
+
+/// How an attempt to store a file ended, if not with an error.
+enum Attempted {
+    Stored,
+    /// What was in the way is not any more.
+    Again,
+}
+
+impl Job {
+    fn attempt(&self) -> Attempt {
+        Attempt { size: self.snapshot.size, metadata: self.headers.metadata.clone() }
+    }
+}
+
+impl Begun {
+    fn new(key: &str, attributes: &Attributes, headers: Headers) -> Begun {
+        let (mtime, ctime): (Timestamp, Timestamp) = (attributes.mtime, attributes.ctime);
+        Begun { key: key.to_string(), id: OnceCell::new(), mtime, ctime, headers }
+    }
+}
+
+impl State {
+    /// The headers that the object is to have.
+    fn headers_of(&self, attributes: &Attributes, is_new_content: bool) -> Headers {
+        let content = if is_new_content { Bytes_::New } else { Bytes_::Same };
+        let metadata = headers::metadata(&self.headers.metadata, attributes, &self.xattrs, content);
+        Headers { metadata, ..self.headers.clone() }
+    }
+}
+
+/// Does all of `work`, so much of it at a time; the first failure ends it.
+pub(super) async fn side_by_side<T, E>(
+    at_once: usize,
+    work: Vec<BoxFuture<'_, Result<T, E>>>,
+) -> Result<Vec<T>, E> {
+    stream::iter(work).buffer_unordered(at_once).try_collect().await
+}
+
+/// The object if it is exactly what was to be stored: the times in it are ours to the nanosecond.
+fn ours(found: &Object, attempt: &Attempt) -> Option<Written> {
+    let sorted = |metadata: &[(String, String)]| {
+        let mut metadata = metadata.to_vec();
+        metadata.sort();
+        metadata
+    };
+    let is_ours = found.size == attempt.size && sorted(&found.metadata) == sorted(&attempt.metadata);
+    let Version { etag, version_id, .. } = found.version.clone();
+    is_ours.then_some(Written { etag, version_id })
+}
+
+/// Whether the store says that the object is not the one that was opened.
+fn is_conflict(error: &FsError) -> bool {
+    matches!(error, FsError::Store(StoreError::Changed { .. } | StoreError::NotFound { .. }))
+}

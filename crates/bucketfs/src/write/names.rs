@@ -1,0 +1,395 @@
+//! Names: made and taken away.
+//!
+//! What must hold: a name is made only where none is, by the store's own judgement; a directory does not vanish with the
+//! last file in it; what is open stays readable when its name goes.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use super::draft::{State, version_of};
+use super::files::{Opened, unknown_version};
+use super::handles::Access;
+use super::headers::{self, Content};
+use super::{OnConflict, Writing, acl};
+use crate::attr::{Attributes, DIRECTORY_SIZE, Kind, SYMLINK_MAX, Timestamp};
+use crate::error::FsError;
+use crate::inode::Facts;
+use crate::listing::{FOLDER_SUFFIX, is_name};
+use crate::store::write::{Headers, KEY_MAX, METADATA_MAX, Put, WriteIf, metadata_bytes};
+use crate::store::{Depth, EMPTY_PAGES, From, List, StoreError, Version};
+use crate::tree::{Entry, Looked, join};
+use crate::xattr::Xattrs;
+
+/// Who asks for something new.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Caller {
+    pub uid: u32,
+    pub gid: u32,
+}
+
+/// Something that is to be made.
+#[derive(Clone, Copy, Debug)]
+pub struct New<'a> {
+    pub parent: u64,
+    pub name: &'a str,
+    pub kind: Kind,
+    pub permissions: u16,
+    /// What the caller takes away from `permissions`, unless the directory has an ACL for what is in it.
+    pub umask: u16,
+    pub caller: Caller,
+}
+
+/// A name that is to be made, with what it will be.
+struct Plan {
+    path: Arc<str>,
+    attributes: Attributes,
+    xattrs: Xattrs,
+    content_type: &'static str,
+}
+
+/// A name that was made, and what the store has of it.
+struct Made {
+    entry: Entry,
+    path: Arc<str>,
+    xattrs: Xattrs,
+    headers: Headers,
+    version: Version,
+}
+
+impl Writing {
+    /// Makes a file and opens it. It is in the store once it is flushed; with `is_exclusive` it is there at once,
+    /// because somebody may count on being the only one.
+    ///
+    /// # Errors
+    ///
+    /// [`FsError::Exists`] from an exclusive call; whatever the store says.
+    pub async fn create(&self, new: New<'_>, is_exclusive: bool) -> Result<(Entry, Opened), FsError> {
+        let plan = self.plan(&new)?;
+        if is_exclusive {
+            return self.open_made(self.make(plan, Bytes::new()).await?).await;
+        }
+        let Plan { path, attributes, xattrs, content_type } = plan;
+        let facts = Facts {
+            kind: Some(Kind::File),
+            attributes: Some(attributes.clone()),
+            xattrs: xattrs.clone(),
+            ..Facts::listed(unknown_version(), 0, false)
+        };
+        let ino = self.record(&path, facts);
+        let state = self.state_of_new(path.clone(), attributes.clone(), xattrs, content_type);
+        let opened = self.open_new(ino, state)?;
+        let mut table = self.tree.table();
+        table.set_unsent(&path, true);
+        table.set_local(ino, true, Instant::now());
+        drop(table);
+        Ok((Entry { ino, attributes, valid_for: self.tree.rules.freshness }, opened))
+    }
+
+    /// Opens what was just made. Asks nobody: what is there is known.
+    async fn open_made(&self, made: Made) -> Result<(Entry, Opened), FsError> {
+        let Made { entry, path, xattrs, headers, version } = made;
+        let (key, etag) = (self.tree.key(&path), version.etag.clone());
+        let new = self.state_of_new(path, entry.attributes.clone(), xattrs, "");
+        let base = Some(self.base(entry.ino, &key, version, 0));
+        let state = State { base, headers, headers_changed: false, ..new };
+        match self.open_new(entry.ino, state) {
+            Ok(opened) => Ok((entry, opened)),
+            Err(error) => {
+                if let Err(error) = self.delete_unchanged(key.clone(), etag).await {
+                    tracing::warn!(key, error = %error, "a file that could not be opened is left behind");
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Opens a file of which the kernel is about to be told; if that cannot be, it has no name any more.
+    fn open_new(&self, ino: u64, state: State) -> Result<Opened, FsError> {
+        let path = state.path.clone();
+        // First, as everywhere.
+        let opened = Opened { handle: self.handles().open(ino, Access::Write) };
+        if let Err(error) = self.begin(ino, state) {
+            self.handles().close(opened.handle);
+            self.drop_name(&path, ino);
+            self.tree.forget(ino, 1);
+            return Err(error);
+        }
+        Ok(opened)
+    }
+
+    /// Makes something that is no open file: a directory, a symbolic link (to `target`), a fifo, an empty file.
+    ///
+    /// # Errors
+    ///
+    /// [`FsError::Exists`]; [`FsError::NameTooLong`]; whatever the store says.
+    pub async fn make_new(&self, new: New<'_>, target: &[u8]) -> Result<Entry, FsError> {
+        if target.len() as u64 > SYMLINK_MAX {
+            return Err(FsError::NameTooLong);
+        }
+        Ok(self.make(self.plan(&new)?, Bytes::copy_from_slice(target)).await?.entry)
+    }
+
+    fn plan(&self, new: &New<'_>) -> Result<Plan, FsError> {
+        if !is_name(new.name) {
+            return Err(if new.name.len() > 255 { FsError::NameTooLong } else { FsError::Invalid });
+        }
+        let path = join(&self.tree.directory_path(new.parent)?, new.name);
+        if self.tree.key(&path).len() + usize::from(new.kind == Kind::Directory) > KEY_MAX {
+            return Err(FsError::NameTooLong);
+        }
+        let (parent, xattrs) = {
+            let table = self.tree.table();
+            let node = table.node(new.parent).ok_or(FsError::Stale)?;
+            (node.facts.attributes.clone(), node.facts.xattrs.clone())
+        };
+        // In a directory with the set-gid bit everything belongs to the directory's group.
+        let group = parent.filter(|parent| parent.permissions & 0o2000 != 0).map(|parent| parent.gid);
+        let inherits = if group.is_some() && new.kind == Kind::Directory { 0o2000 } else { 0 };
+        let inherited = acl::inherited(&xattrs, new.kind, new.permissions & 0o7777, new.umask);
+        let now = Timestamp::now();
+        let attributes = Attributes {
+            kind: new.kind,
+            permissions: inherited.permissions | inherits,
+            uid: new.caller.uid,
+            gid: group.unwrap_or(new.caller.gid),
+            size: if new.kind == Kind::Directory { DIRECTORY_SIZE } else { 0 },
+            mtime: now,
+            ctime: now,
+            atime: now,
+        };
+        let content_type = headers::content_type(new.name, new.kind);
+        Ok(Plan { path, attributes, xattrs: inherited.xattrs, content_type })
+    }
+
+    async fn make(&self, plan: Plan, body: Bytes) -> Result<Made, FsError> {
+        let _names = self.names.read().await;
+        let Plan { path, mut attributes, xattrs, content_type } = plan;
+        let is_directory = attributes.kind == Kind::Directory;
+        let key = self.tree.key(&path) + if is_directory { "/" } else { "" };
+        if !is_directory {
+            attributes.size = body.len() as u64;
+        }
+        let metadata = headers::metadata(&[], &attributes, &xattrs, Content::New);
+        if metadata_bytes(&metadata) > METADATA_MAX {
+            return Err(FsError::TooManyAttributes);
+        }
+        let headers =
+            Headers { content_type: Some(content_type.to_string()), metadata, ..Headers::default() };
+        let put = Put { key: &key, body, headers: &headers, tags: &[], condition: WriteIf::Absent };
+        let answer = self.store().put(put).await;
+        self.tree.pulse().note(&answer);
+        let written = match answer {
+            Err(StoreError::Changed { .. }) => match self.own(&key, &headers).await {
+                Some(written) => written,
+                None => return Err(FsError::Exists),
+            },
+            answer => answer?,
+        };
+        let version = version_of(&written.etag, written.version_id);
+        let size = attributes.size;
+        let facts = match is_directory {
+            true => {
+                let marker = Some((version.clone(), false));
+                Facts::known_directory(attributes.clone(), xattrs.clone(), marker, Instant::now())
+            }
+            false => Facts {
+                kind: Some(attributes.kind),
+                attributes: Some(attributes.clone()),
+                xattrs: xattrs.clone(),
+                alone: Some(Instant::now()),
+                ..Facts::listed(version.clone(), size, false)
+            },
+        };
+        let ino = self.record(&path, facts);
+        if is_directory {
+            self.tree.surveys().keep(&path, std::iter::empty(), Instant::now());
+        }
+        let entry = Entry { ino, attributes, valid_for: self.tree.rules.freshness };
+        Ok(Made { entry, path, xattrs, headers, version })
+    }
+
+    /// What is at `key` if it is what we have just tried to put there: an answer of the store got lost.
+    async fn own(&self, key: &str, headers: &Headers) -> Option<crate::store::write::Written> {
+        let found = self.store().head(key).await.ok()?;
+        let is_ours = headers.metadata.iter().all(|pair| found.metadata.contains(pair));
+        is_ours.then_some(crate::store::write::Written {
+            etag: found.version.etag,
+            version_id: found.version.version_id,
+        })
+    }
+
+    /// Gives a new name its number, of which the kernel is about to be told.
+    fn record(&self, path: &Arc<str>, facts: Facts) -> u64 {
+        let ino = {
+            let mut table = self.tree.table();
+            let ino = table.make(path.clone(), facts, Instant::now());
+            self.tree.remember(&mut table, ino);
+            ino
+        };
+        self.note_change(path, true);
+        ino
+    }
+
+    /// Takes a file's name away.
+    ///
+    /// # Errors
+    ///
+    /// [`FsError::NotFound`], [`FsError::IsDirectory`]; whatever the store says.
+    pub async fn unlink(&self, parent: u64, name: &str) -> Result<(), FsError> {
+        let (path, ino) = self.known(parent, name).await?;
+        let _names = self.names.read().await;
+        let (is_directory, version) =
+            self.facts(ino, |facts| (facts.is_directory(), facts.version.clone()))?;
+        if is_directory {
+            return Err(FsError::IsDirectory);
+        }
+        let leaving = self.prepare_to_leave(ino).await?;
+        let base = leaving.as_ref().and_then(|leaving| leaving.draft.state().base.clone());
+        let stored = version.filter(|version| *version != unknown_version());
+        let seen = base.map(|base| base.version).or(stored);
+        let outcome = async {
+            self.keep_directory(parent).await?;
+            if seen.is_some() { self.delete_seen(&self.tree.key(&path), seen).await } else { Ok(()) }
+        };
+        let outcome = outcome.await;
+        match &outcome {
+            Ok(()) => {
+                self.tree.table().remove_name(&path, Instant::now());
+                self.note_change(&path, false);
+                self.leave_name(leaving).await;
+            }
+            Err(error) => {
+                match error {
+                    FsError::Stale => self.drop_name(&path, ino),
+                    _ => self.doubt(&path, ino),
+                }
+                self.stay(leaving).await;
+            }
+        }
+        outcome
+    }
+
+    pub(super) async fn delete(&self, key: &str, condition: WriteIf) -> Result<(), FsError> {
+        let answer = self.store().delete(key, condition).await;
+        self.tree.pulse().note(&answer);
+        Ok(answer?)
+    }
+
+    /// Deletes an object if it is still the one that was seen, unless the mount says that the last one wins.
+    async fn delete_seen(&self, key: &str, seen: Option<Version>) -> Result<(), FsError> {
+        match seen.filter(|_| self.rules.on_conflict == OnConflict::Fail) {
+            Some(seen) => self.delete_unchanged(key.to_string(), seen.etag).await,
+            None => self.delete(key, WriteIf::Always).await,
+        }
+    }
+
+    /// Takes an empty directory away, in whatever guise it is one.
+    ///
+    /// # Errors
+    ///
+    /// [`FsError::NotEmpty`]; [`FsError::NotDirectory`]; whatever the store says.
+    pub async fn rmdir(&self, parent: u64, name: &str) -> Result<(), FsError> {
+        let (path, ino) = self.known(parent, name).await?;
+        let _names = self.names.read().await;
+        let (is_directory, object) =
+            self.facts(ino, |facts| (facts.is_directory(), facts.version.clone()))?;
+        if !is_directory {
+            return Err(FsError::NotDirectory);
+        }
+        self.be_empty(&path).await?;
+        self.keep_directory(parent).await?;
+        let key = self.tree.key(&path);
+        if object.is_some() {
+            self.delete_seen(&key, object).await?;
+        }
+        if self.tree.has_folder_keys() {
+            self.delete(&format!("{key}{FOLDER_SUFFIX}"), WriteIf::Always).await?;
+        }
+        self.delete(&format!("{key}/"), WriteIf::Always).await?;
+        let now = Instant::now();
+        self.tree.table().remove_name(&path, now);
+        self.tree.surveys().forget(&path, now);
+        self.note_change(&path, false);
+        Ok(())
+    }
+
+    /// Makes sure that nothing but its marker is in a directory, here or in the store.
+    pub(super) async fn be_empty(&self, path: &str) -> Result<(), FsError> {
+        if !self.tree.table().unsent_in(path).is_empty() {
+            return Err(FsError::NotEmpty);
+        }
+        let prefix = self.tree.directory_prefix(path);
+        let mut next = None::<String>;
+        for _ in 0..EMPTY_PAGES {
+            let from = next.as_deref().map_or(From::Start, From::Page);
+            let answer =
+                self.store().list(List { prefix: &prefix, depth: Depth::Tree, from, limit: 2 }).await;
+            self.tree.pulse().note(&answer);
+            let page = answer?;
+            if page.objects.iter().any(|object| object.key != prefix) {
+                return Err(FsError::NotEmpty);
+            }
+            next = page.next;
+            if next.is_none() {
+                return Ok(());
+            }
+        }
+        Err(StoreError::Malformed { reason: format!("a listing of {prefix:?} without keys or an end") }
+            .into())
+    }
+
+    /// Gives a directory that is only a prefix of keys a marker, so that it stays when the last key goes.
+    pub(super) async fn keep_directory(&self, ino: u64) -> Result<(), FsError> {
+        let (path, attributes) = {
+            let table = self.tree.table();
+            let node = table.node(ino).ok_or(FsError::Stale)?;
+            if node.path.is_empty() || node.facts.marker.is_some() || node.facts.version.is_some() {
+                return Ok(());
+            }
+            (node.path.clone(), node.facts.attributes.clone())
+        };
+        let now = Timestamp::now();
+        let defaults = Attributes::implicit_directory(&self.tree.rules.defaults);
+        let attributes = Attributes { mtime: now, ctime: now, atime: now, ..attributes.unwrap_or(defaults) };
+        let metadata = headers::metadata(&[], &attributes, &Xattrs::default(), Content::New);
+        let content_type = Some(headers::content_type("", Kind::Directory).to_string());
+        let headers = Headers { content_type, metadata, ..Headers::default() };
+        let key = self.tree.directory_prefix(&path);
+        let (body, condition) = (Bytes::new(), WriteIf::Absent);
+        match self.store().put(Put { key: &key, body, headers: &headers, tags: &[], condition }).await {
+            Ok(written) => {
+                let version = Some(version_of(&written.etag, written.version_id));
+                self.tree.table().set_facts(ino, |facts| {
+                    facts.marker = version;
+                    facts.settled = false;
+                });
+                Ok(())
+            }
+            // It has one by now.
+            Err(StoreError::Changed { .. }) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// What `name` in `parent` is: the kernel has just looked it up.
+    pub(super) async fn known(&self, parent: u64, name: &str) -> Result<(Arc<str>, u64), FsError> {
+        let path = join(&self.tree.directory_path(parent)?, name);
+        if let Some(ino) = self.tree.table().find(&path) {
+            return Ok((path, ino));
+        }
+        match self.tree.lookup(parent, name).await? {
+            Looked::Found(Entry { ino, .. }) => {
+                // The kernel has not been told.
+                self.tree.forget(ino, 1);
+                Ok((path, ino))
+            }
+            Looked::Absent { .. } => Err(FsError::NotFound),
+        }
+    }
+
+    pub(super) fn facts<T>(&self, ino: u64, read: impl FnOnce(&Facts) -> T) -> Result<T, FsError> {
+        self.tree.table().node(ino).map(|node| read(&node.facts)).ok_or(FsError::Stale)
+    }
+}

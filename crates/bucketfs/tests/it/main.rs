@@ -1,0 +1,11 @@
+//! The file system through the kernel, on a bucket in memory and on an S3 server. Needs root and `/dev/fuse`.
+
+mod beside_s3fs;
+mod common;
+mod filesystem;
+mod freshness;
+mod names;
+mod requests;
+mod store_contract;
+mod suites;
+mod writing;

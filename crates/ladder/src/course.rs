@@ -1,0 +1,505 @@
+//! What is to be done about each finding: the ladder, rung by rung, with its preconditions.
+
+use std::time::Duration;
+
+use super::judge::{self, Fault, Finding, Judgement, Verdict};
+use super::{is_late, restart_may_cure};
+use crate::state::{
+    Action, ContainerSettings, ContainerState, EcsAgent, EcsInstance, EcsSeen, Escalation, History, Identity,
+    Life, Moment, Observation, Owner, Phase, Proof, Record, Repair, Rung, Seen, SessionState, Settings,
+    Target, Timing, Trigger, Workers,
+};
+
+/// What is to be done about one finding.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Course {
+    /// Nothing: it is good, or no repair is meant for it, or it could not be looked at.
+    Rest,
+    /// A repair, now.
+    Act(Action),
+    /// A repair, once this time has passed.
+    Later(Moment),
+    /// It is coming up, or being confirmed, or replaced by ECS.
+    Await(Waiting),
+    /// A person has to do it.
+    Person,
+}
+
+/// Why nothing is done yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Waiting {
+    /// A service that has not answered yet in this life of its container, or an ECS agent that comes up.
+    Start,
+    /// A fault that must be seen more often before it counts.
+    Confirmation,
+    /// ECS has to act.
+    Replacement,
+}
+
+/// Whether a repair disturbs somebody, which decides how long it waits after many attempts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Cost {
+    /// What is repaired serves nobody.
+    Nothing,
+    /// It may half work.
+    Interruption,
+}
+
+/// What has to be waited for before a service that fails so counts as broken in this life of its container.
+pub(super) fn awaited(life: &Life, trigger: Trigger, now: Moment, timing: &Timing) -> Option<Waiting> {
+    if !life.served && now.since(life.first_seen) < timing.start_grace {
+        return Some(Waiting::Start);
+    }
+    // Silence has been waited for already.
+    let looks = timing.confirm_looks - u32::from(trigger == Trigger::NoAnswer);
+    if life.misses < looks || now.since(life.missing_since) < timing.confirm_for {
+        return Some(Waiting::Confirmation);
+    }
+    None
+}
+
+/// The arguments of one round, together.
+pub(super) struct Round<'a> {
+    pub(super) seen: &'a Observation,
+    pub(super) history: &'a History,
+    pub(super) now: Moment,
+    pub(super) settings: &'a Settings,
+    pub(super) judgement: &'a Judgement,
+}
+
+impl Round<'_> {
+    pub(super) fn course(&self, finding: &Finding) -> Course {
+        let Verdict::Faulty(fault) = &finding.verdict else { return Course::Rest };
+        match &finding.target {
+            Target::Store(_) => self.store_course(fault),
+            Target::Credentials | Target::Docker | Target::Instance => Course::Rest,
+            Target::Mount(name) => self.mount_course(name, &finding.target, fault),
+            Target::Ecs => self.ecs_course(fault),
+            Target::Container(name) => match self.container(name) {
+                Some(container) => self.container_course(container, &finding.target, fault),
+                None => Course::Rest,
+            },
+            Target::Service(name) => match self.container(name) {
+                Some(container) => self.service_course(container, fault),
+                None => Course::Rest,
+            },
+        }
+    }
+
+    /// The finding, with what only a series of looks can show: a mount that answers, and on which requests have
+    /// been waiting all the time. Under a heavy load that is no fault, so nothing is repaired for it, unless the session
+    /// knows of none.
+    pub(super) fn with_memory(&self, finding: &Finding) -> Finding {
+        let (Target::Mount(_), Verdict::Good(_)) = (&finding.target, &finding.verdict) else {
+            return finding.clone();
+        };
+        let (record, timing) = (self.history.record(&finding.target), &self.settings.timing);
+        let lasted = |since: Option<Moment>| since.map_or(Duration::ZERO, |since| self.now.since(since));
+        let (lost, waited) = (lasted(record.lost_since), lasted(record.waiting_since));
+        let verdict = if lost >= timing.lost_patience {
+            Verdict::Faulty(Fault::requests_lost())
+        } else if waited >= timing.waiting_patience {
+            Verdict::Reduced(Fault::requests_stuck(waited))
+        } else {
+            finding.verdict.clone()
+        };
+        Finding { target: finding.target.clone(), verdict }
+    }
+
+    pub(super) fn container(&self, name: &str) -> Option<&ContainerSettings> {
+        self.settings.containers.iter().find(|container| container.name == name)
+    }
+
+    /// Rung 1. An outage or a missing bucket is nobody's on this host.
+    fn store_course(&self, fault: &Fault) -> Course {
+        if fault.trigger != Trigger::StoreRefuses || !self.credentials_held() {
+            return Course::Rest;
+        }
+        self.due(&Target::Credentials, Repair::Refresh, fault.trigger, Vec::new(), Cost::Interruption)
+    }
+
+    /// Rungs 2 and 3.
+    fn mount_course(&self, name: &str, target: &Target, fault: &Fault) -> Course {
+        let timing = &self.settings.timing;
+        let (repair, cost) = match fault.trigger {
+            Trigger::NothingMounted => (Repair::Mount, Cost::Nothing),
+            Trigger::Covered if self.session_lives(name) => {
+                return self.due(target, Repair::Uncover, fault.trigger, Vec::new(), Cost::Nothing);
+            }
+            Trigger::LeftOver | Trigger::Covered | Trigger::SessionEnded | Trigger::Disconnected => {
+                (Repair::Remount, Cost::Nothing)
+            }
+            Trigger::MountSilent => match self.lasting(target, timing.silence_patience) {
+                true => (self.workers_or_remount(target), Cost::Interruption),
+                false => return Course::Await(Waiting::Confirmation),
+            },
+            Trigger::MountErrors if !self.store_answers(name) => return Course::Rest,
+            Trigger::MountErrors => match self.lasting(target, timing.errors_patience) {
+                true => (self.workers_or_remount(target), Cost::Interruption),
+                false => return Course::Await(Waiting::Confirmation),
+            },
+            Trigger::RequestsLost => (self.workers_or_remount(target), Cost::Interruption),
+            Trigger::ForeignMount => return Course::Person,
+            _ => return Course::Rest,
+        };
+        // A mount is proved by a request to S3, which credentials have to sign and the bucket to answer. One
+        // whose session lives is given up only when S3 is known to be there for the next.
+        let possible = match cost {
+            Cost::Nothing => !self.store_is_bad(name),
+            Cost::Interruption => self.store_answers(name),
+        };
+        if !self.credentials_held() || !possible {
+            return Course::Rest;
+        }
+        self.due(target, repair, fault.trigger, Vec::new(), cost)
+    }
+
+    fn session_lives(&self, mount: &str) -> bool {
+        let session = self.seen.mounts.get(mount).map(|seen| &seen.session);
+        let Some(Seen::Known(Some(session))) = session else { return false };
+        !matches!(session.state, SessionState::Ended(_))
+    }
+
+    fn credentials_held(&self) -> bool {
+        matches!(self.judgement.verdict(&Target::Credentials), Some(Verdict::Good(_)))
+    }
+
+    /// A mount without a bucket needs no answer of one.
+    fn store_answers(&self, mount: &str) -> bool {
+        matches!(self.judgement.verdict(&Target::Store(mount.to_owned())), Some(Verdict::Good(_)) | None)
+    }
+
+    fn store_is_bad(&self, mount: &str) -> bool {
+        matches!(self.judgement.verdict(&Target::Store(mount.to_owned())), Some(Verdict::Faulty(_)))
+    }
+
+    /// Whether `target` has stood in its present fault for `patience`, seen at more than one look.
+    fn lasting(&self, target: &Target, patience: Duration) -> bool {
+        let fault = self.history.record(target).fault;
+        fault.is_some_and(|fault| fault.looks >= 2 && self.now.since(fault.since) >= patience)
+    }
+
+    /// Rung 2 where there is one and while it has attempts left, then rung 3.
+    fn workers_or_remount(&self, target: &Target) -> Repair {
+        let spent = self.history.record(target).count(Rung::Workers)
+            >= self.settings.timing.budget(Rung::Workers).attempts;
+        match self.settings.workers {
+            Workers::Restartable if !spent => Repair::RestartWorkers,
+            _ => Repair::Remount,
+        }
+    }
+
+    /// Rungs 4 and 5 for a container that does not run as it should.
+    fn container_course(&self, container: &ContainerSettings, target: &Target, fault: &Fault) -> Course {
+        let record = self.history.record(target);
+        let (repair, cost) = match (fault.trigger, container.owner) {
+            (Trigger::ForeignContainer, _) => return Course::Person,
+            (Trigger::ContainerPaused, Owner::Ecs) => (Repair::Unpause, Cost::Nothing),
+            (Trigger::ContainerPaused, Owner::Mapkeeper) => {
+                (self.or_recreate(Repair::Unpause, &record), Cost::Nothing)
+            }
+            (Trigger::StaleMount | Trigger::MountNotVisible, owner) => {
+                (self.restart(owner, &record), Cost::Interruption)
+            }
+            (
+                Trigger::ContainerAbsent
+                | Trigger::ContainerCreated
+                | Trigger::ContainerExited
+                | Trigger::ContainerDead,
+                Owner::Ecs,
+            )
+            | (Trigger::ContainerInTransit, _) => return self.await_replacement(&record),
+            (Trigger::ContainerAbsent, Owner::Mapkeeper) => (Repair::Create, Cost::Nothing),
+            // What ended is started once more as it is; if that does not last, it is made anew.
+            (Trigger::ContainerCreated | Trigger::ContainerExited, Owner::Mapkeeper) => {
+                let last = record.attempts.get(&Rung::Recreate).map(|attempts| attempts.last);
+                let repair = if last == Some(Repair::Start) { Repair::Recreate } else { Repair::Start };
+                (repair, Cost::Nothing)
+            }
+            (Trigger::ContainerDead, Owner::Mapkeeper) => (Repair::Recreate, Cost::Nothing),
+            (Trigger::SpecificationChanged, Owner::Mapkeeper) => (Repair::Recreate, self.cost_of(container)),
+            _ => return Course::Rest,
+        };
+        if container.owner == Owner::Ecs && self.ecs_is_amiss() {
+            return Course::Rest;
+        }
+        match self.proofs(container) {
+            Some(proofs) => self.due(target, repair, fault.trigger, proofs, cost),
+            None => Course::Rest,
+        }
+    }
+
+    /// What it costs to take a container away: one that does not run serves nobody.
+    fn cost_of(&self, container: &ContainerSettings) -> Cost {
+        let seen = self.seen.containers.get(&container.name).map(|seen| &seen.state);
+        match seen {
+            Some(Seen::Known(ContainerState::Present(facts))) if facts.phase != Phase::Running => {
+                Cost::Nothing
+            }
+            _ => Cost::Interruption,
+        }
+    }
+
+    /// Rung 4 for a container that runs and whose service does not answer as it should.
+    fn service_course(&self, container: &ContainerSettings, fault: &Fault) -> Course {
+        let target = Target::Container(container.name.clone());
+        if fault.trigger == Trigger::ErrorFile && container.owner == Owner::Mapkeeper {
+            return match self.proofs(container) {
+                Some(proofs) => {
+                    self.due(&target, Repair::MakeErrorLog, fault.trigger, proofs, Cost::Interruption)
+                }
+                None => Course::Rest,
+            };
+        }
+        if !restart_may_cure(fault.trigger) {
+            return Course::Rest;
+        }
+        let record = self.history.record(&target);
+        let timing = &self.settings.timing;
+        let Some(life) = &record.life else { return Course::Await(Waiting::Confirmation) };
+        if let Some(waiting) = awaited(life, fault.trigger, self.now, timing) {
+            return Course::Await(waiting);
+        }
+        if self.fails_for_want_of_s3(container) || (container.owner == Owner::Ecs && self.ecs_is_amiss()) {
+            return Course::Rest;
+        }
+        let repair = self.restart(container.owner, &record);
+        match self.proofs(container) {
+            Some(proofs) => self.due(&target, repair, fault.trigger, proofs, Cost::Interruption),
+            None => Course::Rest,
+        }
+    }
+
+    /// With S3 away a service may fail for want of it: no restart brings that back.
+    fn fails_for_want_of_s3(&self, container: &ContainerSettings) -> bool {
+        let bound = judge::mounts_bound(container, self.seen.containers.get(&container.name));
+        let from_cache = |mount: &str| self.judgement.proven.get(mount).is_none_or(|found| found.from_cache);
+        bound.iter().any(|mount| from_cache(mount) || self.store_is_bad(mount))
+    }
+
+    /// Whether ECS could not replace a container now: then none of its containers is touched. The agent has to
+    /// be known to have its place; a cluster that could not be asked speaks neither for nor against it.
+    fn ecs_is_amiss(&self) -> bool {
+        if self.settings.ecs.is_none() {
+            return false;
+        }
+        let Some(Seen::Known(EcsSeen { agent: EcsAgent::Registered { .. }, instance, .. })) = &self.seen.ecs
+        else {
+            return true;
+        };
+        matches!(
+            instance,
+            Seen::Known(
+                EcsInstance::Absent
+                    | EcsInstance::Present { connected: false, .. }
+                    | EcsInstance::Present { identity: Identity::Other(_), .. }
+            )
+        )
+    }
+
+    /// Rung 5 for ECS: its agent is given time to come up by itself, and is started again only on a host whose
+    /// mounts are proven, because it would be held at the gate otherwise.
+    fn ecs_course(&self, fault: &Fault) -> Course {
+        let repair = match fault.trigger {
+            Trigger::EcsAgentDown | Trigger::EcsUnregistered | Trigger::EcsDisconnected => {
+                Repair::RestartEcsAgent
+            }
+            Trigger::EcsInstanceAbsent => Repair::Reregister,
+            Trigger::EcsWrongCluster | Trigger::EcsIdentity => return Course::Person,
+            _ => return Course::Rest,
+        };
+        if self.judgement.proven.len() < self.settings.mounts.len() {
+            return Course::Rest;
+        }
+        if !self.lasting(&Target::Ecs, self.settings.timing.ecs_patience) {
+            return Course::Await(Waiting::Start);
+        }
+        self.due(&Target::Ecs, repair, fault.trigger, self.all_proofs(), Cost::Interruption)
+    }
+
+    fn proofs(&self, container: &ContainerSettings) -> Option<Vec<Proof>> {
+        judge::proofs(container, self.seen.containers.get(&container.name), &self.judgement.proven)
+    }
+
+    fn all_proofs(&self) -> Vec<Proof> {
+        let proof =
+            |(mount, found): (&String, &judge::Proven)| Proof { mount: mount.clone(), device: found.device };
+        self.judgement.proven.iter().map(proof).collect()
+    }
+
+    /// The restart that suits the owner: ECS would fight one behind its back, so its containers are
+    /// stopped and ECS replaces them.
+    fn restart(&self, owner: Owner, record: &Record) -> Repair {
+        match owner {
+            Owner::Ecs => Repair::Stop,
+            Owner::Mapkeeper => self.or_recreate(Repair::Restart, record),
+        }
+    }
+
+    /// `repair` while its rung has attempts left, then the rung above.
+    fn or_recreate(&self, repair: Repair, record: &Record) -> Repair {
+        let spent = record.count(repair.rung()) >= self.settings.timing.budget(repair.rung()).attempts;
+        if spent { Repair::Recreate } else { repair }
+    }
+
+    fn due(
+        &self,
+        target: &Target,
+        repair: Repair,
+        trigger: Trigger,
+        rests_on: Vec<Proof>,
+        cost: Cost,
+    ) -> Course {
+        let timing = &self.settings.timing;
+        let record = self.history.record(target);
+        let last = record.last_action;
+        let paused = record.attempts.get(&repair.rung()).map(|attempts| attempts.not_before);
+        let paused = match (cost, last) {
+            (Cost::Nothing, Some(last)) => paused.map(|pause| pause.min(last.after(timing.idle_cap))),
+            _ => paused,
+        };
+        let settling = last.map(|last| last.after(timing.settle));
+        match paused.max(settling) {
+            Some(free) if self.now < free => Course::Later(free),
+            _ => Course::Act(Action { target: target.clone(), repair, trigger, rests_on }),
+        }
+    }
+
+    fn await_replacement(&self, record: &Record) -> Course {
+        let waited = record.faulty_since.map_or(Duration::ZERO, |since| self.now.since(since));
+        if waited > self.settings.timing.replacement_deadline {
+            return Course::Person;
+        }
+        Course::Await(Waiting::Replacement)
+    }
+
+    /// Whether this host serves: every mount proven, every container running on it, every service answering
+    /// in a way that no restart would better. A broken map is everybody's and takes no host out.
+    pub(super) fn ready(&self) -> bool {
+        let mounts = self.judgement.proven.len() == self.settings.mounts.len();
+        let served =
+            self.judgement.findings.iter().all(|finding| match (&finding.target, &finding.verdict) {
+                (Target::Container(_), verdict) => matches!(verdict, Verdict::Good(_) | Verdict::Reduced(_)),
+                (Target::Service(name), Verdict::Faulty(fault)) => match fault.trigger {
+                    // One that has served is believed to be slow until it is silent for long.
+                    Trigger::AnswerOverdue => self.has_served(name),
+                    Trigger::Overloaded => false,
+                    trigger => !restart_may_cure(trigger),
+                },
+                _ => true,
+            });
+        mounts && served
+    }
+
+    /// Whether the service has answered in this life of its container.
+    fn has_served(&self, container: &str) -> bool {
+        let record = self.history.record(&Target::Container(container.to_owned()));
+        record.life.is_some_and(|life| life.served)
+    }
+
+    /// Rungs 6 and 7, for the host as a whole; asked only when no other repair is due.
+    pub(super) fn escalation(&self) -> Option<Action> {
+        self.termination().or_else(|| self.readiness())
+    }
+
+    /// Keeps the readiness attribute and the state true to the host, where the cluster has the attribute and can be
+    /// asked, and where it is known that the instance is this one. What somebody else has set to DRAINING stays so.
+    fn readiness(&self) -> Option<Action> {
+        let Some(Seen::Known(EcsSeen {
+            agent: EcsAgent::Registered { .. },
+            instance:
+                Seen::Known(EcsInstance::Present {
+                    connected,
+                    draining,
+                    ready: Some(ready),
+                    identity: Identity::Same,
+                }),
+            ..
+        })) = &self.seen.ecs
+        else {
+            return None;
+        };
+        let repair = match (*ready, self.exhausted()) {
+            (_, true) if !draining => Repair::MarkUnready,
+            (false, false) if *connected && self.can_serve() => Repair::MarkReady,
+            _ => return None,
+        };
+        let trigger = if repair == Repair::MarkReady { Trigger::EcsReadiness } else { Trigger::Exhausted };
+        match self.due(&Target::Instance, repair, trigger, Vec::new(), Cost::Interruption) {
+            Course::Act(action) => Some(action),
+            _ => None,
+        }
+    }
+
+    /// Whether this host could serve if tasks were placed on it: every mount proven, Docker there, and no container
+    /// amiss but those that the drain took away. Their images are ECS's to pull.
+    fn can_serve(&self) -> bool {
+        let mounts = self.judgement.proven.len() == self.settings.mounts.len();
+        let rest = self.judgement.findings.iter().all(|finding| match (&finding.target, &finding.verdict) {
+            (Target::Docker, verdict) => matches!(verdict, Verdict::Good(_)),
+            (Target::Container(_), verdict) => {
+                matches!(verdict, Verdict::Good(_) | Verdict::Reduced(_) | Verdict::Blocked(Target::Ecs))
+            }
+            (Target::Service(_), Verdict::Faulty(fault)) => {
+                !restart_may_cure(fault.trigger) && !is_late(fault.trigger)
+            }
+            (Target::Service(_), Verdict::Unknown(_)) => false,
+            _ => true,
+        });
+        mounts && rest
+    }
+
+    /// Gives the instance back once, if that was asked for and nothing speaks for a cause that the next instance
+    /// would meet as well.
+    fn termination(&self) -> Option<Action> {
+        if self.settings.escalation == Escalation::Drain || !self.cause_is_local() {
+            return None;
+        }
+        let record = self.history.record(&Target::Instance);
+        let ended = record.attempts.get(&Rung::Terminate).is_some_and(|tried| tried.failure.is_none());
+        let spent = record.count(Rung::Terminate) >= self.settings.timing.terminate.attempts;
+        let long = record
+            .faulty_since
+            .is_some_and(|since| self.now.since(since) >= self.settings.timing.terminate_after);
+        if ended || spent || !long {
+            return None;
+        }
+        let course = self.due(
+            &Target::Instance,
+            Repair::Terminate,
+            Trigger::Exhausted,
+            Vec::new(),
+            Cost::Interruption,
+        );
+        match course {
+            Course::Act(action) => Some(action),
+            _ => None,
+        }
+    }
+
+    /// Whether something is broken whose repairs are spent.
+    pub(super) fn exhausted(&self) -> bool {
+        self.judgement.exhausted(self.history, self.now, self.settings)
+    }
+
+    /// Whether `target` was ever well in this run. A container whose service never answered was not, however
+    /// often it ran.
+    fn was_well(&self, target: &Target) -> bool {
+        let ever = |target: &Target| self.history.record(target).ever_well;
+        match target {
+            Target::Container(name) if self.container(name).is_some_and(|container| container.probed) => {
+                ever(target) && ever(&Target::Service(name.clone()))
+            }
+            _ => ever(target),
+        }
+    }
+
+    /// Whether credentials are held, every bucket answers, and all that is exhausted was well in this run: what
+    /// never was would not be on the next instance either.
+    fn cause_is_local(&self) -> bool {
+        let stores = self.settings.mounts.iter().all(|mount| self.store_answers(mount));
+        let exhausted = self.judgement.all_exhausted(self.history, self.now, self.settings);
+        let were_well = exhausted.iter().all(|target| self.was_well(target));
+        self.credentials_held() && stores && !exhausted.is_empty() && were_well
+    }
+}

@@ -1,0 +1,129 @@
+//! How a finding and its course look from outside: link, health, and when to look again.
+
+use std::time::Duration;
+
+use super::course::{Course, Round, Waiting};
+use super::history::spent;
+use super::judge::{Fault, Finding, Verdict};
+use crate::state::{Health, Link, LinkState, Maintenance, Target, Timing, Trigger};
+
+impl Round<'_> {
+    /// What a finding does to the health of the whole.
+    pub(super) fn health(&self, finding: &Finding, course: &Course) -> Health {
+        match (&finding.verdict, course) {
+            (Verdict::Good(_), _) => Health::Healthy,
+            (Verdict::Reduced(_), _) => Health::Degraded,
+            (Verdict::Unknown(_), _) => {
+                let record = self.history.record(&finding.target);
+                let unseen = record.unknown_since.map_or(Duration::ZERO, |since| self.now.since(since));
+                // What was amiss when it was last seen is not taken for well because it cannot be seen now.
+                let well = record.ever_well && record.amiss_since.is_none();
+                let patient = well && unseen < self.settings.timing.unknown_patience;
+                if patient { Health::Healthy } else { Health::Degraded }
+            }
+            // The link that it waits for speaks for it.
+            (Verdict::Blocked(_), _) => Health::Healthy,
+            (Verdict::Faulty(_), Course::Rest) => Health::Degraded,
+            (Verdict::Faulty(_), Course::Person) => Health::Failed,
+            (Verdict::Faulty(_), Course::Await(_)) => Health::Repairing,
+            (Verdict::Faulty(_), Course::Act(_) | Course::Later(_)) => {
+                if spent(&finding.target, self.history, self.settings) {
+                    Health::Failed
+                } else {
+                    Health::Repairing
+                }
+            }
+        }
+    }
+
+    /// How long the next look may wait, as far as this finding goes.
+    pub(super) fn patience(&self, finding: &Finding, course: &Course) -> Duration {
+        let timing: &Timing = &self.settings.timing;
+        match (&finding.verdict, course) {
+            (_, Course::Later(moment)) => moment.since(self.now).min(timing.look_every),
+            (_, Course::Act(_) | Course::Await(_)) => timing.look_again,
+            (Verdict::Unknown(_), _) => timing.look_again,
+            _ => timing.look_every,
+        }
+    }
+
+    pub(super) fn link(&self, finding: &Finding, course: &Course) -> Link {
+        let target = finding.target.clone();
+        let plain = |state, detail: &str| Link {
+            target: target.clone(),
+            state,
+            trigger: None,
+            detail: detail.to_owned(),
+            hint: None,
+        };
+        let of = |state, fault: &Fault, detail: String, hint: Option<String>| Link {
+            target: target.clone(),
+            state,
+            trigger: Some(fault.trigger),
+            detail,
+            hint,
+        };
+        match &finding.verdict {
+            Verdict::Good(detail) => plain(LinkState::Ok, detail),
+            Verdict::Unknown(reason) => plain(LinkState::Unknown, &format!("could not look: {reason}")),
+            Verdict::Blocked(on) => plain(LinkState::Waiting, &format!("waits for {on}")),
+            Verdict::Reduced(fault) => {
+                of(LinkState::Degraded, fault, fault.detail.clone(), fault.hint.clone())
+            }
+            Verdict::Faulty(fault) if *course == Course::Await(Waiting::Start) => {
+                of(LinkState::Waiting, fault, format!("is starting: {}", fault.detail), None)
+            }
+            Verdict::Faulty(fault) if fault.trigger == Trigger::AnswerOverdue => {
+                of(LinkState::Degraded, fault, fault.detail.clone(), fault.hint.clone())
+            }
+            Verdict::Faulty(fault) => {
+                let failure = self.last_failure(&finding.target, course);
+                let (error, cure) = failure.map_or((None, None), |(error, hint)| (Some(error), hint));
+                let detail = match error {
+                    Some(error) => format!("{}; last repair: {error}", fault.detail),
+                    None => fault.detail.clone(),
+                };
+                of(LinkState::Broken, fault, detail, cure.or_else(|| fault.hint.clone()))
+            }
+        }
+    }
+
+    /// Error and hint of the last attempt at repairing `target`, while repairs go on.
+    fn last_failure(&self, target: &Target, course: &Course) -> Option<(String, Option<String>)> {
+        if !matches!(course, Course::Act(_) | Course::Later(_)) {
+            return None;
+        }
+        let repaired = match target {
+            Target::Service(name) => Target::Container(name.clone()),
+            Target::Store(_) => Target::Credentials,
+            other => other.clone(),
+        };
+        let record = self.history.record(&repaired);
+        let last = record.attempts.values().max_by_key(|attempts| attempts.not_before)?;
+        let failure = last.failure.as_ref()?;
+        Some((failure.error.clone(), failure.hint.clone()))
+    }
+}
+
+pub(super) fn worse(one: Health, other: Health) -> Health {
+    let weight = |health| match health {
+        Health::Healthy => 0,
+        Health::Degraded => 1,
+        Health::Repairing => 2,
+        Health::Failed => 3,
+    };
+    if weight(other) > weight(one) { other } else { one }
+}
+
+/// The first link that is not good, in one sentence; before it, that nothing is done about it.
+pub(super) fn reason(links: &[Link], maintenance: Maintenance) -> String {
+    let what = match links.iter().find(|link| link.state != LinkState::Ok) {
+        None => "every link is good".to_owned(),
+        Some(link) => format!("{}: {}", link.target, link.detail),
+    };
+    match maintenance {
+        Maintenance::Off => what,
+        Maintenance::On { left: None } => format!("paused until mapkeeper resume; {what}"),
+        Maintenance::On { left: Some(left) } => format!("paused for {} s more; {what}", left.as_secs()),
+    }
+}

@@ -1,0 +1,368 @@
+//! One mount: its credentials, the way to its bucket, each right, the headers in it, and its mount point.
+
+use std::io;
+use std::path::Path;
+use std::time::Duration;
+
+use futures::future::join_all;
+use time::OffsetDateTime;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use super::{about, detached, of_error, skipped};
+use crate::config::{Config, Mount, Source};
+use crate::diagnose::asked::{KEYS_LIMIT, bucket, child, content, in_time, keys};
+use crate::diagnose::finding::Finding;
+use crate::error::Chain;
+use crate::host::credentials::Holder;
+use crate::host::mount::{MountTable, shows, store_hint};
+use crate::host::probe::MountFinding;
+use bucketfs::Defaults;
+use bucketfs::attr::Attributes;
+use bucketfs::session::FS_TYPE;
+use bucketfs::store::s3::S3;
+use bucketfs::store::{Depth, From, List, ObjectStore, ObjectStoreWrite, StoreError};
+
+const DNS_LIMIT: Duration = Duration::from_secs(5);
+const CONNECT_LIMIT: Duration = Duration::from_secs(5);
+/// A key that nobody has.
+const NO_KEY: &str = ".mapkeeper-doctor";
+/// The clock may be this much off before it is worth a word, and before S3 refuses what it signs.
+const CLOCK_DOUBT_S: u64 = 5;
+const CLOCK_REFUSED_S: u64 = 15 * 60;
+/// Objects whose headers are looked at.
+const SAMPLE: usize = 10;
+/// Objects that are listed to choose from.
+const LISTED: u16 = 200;
+
+/// The checks that need credentials.
+const ASKED: [&str; 6] =
+    ["bucket", "s3:ListBucket", "s3:GetObject", "s3:PutObject", "clock against S3", "headers in bucket"];
+
+pub(super) async fn checks(config: &Config, mount: &Mount) -> Vec<Finding> {
+    let about = about(&mount.name, config.mounts.len());
+    let point = mount_point(mount, &about);
+    let Source::S3 { bucket, .. } = &mount.source else {
+        let mut findings =
+            vec![Finding::ok("bucket", format!("{about}not needed: {} is the kernel's", mount.source))];
+        findings.extend(point.await);
+        return findings;
+    };
+    let (mut findings, credentials, point) =
+        futures::join!(way(config, mount, bucket, &about), credentials(config, mount, &about), point);
+    let (told, held) = credentials;
+    findings.push(told);
+    match held {
+        Some(held) => findings.extend(asked(config, mount, &held, &about).await),
+        None => findings.extend(skipped(&ASKED, &about, "there are no credentials")),
+    }
+    findings.extend(point);
+    findings
+}
+
+async fn credentials(config: &Config, mount: &Mount, about: &str) -> (Finding, Option<Holder>) {
+    let name = if config.credentials.secret.is_some() { "secret" } else { "credentials" };
+    match timeout(KEYS_LIMIT, keys(config, mount)).await {
+        Ok(Ok(held)) => (Finding::ok(name, format!("{about}{}", held.description())), Some(held)),
+        Ok(Err(error)) => (of_error(name, about, &error, "docs/iam.md says what is needed"), None),
+        Err(_) => {
+            let said = format!("{about}none within {} s", KEYS_LIMIT.as_secs());
+            (Finding::fail(name, said, "check the way to Secrets Manager and to the metadata service"), None)
+        }
+    }
+}
+
+/// Name resolution and a connection: what everything else needs.
+async fn way(config: &Config, mount: &Mount, bucket: &str, about: &str) -> Vec<Finding> {
+    let (host, port) = endpoint(config, mount, bucket);
+    let asked = (host.clone(), port);
+    let looked_up = detached(DNS_LIMIT, move || {
+        std::net::ToSocketAddrs::to_socket_addrs(&(asked.0.as_str(), asked.1))
+            .map(Iterator::collect::<Vec<_>>)
+    });
+    let addresses = match looked_up.await {
+        None => Err(format!("no answer about {host} within {} s", DNS_LIMIT.as_secs())),
+        Some(Err(error)) => Err(format!("{host}: {error}")),
+        Some(Ok(addresses)) if addresses.is_empty() => Err(format!("{host} has no address")),
+        Some(Ok(addresses)) => Ok(addresses),
+    };
+    let addresses = match addresses {
+        Ok(addresses) => addresses,
+        Err(why) => {
+            let hint = "resolvectl query, /etc/resolv.conf; is DNS of the VPC on? is the bucket's name or `endpoint_url` right?";
+            let mut findings = vec![Finding::fail("dns", format!("{about}{why}"), hint)];
+            findings.extend(skipped(&["connection to S3"], about, "its name has no address"));
+            return findings;
+        }
+    };
+    let first = addresses[0];
+    let connected = match timeout(CONNECT_LIMIT, TcpStream::connect(first)).await {
+        Ok(Ok(_)) => Finding::ok("connection to S3", format!("{about}{first} accepts")),
+        failed => {
+            let why = match failed {
+                Ok(Err(error)) => error.to_string(),
+                _ => format!("no answer within {} s", CONNECT_LIMIT.as_secs()),
+            };
+            let hint = "a route or security group stands between: a gateway endpoint for S3, or a NAT gateway, port 443";
+            Finding::fail("connection to S3", format!("{about}{first}: {why}"), hint)
+        }
+    };
+    vec![Finding::ok("dns", format!("{about}{host} is {first}")), connected]
+}
+
+/// Host and port that requests for the bucket go to.
+fn endpoint(config: &Config, mount: &Mount, bucket: &str) -> (String, u16) {
+    if let Some(url) = &mount.endpoint_url {
+        let (scheme, rest) = url.split_once("://").unwrap_or(("http", url));
+        let authority = rest.split('/').next().unwrap_or(rest);
+        let port = if scheme == "https" { 443 } else { 80 };
+        return match authority.rsplit_once(':') {
+            Some((host, text)) if text.parse::<u16>().is_ok() => {
+                (host.trim_matches(['[', ']']).to_owned(), text.parse().unwrap_or(port))
+            }
+            _ => (authority.trim_matches(['[', ']']).to_owned(), port),
+        };
+    }
+    let region = mount.region.as_deref().or(config.region.as_deref()).unwrap_or("us-east-1");
+    match mount.path_style {
+        true => (format!("s3.{region}.amazonaws.com"), 443),
+        false => (format!("{bucket}.s3.{region}.amazonaws.com"), 443),
+    }
+}
+
+/// What the bucket itself has to say.
+async fn asked(config: &Config, mount: &Mount, held: &Holder, about: &str) -> Vec<Finding> {
+    let Source::S3 { bucket: name, prefix } = &mount.source else { return Vec::new() };
+    let store = match bucket(config, mount, held).await {
+        Ok(Some(store)) => store,
+        Ok(None) => return Vec::new(),
+        Err(error) => {
+            let mut findings = vec![refused("bucket", about, &error)];
+            findings.extend(skipped(&ASKED[1..], about, "the bucket does not answer"));
+            return findings;
+        }
+    };
+    let (list, read, write, clock) = futures::join!(
+        may_list(&store, prefix, about),
+        may_read(&store, prefix, about),
+        may_write(mount, &store, prefix, about),
+        clock(&store, about)
+    );
+    let headers = headers(mount, &store, prefix, about).await;
+    vec![Finding::ok("bucket", format!("{about}{name} answers")), list, read, write, clock, headers]
+}
+
+fn refused(name: &str, about: &str, error: &StoreError) -> Finding {
+    let hint = store_hint(error).unwrap_or_else(|| "docs/iam.md says what is needed".to_owned());
+    Finding::fail(name, format!("{about}{}", Chain(error)), hint)
+}
+
+async fn may_list(store: &S3, prefix: &str, about: &str) -> Finding {
+    let one = List { prefix, depth: Depth::Directory, from: From::Start, limit: 1 };
+    match in_time(store.list(one)).await {
+        Ok(page) if page.objects.is_empty() && page.prefixes.is_empty() => {
+            let said = format!("{about}allowed, and there is nothing below {prefix:?}");
+            Finding::warn("s3:ListBucket", said, "check `source`: a bucket and a prefix that hold maps")
+        }
+        Ok(_) => Finding::ok("s3:ListBucket", format!("{about}allowed")),
+        Err(error) => refused("s3:ListBucket", about, &error),
+    }
+}
+
+/// Reads the first object that is listed; a key that nobody has where there is none.
+async fn may_read(store: &S3, prefix: &str, about: &str) -> Finding {
+    let list = List { prefix, depth: Depth::Tree, from: From::Start, limit: 20 };
+    let listed = in_time(store.list(list)).await.map(|page| page.objects).unwrap_or_default();
+    let key = listed.iter().find(|object| !object.key.ends_with('/')).map(|object| object.key.clone());
+    let key = key.unwrap_or_else(|| format!("{prefix}{NO_KEY}"));
+    match content(store, &key, 1).await {
+        Ok(_) | Err(StoreError::NotFound { .. }) => Finding::ok("s3:GetObject", format!("{about}allowed")),
+        Err(error) => refused("s3:GetObject", about, &error),
+    }
+}
+
+/// Asks to add to an upload that does not exist: refused before anything is written, or not known.
+async fn may_write(mount: &Mount, store: &S3, prefix: &str, about: &str) -> Finding {
+    let name = "s3:PutObject";
+    if mount.read_only {
+        return Finding::ok(name, format!("{about}not needed: the mount is read only"));
+    }
+    let key = format!("{prefix}{NO_KEY}");
+    let upload = bucketfs::store::write::Upload { key: &key, id: "mapkeeper-doctor" };
+    match in_time(store.put_part(upload, 1, bytes::Bytes::from_static(b"x"))).await {
+        Err(StoreError::NoUpload { .. } | StoreError::NotFound { .. }) => {
+            Finding::ok(name, format!("{about}allowed"))
+        }
+        Err(error @ (StoreError::Denied { .. } | StoreError::Credentials { .. })) => {
+            let hint = "allow s3:PutObject, s3:DeleteObject and s3:AbortMultipartUpload (docs/iam.md), or set read_only = true";
+            Finding::fail(name, format!("{about}{}", Chain(&error)), hint)
+        }
+        Ok(_) => Finding::warn(
+            name,
+            format!("{about}the store takes parts of an upload that does not exist"),
+            "is it an S3 server?",
+        ),
+        Err(error) => refused(name, about, &error),
+    }
+}
+
+async fn clock(store: &S3, about: &str) -> Finding {
+    let name = "clock against S3";
+    let here = OffsetDateTime::now_utc().unix_timestamp();
+    match in_time(store.clock(NO_KEY)).await {
+        Ok(Some(there)) => {
+            let off = here.abs_diff(there);
+            let said = format!("{about}{off} s apart");
+            let hint = "systemctl enable --now chronyd; chronyc makestep";
+            if off <= CLOCK_DOUBT_S {
+                Finding::ok(name, said)
+            } else if off < CLOCK_REFUSED_S {
+                Finding::warn(name, said, hint)
+            } else {
+                Finding::fail(name, said, hint)
+            }
+        }
+        Ok(None) => Finding::warn(
+            name,
+            format!("{about}the store does not say what time it has"),
+            "date -u; curl -sI of its URL",
+        ),
+        Err(error) => refused(name, about, &error),
+    }
+}
+
+/// Whether what is in the bucket can be read by MapServer, judged by some of it.
+async fn headers(mount: &Mount, store: &S3, prefix: &str, about: &str) -> Finding {
+    let name = "headers in bucket";
+    let list = List { prefix, depth: Depth::Tree, from: From::Start, limit: LISTED };
+    let listed = match in_time(store.list(list)).await {
+        Ok(page) => page.objects,
+        Err(error) => return refused(name, about, &error),
+    };
+    let step = (listed.len() / SAMPLE).max(1);
+    let sample: Vec<_> = listed.iter().step_by(step).take(SAMPLE).collect();
+    let looks = join_all(sample.iter().map(|object| in_time(store.head(&object.key)))).await;
+    let defaults = Defaults {
+        uid: mount.uid,
+        gid: mount.gid,
+        file_permissions: (mount.file_mode & 0o7777) as u16,
+        directory_permissions: (mount.dir_mode & 0o7777) as u16,
+    };
+    let mut with_mode = 0;
+    let mut hidden = None;
+    let mut seen = 0;
+    for (listed, look) in sample.iter().zip(looks) {
+        let Ok(object) = look else { continue };
+        seen += 1;
+        with_mode += usize::from(object.metadata.iter().any(|(name, _)| name == "mode"));
+        let found = Attributes::of(&listed.key, &object, &defaults);
+        let needed = if listed.key.ends_with('/') { 0o005 } else { 0o004 };
+        if found.permissions & needed != needed {
+            hidden.get_or_insert((listed.key.clone(), found));
+        }
+    }
+    match hidden {
+        None => Finding::ok(
+            name,
+            format!("{about}{seen} looked at, {with_mode} with headers of s3fs, all readable by everybody"),
+        ),
+        Some((key, found)) => {
+            let said = format!(
+                "{about}{key:?} has mode {:04o}, owner {}:{}",
+                found.permissions, found.uid, found.gid
+            );
+            let hint = "MapServer reads as another user: mapkeeper explain MAP says whether that one may, and how to change it";
+            Finding::warn(name, said, hint)
+        }
+    }
+}
+
+/// The directory, or what is mounted there; the latter is asked by a child.
+async fn mount_point(mount: &Mount, about: &str) -> Vec<Finding> {
+    let names = ["mount point", "mount answers"];
+    let path = mount.path.clone();
+    let entry = match MountTable::of(None) {
+        Ok(table) => table.top(&path).cloned(),
+        Err(error) => return vec![Finding::fail(names[0], format!("{about}{error}"), "is /proc mounted?")],
+    };
+    let shown = path.display();
+    let Some(entry) = entry else {
+        let looked = path.clone();
+        let found = detached(Duration::from_secs(3), move || directory(&looked)).await;
+        let point = match found {
+            None => Finding::fail(
+                names[0],
+                format!("{about}{shown} does not answer"),
+                "findmnt -T shows what it is on",
+            ),
+            Some(Ok(said)) => Finding::ok(names[0], format!("{about}{shown} {said}")),
+            Some(Err(said)) => Finding::fail(
+                names[0],
+                format!("{about}{shown} {said}"),
+                "move away what is there, or mount elsewhere",
+            ),
+        };
+        let answers =
+            Finding::warn(names[1], format!("{about}nothing is mounted"), "systemctl start mapkeeper");
+        return vec![point, answers];
+    };
+    if entry.fs_type != FS_TYPE && !shows(&mount.source, &entry) && mount.source != Source::External {
+        let said = format!("{about}{} ({}) is mounted at {shown}", entry.source, entry.fs_type);
+        let answers =
+            Finding::warn(names[1], format!("{about}not asked: it is not ours"), "see `mount point` above");
+        return vec![
+            Finding::fail(names[0], said, format!("umount {shown}, and take it out of fstab")),
+            answers,
+        ];
+    }
+    let device = (entry.device.major, entry.device.minor);
+    let point = Finding::ok(names[0], format!("{about}{} at {shown}, device {}", entry.source, entry.device));
+    let hint = "mapkeeper status says what is done about it; while no agent runs: systemctl start mapkeeper";
+    let answers = match child().ask(&path, Some(device), true).await {
+        Ok(MountFinding::Listed { .. } | MountFinding::Answered { .. }) => {
+            Finding::ok(names[1], format!("{about}yes"))
+        }
+        Ok(MountFinding::Failed { errno }) => Finding::fail(names[1], format!("{about}no: {errno}"), hint),
+        Ok(other) => Finding::fail(names[1], format!("{about}{other:?}"), hint),
+        Err(error) => Finding::fail(names[1], format!("{about}{}", Chain(&error)), hint),
+    };
+    vec![point, answers]
+}
+
+/// What is at a path where nothing is mounted.
+fn directory(path: &Path) -> Result<&'static str, String> {
+    match std::fs::read_dir(path) {
+        Ok(mut entries) => match entries.next() {
+            None => Ok("is an empty directory"),
+            Some(_) => Err("is not empty".to_owned()),
+        },
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok("does not exist yet, and is made"),
+        Err(error) => Err(format!("cannot be used: {error}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Layer, Loaded};
+
+    #[test]
+    fn requests_go_where_the_configuration_says() {
+        let at = |url: Option<&str>| {
+            let mut pairs = vec![
+                ("MAPKEEPER_REGION", "eu-west-1"),
+                ("MAPKEEPER_MOUNT__0__SOURCE", "s3://maps"),
+                ("MAPKEEPER_MOUNT__0__PATH", "/srv/maps"),
+            ];
+            pairs.extend(url.map(|url| ("MAPKEEPER_MOUNT__0__ENDPOINT_URL", url)));
+            let layer =
+                Layer::environment(pairs.into_iter().map(|(name, value)| (name.into(), value.into())));
+            let config = Loaded::from_layers(vec![layer]).expect("valid").config;
+            endpoint(&config, &config.mounts[0], "maps")
+        };
+        assert_eq!(at(None), ("maps.s3.eu-west-1.amazonaws.com".to_owned(), 443));
+        assert_eq!(at(Some("http://127.0.0.1:9000")), ("127.0.0.1".to_owned(), 9000));
+        assert_eq!(at(Some("https://minio.example.com")), ("minio.example.com".to_owned(), 443));
+        assert_eq!(at(Some("http://[::1]:9000")), ("::1".to_owned(), 9000));
+    }
+}

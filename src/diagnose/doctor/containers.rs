@@ -1,0 +1,373 @@
+//! Docker, and each configured container: image, bind, port, what its environment tells MapServer, its answer.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use tokio::time::timeout;
+
+use super::{about, of_error, skipped};
+use crate::agent::live::seen_at;
+use crate::config::{Config, Container, Owner};
+use crate::diagnose::explain::admits;
+use crate::diagnose::finding::Finding;
+use crate::error::Chain;
+use crate::host::container::{Engine, Facts, Found, Phase, title};
+use crate::host::probe::{ServiceVerdict, ask_service, classify};
+use bucketfs::mountinfo::MountTable;
+
+/// Longest wait for one question to Docker.
+const LIMIT: Duration = Duration::from_secs(6);
+/// The oldest Docker Engine that is known to do.
+const OLDEST: (u32, u32) = (20, 10);
+const SOCKET: &str = "/var/run/docker.sock";
+
+const OF_CONTAINER: [&str; 4] = ["image", "container", "MS_MAP_PATTERN", "MS_ERRORFILE"];
+
+pub(super) async fn checks(config: &Config) -> Vec<Finding> {
+    let names = ["docker socket", "docker version"];
+    if config.containers.is_empty() {
+        return names
+            .iter()
+            .map(|name| Finding::ok(name, "not needed: no container is configured"))
+            .collect();
+    }
+    let cure = "systemctl start docker; journalctl -u docker";
+    let engine = match timeout(LIMIT, Engine::connect()).await {
+        Ok(Ok(engine)) => Ok(engine),
+        Ok(Err(error)) => Err(of_error(names[0], "", &error, cure)),
+        Err(_) => Err(Finding::fail(names[0], format!("no answer within {} s", LIMIT.as_secs()), cure)),
+    };
+    let mut findings = Vec::new();
+    match &engine {
+        Err(finding) => {
+            findings.push(finding.clone());
+            findings.extend(skipped(&names[1..], "", "Docker does not answer"));
+        }
+        Ok(engine) => {
+            let at = std::env::var("DOCKER_HOST").unwrap_or_else(|_| SOCKET.to_owned());
+            findings.push(Finding::ok(names[0], format!("{at} answers")));
+            findings.push(version(engine).await);
+        }
+    }
+    for container in &config.containers {
+        findings.extend(of_container(config, container, engine.as_ref().ok()).await);
+    }
+    findings
+}
+
+async fn version(engine: &Engine) -> Finding {
+    let name = "docker version";
+    let told = match timeout(LIMIT, engine.version()).await {
+        Ok(Ok(told)) => told,
+        Ok(Err(error)) => return of_error(name, "", &error, "docker version"),
+        Err(_) => return Finding::fail(name, "no answer", "docker version"),
+    };
+    let mut numbers = told.split('.').map_while(|part| part.parse::<u32>().ok());
+    match numbers.next().zip(numbers.next()) {
+        Some(version) if version < OLDEST => {
+            Finding::fail(name, told, "20.10 or later is needed: use a newer AMI")
+        }
+        _ => Finding::ok(name, told),
+    }
+}
+
+async fn of_container(config: &Config, container: &Container, engine: Option<&Engine>) -> Vec<Finding> {
+    let about = about(&title(container), config.containers.len());
+    let mut findings = vec![bind(config, container, &about)];
+    let Some(engine) = engine else {
+        findings.extend(skipped(&OF_CONTAINER, &about, "Docker does not answer"));
+        findings.extend(ports(container, None, &about));
+        findings.push(answer(container, &about).await);
+        return findings;
+    };
+    let (found, environment) = match timeout(LIMIT, known(engine, container)).await {
+        Ok(Ok(known)) => known,
+        Ok(Err(error)) => {
+            findings.push(of_error("container", &about, &error, "docker ps -a"));
+            return findings;
+        }
+        Err(_) => {
+            findings.push(Finding::fail(
+                "container",
+                format!("{about}Docker does not answer"),
+                "systemctl status docker",
+            ));
+            return findings;
+        }
+    };
+    let facts = match &found {
+        Found::Present(facts) => Some(&**facts),
+        _ => None,
+    };
+    findings.push(image(engine, container, facts, &about).await);
+    findings.push(state(container, &found, &about));
+    findings.push(pattern(config, container, environment.as_ref(), &about));
+    findings.push(error_file(environment.as_ref(), &about));
+    findings.extend(ports(container, facts, &about));
+    findings.push(answer(container, &about).await);
+    findings
+}
+
+type Environment = BTreeMap<String, String>;
+
+/// The container, and the environment that it has or would have: that of the image below that of the configuration.
+async fn known(
+    engine: &Engine,
+    container: &Container,
+) -> Result<(Found, Option<Environment>), crate::host::container::ContainerError> {
+    let found = engine.find(container).await?;
+    let environment = match (&found, &container.image) {
+        (Found::Present(facts), _) => Some(engine.environment(&facts.id).await?.into_iter().collect()),
+        (_, Some(image)) => engine.image_environment(image).await?.map(|of_image| {
+            let mut environment: Environment = of_image.into_iter().collect();
+            environment.extend(container.environment.clone());
+            environment
+        }),
+        _ => None,
+    };
+    Ok((found, environment))
+}
+
+async fn image(engine: &Engine, container: &Container, facts: Option<&Facts>, about: &str) -> Finding {
+    let name = "image";
+    let Some(image) = &container.image else {
+        let said = facts.map_or("chosen by ECS".to_owned(), |facts| facts.image.clone());
+        return Finding::ok(name, format!("{about}{said}"));
+    };
+    match timeout(LIMIT, engine.image_environment(image)).await {
+        Ok(Ok(Some(_))) => Finding::ok(name, format!("{about}{image} is here")),
+        Ok(Ok(None)) if container.owner == Owner::Ecs => {
+            Finding::ok(name, format!("{about}{image} is not here yet: ECS pulls it"))
+        }
+        Ok(Ok(None)) => {
+            let hint = format!("docker pull {image}; image/build makes mapserver:8");
+            Finding::warn(name, format!("{about}{image} is not here, and will be pulled"), hint)
+        }
+        Ok(Err(error)) => of_error(name, about, &error, "docker images"),
+        Err(_) => Finding::fail(name, format!("{about}Docker does not answer"), "systemctl status docker"),
+    }
+}
+
+fn state(container: &Container, found: &Found, about: &str) -> Finding {
+    let name = "container";
+    let title = title(container);
+    match found {
+        Found::Present(facts) if facts.phase == Phase::Running => {
+            let again = if facts.restarts > 0 {
+                format!(", restarted {} times by Docker", facts.restarts)
+            } else {
+                String::new()
+            };
+            Finding::ok(name, format!("{about}{} runs {}{again}", facts.name, facts.image))
+        }
+        Found::Present(facts) => {
+            let code = facts.exit_code.map(|code| format!(", code {code}")).unwrap_or_default();
+            let memory = if facts.oom_killed { ", out of memory" } else { "" };
+            let said = format!("{about}{} is {:?}{code}{memory}", facts.name, facts.phase).to_lowercase();
+            Finding::fail(
+                name,
+                said,
+                format!("docker logs {}; mapkeeper status says what is done about it", facts.name),
+            )
+        }
+        Found::Foreign { id, .. } => {
+            let said = format!("{about}{id} has the name {title:?} and was not made by mapkeeper");
+            Finding::fail(name, said, format!("docker rm -f {id}, or choose another name"))
+        }
+        Found::Absent if container.owner == Owner::Ecs => {
+            let hint = "look at the events of the ECS service, and whether the instance is in the cluster";
+            Finding::warn(name, format!("{about}ECS has not started {title}"), hint)
+        }
+        Found::Absent => Finding::warn(
+            name,
+            format!("{about}{title} is not made yet"),
+            "the agent makes it once the mounts are proven",
+        ),
+    }
+}
+
+/// Whether a mount of ours is bound at all, in a way that works.
+fn bind(config: &Config, container: &Container, about: &str) -> Finding {
+    let name = "bind";
+    let shown = config.mounts.iter().filter_map(|mount| {
+        container
+            .binds
+            .iter()
+            .find_map(|bind| Some((bind, seen_at(&bind.source, &bind.target, &mount.path)?, mount)))
+    });
+    let shown: Vec<_> = shown.collect();
+    let Some((bind, root, mount)) = shown.first() else {
+        let paths: Vec<_> = config.mounts.iter().map(|mount| mount.path.display().to_string()).collect();
+        let hint = format!(
+            "binds = [\"{}:/mapfiles:ro\"] in [container]; for ECS the same in the task definition",
+            paths.join(" or ")
+        );
+        return Finding::warn(name, format!("{about}no bind of it shows a mount"), hint);
+    };
+    // What is mounted over a bind's parent hides the mount from the container.
+    let hidden = MountTable::of(None).ok().and_then(|table| {
+        let parents = mount.path.ancestors().skip(1).filter(|path| *path != Path::new("/"));
+        let mut over =
+            parents.filter_map(|path| table.top(path).map(|entry| (path.to_owned(), entry.is_fuse())));
+        over.find(|(_, is_fuse)| *is_fuse)
+    });
+    match hidden {
+        Some((path, _)) => {
+            let said =
+                format!("{about}{} is itself below a FUSE mount at {}", mount.path.display(), path.display());
+            Finding::warn(name, said, "mount elsewhere: a fault of the upper one is a fault of both")
+        }
+        None => Finding::ok(name, format!("{about}{} is seen at {} ({bind})", mount.name, root.display())),
+    }
+}
+
+fn pattern(
+    config: &Config,
+    container: &Container,
+    environment: Option<&Environment>,
+    about: &str,
+) -> Finding {
+    let name = "MS_MAP_PATTERN";
+    let Some(environment) = environment else {
+        return Finding::warn(
+            name,
+            format!("{about}not looked at: there is no container and no image yet"),
+            "look again later",
+        );
+    };
+    let probed = container.probe.as_ref().and_then(|probe| {
+        let (_, query) = probe.url.split_once('?')?;
+        let mut fields = query.split('&').filter_map(|field| field.split_once('='));
+        fields.find_map(|(key, value)| key.eq_ignore_ascii_case("map").then(|| value.to_owned()))
+    });
+    let root = config.mounts.iter().find_map(|mount| {
+        container.binds.iter().find_map(|bind| seen_at(&bind.source, &bind.target, &mount.path))
+    });
+    let map = probed.or_else(|| Some(root?.join("example.map").to_string_lossy().into_owned()));
+    let (Some(pattern), Some(map)) = (environment.get(name), map) else {
+        let hint = "MapServer 8 refuses every `map=` without MS_MAP_PATTERN or MS_MAP_NO_PATH: set it to \"^/mapfiles/.*[.]map$\"";
+        return match environment.contains_key("MS_MAPFILE")
+            || environment.contains_key("MAPSERVER_CONFIG_FILE")
+        {
+            true => Finding::ok(name, format!("{about}not set; the image's own configuration decides")),
+            false => Finding::warn(name, format!("{about}not set"), hint),
+        };
+    };
+    match admits(pattern, &map) {
+        Some(true) => Finding::ok(name, format!("{about}{pattern:?} admits {map}")),
+        Some(false) => {
+            let hint = "environment = { MS_MAP_PATTERN = \"^/mapfiles/.*[.]map$\" } in [container] or the task definition";
+            Finding::fail(name, format!("{about}{pattern:?} does not admit {map}"), hint)
+        }
+        None => Finding::warn(
+            name,
+            format!("{about}{pattern:?} is no pattern that can be read here"),
+            "ask for a map: mapkeeper explain MAP",
+        ),
+    }
+}
+
+fn error_file(environment: Option<&Environment>, about: &str) -> Finding {
+    let name = "MS_ERRORFILE";
+    let Some(environment) = environment else {
+        return Finding::warn(
+            name,
+            format!("{about}not looked at: there is no container and no image yet"),
+            "look again later",
+        );
+    };
+    match environment.get(name).map(String::as_str) {
+        Some("stderr" | "stdout") => Finding::ok(name, format!("{about}errors are in docker logs")),
+        Some(path) => {
+            let hint = "\"stderr\" needs no file; otherwise it must exist in the container and be writable by MapServer";
+            Finding::warn(name, format!("{about}{path}: a file in the container"), hint)
+        }
+        None => Finding::warn(
+            name,
+            format!("{about}not set: MapServer tells nobody what goes wrong"),
+            "environment = { MS_ERRORFILE = \"stderr\" }",
+        ),
+    }
+}
+
+/// Whether each port is the container's, or free for it.
+fn ports(container: &Container, facts: Option<&Facts>, about: &str) -> Vec<Finding> {
+    let runs = facts.is_some_and(|facts| facts.phase == Phase::Running);
+    let taken = listeners();
+    let finding = |port: &crate::config::Port| {
+        let name = format!("port {}", port.host);
+        match (runs, taken.contains(&port.host)) {
+            (true, _) => {
+                Finding::ok(&name, format!("{about}leads to port {} of the container", port.container))
+            }
+            (false, false) => Finding::ok(&name, format!("{about}is free")),
+            (false, true) => {
+                let hint =
+                    format!("ss -ltnp 'sport = :{}' says by whom; end it, or choose another port", port.host);
+                Finding::fail(&name, format!("{about}is taken by somebody else"), hint)
+            }
+        }
+    };
+    container.ports.iter().map(finding).collect()
+}
+
+/// Ports at which somebody listens on this host.
+pub(super) fn listeners() -> Vec<u16> {
+    let text =
+        ["/proc/net/tcp", "/proc/net/tcp6"].map(|path| fs::read_to_string(path).unwrap_or_default()).concat();
+    text.lines().filter_map(listener).collect()
+}
+
+/// The port of a line of `/proc/net/tcp` that is a listener's.
+fn listener(line: &str) -> Option<u16> {
+    let mut fields = line.split_whitespace().skip(1);
+    let (address, state) = (fields.next()?, fields.nth(1)?);
+    let (_, port) = address.rsplit_once(':')?;
+    (state == "0A").then(|| u16::from_str_radix(port, 16).ok()).flatten()
+}
+
+async fn answer(container: &Container, about: &str) -> Finding {
+    let name = "probe";
+    let Some(probe) = &container.probe else {
+        let hint = "[container.probe] lets the agent see what MapServer answers: it says 200 to every fault";
+        return Finding::warn(name, format!("{about}none is configured"), hint);
+    };
+    match ask_service(&probe.url, probe.timeout).await {
+        Err(error) => {
+            let hint = "the container is down, or still starting: mapkeeper status; docker logs";
+            Finding::fail(name, format!("{about}{}", Chain(&error)), hint)
+        }
+        Ok(answer) => {
+            match classify(answer.status, answer.content_type.as_deref(), &answer.body, probe.expect) {
+                ServiceVerdict::Healthy | ServiceVerdict::LayerUnknown => {
+                    Finding::ok(name, format!("{about}answers as it should"))
+                }
+                verdict => Finding::fail(
+                    name,
+                    format!("{about}{verdict}"),
+                    "mapkeeper explain MAP follows the map of the probe",
+                ),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_where_somebody_listens_is_found() {
+        let listening = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let port = listening.local_addr().expect("bound").port();
+        assert!(listeners().contains(&port));
+        drop(listening);
+        let line =
+            "   0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 1 1";
+        assert_eq!(listener(line), Some(8080));
+        assert_eq!(listener(&line.replace(" 0A ", " 01 ")), None);
+        assert_eq!(listener("sl local_address rem_address st"), None);
+    }
+}
