@@ -14,7 +14,7 @@ use crate::host::credentials::{CredentialsError, Holder};
 use crate::host::mount;
 use crate::host::probe::{Limits, MountProbe};
 use bucketfs::store::s3::S3;
-use bucketfs::store::{Condition, Depth, Fetch, Fetched, From, List, Object, ObjectStore, StoreError};
+use bucketfs::store::{Condition, Depth, Fetch, Fetched, List, ListStart, Object, ObjectStore, StoreError};
 
 /// Longest wait for one question to a bucket.
 pub const BUCKET_LIMIT: Duration = Duration::from_secs(8);
@@ -45,7 +45,7 @@ pub async fn keys(config: &Config, mount: &Mount) -> Result<Holder, CredentialsE
 pub async fn bucket(config: &Config, mount: &Mount, keys: &Holder) -> Result<Option<S3>, StoreError> {
     let Source::S3 { prefix, .. } = &mount.source else { return Ok(None) };
     let mut region = mount.region.clone().or_else(|| config.region.clone());
-    let one = List { prefix, depth: Depth::Directory, from: From::Start, limit: 1 };
+    let one = List { prefix, depth: Depth::Directory, from: ListStart::Start, limit: 1 };
     let mut is_moved = false;
     loop {
         let Some(store) = mount::store(mount, region.as_deref(), keys).await? else { return Ok(None) };

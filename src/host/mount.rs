@@ -25,7 +25,7 @@ use crate::config::{self, KernelFlags, Refusal, Source};
 use crate::host::credentials::Holder;
 use bucketfs::measure;
 use bucketfs::store::s3::{Endpoint, S3};
-use bucketfs::store::{Depth, From, List, ObjectStore, StoreError};
+use bucketfs::store::{Depth, List, ListStart, ObjectStore, StoreError};
 use bucketfs::{
     Defaults, Handover, MountError, OnConflict, Options, ResumeError, SessionError, UnmountError,
     WriteOptions,
@@ -248,7 +248,7 @@ pub async fn prove(
     let Source::S3 { bucket, prefix } = &spec.source else { return Ok(()) };
     let mut region = spec.region.as_deref().or(region).map(str::to_string);
     let endpoint = Endpoint { url: spec.endpoint_url.clone(), path_style: spec.path_style };
-    let one = List { prefix, depth: Depth::Directory, from: From::Start, limit: 1 };
+    let one = List { prefix, depth: Depth::Directory, from: ListStart::Start, limit: 1 };
     let mut is_moved = false;
     loop {
         let keys = Some(credentials.clone());

@@ -545,14 +545,14 @@ async fn a_server_that_cannot_resume_mounts_anew_and_says_why() {
     let mut world = World::new();
     world.mount("freshness=0s").await;
     let serving = world.serving().expect("it serves");
-    // As a version that writes it otherwise: the number of the format is the third word of the ledger.
-    let ledger =
+    // As a version that writes it otherwise: the number of the format is the third word of the journal.
+    let journal =
         std::fs::read_dir(format!("/proc/{serving}/fd")).expect("readable").flatten().find(|entry| {
             std::fs::read_link(entry.path())
                 .is_ok_and(|link| link.to_string_lossy().contains("mapkeeper-ledger"))
         });
-    let ledger = OpenOptions::new().write(true).open(ledger.expect("a ledger").path()).expect("a memfd");
-    ledger.write_all_at(&99u32.to_ne_bytes(), 8).expect("written");
+    let journal = OpenOptions::new().write(true).open(journal.expect("a journal").path()).expect("a memfd");
+    journal.write_all_at(&99u32.to_ne_bytes(), 8).expect("written");
     kill(serving, Signal::SIGKILL).expect("it runs");
     let reason = "it was written by another version (format 99, this one reads 1)";
     until(|| world.log().contains(reason), "the reason").await;

@@ -22,13 +22,13 @@ use std::time::Duration;
 use futures::StreamExt;
 use tokio::time::Instant;
 
-use super::ask::ASK_DEADLINE;
 use super::attr::{self, Attributes, Kind};
 use super::error::FsError;
-use super::flight::Flights;
 use super::inode::{Facts, ROOT};
 use super::listing::{Open, Shown, names};
-use super::store::{Depth, EMPTY_PAGES, From, List, StoreError};
+use super::resolve::RESOLVE_DEADLINE;
+use super::single_flight::SingleFlight;
+use super::store::{Depth, EMPTY_PAGES, List, ListStart, StoreError};
 use super::tree::{Entry, Tree, join};
 
 /// Headers that one mount asks for at the same time for the sake of listings.
@@ -90,8 +90,8 @@ pub struct Directory {
     ino: u64,
     path: Arc<str>,
     state: Mutex<State>,
-    listings: Flights<Arc<Page>>,
-    completions: Flights<Unknown>,
+    listings: SingleFlight<Arc<Page>>,
+    completions: SingleFlight<Unknown>,
 }
 
 #[derive(Default)]
@@ -141,8 +141,8 @@ impl Directory {
             ino,
             path: tree.directory_path(ino)?,
             state: Mutex::default(),
-            listings: Flights::default(),
-            completions: Flights::default(),
+            listings: SingleFlight::default(),
+            completions: SingleFlight::default(),
         });
         if let Some(page) = directory.fresh_page(tree) {
             directory.keep(page, None);
@@ -174,13 +174,13 @@ impl Directory {
             ino,
             path: tree.directory_path(ino)?,
             state: Mutex::new(State { read_to: read_to.clone(), ..State::default() }),
-            listings: Flights::default(),
-            completions: Flights::default(),
+            listings: SingleFlight::default(),
+            completions: SingleFlight::default(),
         });
         let last = read_to.map_or(0, |(offset, _)| (offset >> PAGE_BITS) as usize);
         for number in 0..=last {
             // How a page is reached, the page before it says.
-            if directory.page(tree, number, From0::On).await?.is_last {
+            if directory.page(tree, number, Seek::On).await?.is_last {
                 break;
             }
         }
@@ -213,7 +213,7 @@ impl Directory {
             names.into_iter().all(|item| table.find(&join(&self.path, &item.name)) == Some(item.ino))
         };
         if is_known {
-            tree.surveys().count_answer(&self.path, page.asked);
+            tree.negative_cache().count_answer(&self.path, page.asked);
         }
         is_known.then_some(page)
     }
@@ -224,7 +224,7 @@ impl Directory {
         if !may_be && !tree.has_folder_keys() {
             return Ok(false);
         }
-        let answer = tree.ask(&self.path).await?;
+        let answer = tree.resolve(&self.path).await?;
         let table = tree.table();
         Ok(answer.found == Some(self.ino)
             && table.node(self.ino).is_some_and(|node| node.facts.is_directory()))
@@ -238,15 +238,15 @@ impl Directory {
     ///
     /// # Errors
     ///
-    /// Whatever listing meets; [`StoreError::TimedOut`] after [`ASK_DEADLINE`].
+    /// Whatever listing meets; [`StoreError::TimedOut`] after [`RESOLVE_DEADLINE`].
     pub async fn batch(
         self: &Arc<Self>,
         tree: &Arc<Tree>,
         offset: u64,
         detail: Detail,
     ) -> Result<Batch, FsError> {
-        let found = tokio::time::timeout(ASK_DEADLINE, self.batch_from(tree, offset, detail)).await;
-        found.unwrap_or(Err(StoreError::TimedOut(ASK_DEADLINE).into()))
+        let found = tokio::time::timeout(RESOLVE_DEADLINE, self.batch_from(tree, offset, detail)).await;
+        found.unwrap_or(Err(StoreError::TimedOut(RESOLVE_DEADLINE).into()))
     }
 
     async fn batch_from(
@@ -259,7 +259,7 @@ impl Directory {
         let mut number = (offset >> PAGE_BITS) as usize;
         let mut from = (offset & ((1 << PAGE_BITS) - 1)) as usize;
         loop {
-            let page = self.page(tree, number, if offset == 0 { From0::Again } else { From0::On }).await?;
+            let page = self.page(tree, number, if offset == 0 { Seek::Again } else { Seek::On }).await?;
             if number == (offset >> PAGE_BITS) as usize {
                 from = self.place(&page, offset, from);
             }
@@ -290,14 +290,14 @@ impl Directory {
         self: &Arc<Self>,
         tree: &Arc<Tree>,
         number: usize,
-        how: From0,
+        how: Seek,
     ) -> Result<Arc<Page>, FsError> {
         let held = self.state().pages.iter().find(|page| page.number == number).cloned();
         if let Some(page) = held
             // Going back to the start asks again, as POSIX wants.
-            && (how == From0::On
+            && (how == Seek::On
                 || page.asked.elapsed() < tree.rules.freshness.max(JUST_LISTED)
-                    && !tree.surveys().has_changed_since(&self.path, page.asked))
+                    && !tree.negative_cache().has_changed_since(&self.path, page.asked))
         {
             return Ok(page);
         }
@@ -315,13 +315,13 @@ impl Directory {
         };
         let (token, open) = start.unzip();
         let prefix = tree.directory_prefix(&self.path);
-        let from = token.as_deref().map_or(From::Start, From::Page);
+        let from = token.as_deref().map_or(ListStart::Start, ListStart::Page);
         let unsent = tree.table().unsent_in(&self.path);
         let asked = Instant::now();
         let list = List { prefix: &prefix, depth: Depth::Directory, from, limit: PAGE_LIMIT };
         let known = if number == 0 { tree.last_page(&self.path) } else { None };
         let answer = tree.patiently(known.is_some(), tree.store().list(list)).await;
-        tree.pulse().note(&answer);
+        tree.availability().note(&answer);
         let answer = match (answer, known) {
             (Err(error), Some(page)) if error.is_outage() => {
                 self.keep(page.clone(), None);
@@ -403,7 +403,7 @@ impl Directory {
         if chunk >= chunks / 2 && !page.is_last && !is_held {
             let (this, with) = (self.clone(), tree.clone());
             tree.runtime().spawn(async move {
-                if let Ok(page) = this.page(&with, next, From0::On).await {
+                if let Ok(page) = this.page(&with, next, Seek::On).await {
                     for chunk in 0..page.items.len().div_ceil(CHUNK) {
                         drop(this.complete(&with, &page, chunk, detail));
                     }
@@ -493,7 +493,7 @@ impl Directory {
         }
         if !batch.unknown.contains(&path) {
             // The table had no room for it.
-            match tree.ask(&path).await {
+            match tree.resolve(&path).await {
                 Ok(answer) => return answer.found.and_then(|_| entry_now(tree, &path)),
                 Err(error) => tracing::debug!(?path, error = %error, "no headers came"),
             }
@@ -533,7 +533,7 @@ fn items(ino: u64, number: usize, shown: Vec<(Arc<str>, Shown)>, inos: Vec<u64>)
 
 /// Whether a reader comes from the start or from further back.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum From0 {
+enum Seek {
     Again,
     On,
 }

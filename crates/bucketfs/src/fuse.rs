@@ -24,13 +24,13 @@ use fuser::{
 };
 
 use super::directory::Directory;
-use super::door::{Door, GiveUp, TakeBack, WRITE_MAX};
 use super::error::FsError;
-use super::inode::Surplus;
-use super::ledger::{Held, Ledger};
+use super::inode::Eviction;
+use super::journal::{Journal, Recovered};
 use super::listing::NAME_MAX;
+use super::relay::{GiveUp, Relay, TakeBack, WRITE_MAX};
 use super::tree::Tree;
-use super::wire::{self, Told};
+use super::wire::{self, KernelRef};
 use super::write::Writing;
 use super::xattr::Xattrs;
 use crate::measure::operation_name;
@@ -67,19 +67,24 @@ pub struct Adapter {
     writing: Option<Arc<Writing>>,
     directories: Arc<Directories>,
     /// The short way for the bytes of files.
-    door: Option<Arc<Door>>,
+    relay: Option<Arc<Relay>>,
     /// Whether the kernel may be asked to send requests again.
     resend: bool,
 }
 
 impl Adapter {
-    /// What is told is written down in `ledger`, where `held` is what a process before was told.
-    pub fn new(tree: Arc<Tree>, writing: Option<Arc<Writing>>, ledger: Arc<Ledger>, held: Held) -> Adapter {
-        let directories = Arc::new(Directories::new(ledger, held));
-        Adapter { tree, writing, directories, door: None, resend: true }
+    /// What is told is written down in `journal`, where `held` is what a process before was told.
+    pub fn new(
+        tree: Arc<Tree>,
+        writing: Option<Arc<Writing>>,
+        journal: Arc<Journal>,
+        held: Recovered,
+    ) -> Adapter {
+        let directories = Arc::new(Directories::new(journal, held));
+        Adapter { tree, writing, directories, relay: None, resend: true }
     }
 
-    /// What a door calls: see [`Door::new`].
+    /// What a relay calls: see [`Relay::new`].
     pub fn callbacks(&self) -> (TakeBack, GiveUp) {
         (self.take_back(), self.give_up())
     }
@@ -115,17 +120,17 @@ impl Adapter {
         let (directories, writing) =
             (Arc::downgrade(&self.directories), self.writing.as_ref().map(Arc::downgrade));
         Box::new(move |told| match told {
-            Told::Number(ino) => {
+            KernelRef::Number(ino) => {
                 if let Some(tree) = tree.upgrade() {
                     tree.forget(ino, 1);
                 }
             }
-            Told::Directory(handle) => {
+            KernelRef::Directory(handle) => {
                 if let Some(directories) = directories.upgrade() {
                     directories.close(handle);
                 }
             }
-            Told::File(handle) => {
+            KernelRef::File(handle) => {
                 if let (Some(tree), Some(writing)) =
                     (tree.upgrade(), writing.as_ref().and_then(Weak::upgrade))
                 {
@@ -135,9 +140,9 @@ impl Adapter {
         })
     }
 
-    /// From now on hands the bytes of files to `door`.
-    pub fn through(mut self, door: &Arc<Door>) -> Adapter {
-        self.door = Some(door.clone());
+    /// From now on hands the bytes of files to `relay`.
+    pub fn through(mut self, relay: &Arc<Relay>) -> Adapter {
+        self.relay = Some(relay.clone());
         self
     }
 
@@ -145,7 +150,7 @@ impl Adapter {
         self.resend
     }
 
-    /// Never has the kernel send requests again: what a process before left is answered from the ledger.
+    /// Never has the kernel send requests again: what a process before left is answered from the journal.
     pub fn without_resend(mut self) -> Adapter {
         self.resend = false;
         self
@@ -187,11 +192,11 @@ impl Adapter {
 /// # Errors
 ///
 /// That of starting a thread.
-pub fn drop_surplus(tree: &Tree, door: Arc<Door>) -> io::Result<()> {
-    let (sender, surplus) = std::sync::mpsc::sync_channel::<Surplus>(SURPLUS_WAITING);
+pub fn drop_surplus(tree: &Tree, relay: Arc<Relay>) -> io::Result<()> {
+    let (sender, eviction) = std::sync::mpsc::sync_channel::<Eviction>(SURPLUS_WAITING);
     std::thread::Builder::new().name("fuse-forget".into()).spawn(move || {
-        for Surplus { parent, name } in surplus {
-            if let Err(error) = door.drop_name(parent, &name) {
+        for Eviction { parent, name } in eviction {
+            if let Err(error) = relay.drop_name(parent, &name) {
                 tracing::debug!(ino = parent, error = %error, "the kernel keeps a name");
             }
         }
@@ -272,14 +277,14 @@ impl Filesystem for Adapter {
             Ok(content) => content,
             Err(error) => return reply.error(errno(&error)),
         };
-        let (size, unique, door) = (size as usize, request.unique().0, self.door.clone());
+        let (size, unique, relay) = (size as usize, request.unique().0, self.relay.clone());
         if let Some(bytes) = content.read_now(offset, size) {
             content.note_position(offset, size);
-            return reply_bytes(door.as_deref(), unique, reply, &bytes);
+            return reply_bytes(relay.as_deref(), unique, reply, &bytes);
         }
         self.spawn(async move {
             match content.read(offset, size).await {
-                Ok(bytes) => reply_bytes(door.as_deref(), unique, reply, &bytes),
+                Ok(bytes) => reply_bytes(relay.as_deref(), unique, reply, &bytes),
                 Err(error) => reply.error(errno(&error)),
             }
         });

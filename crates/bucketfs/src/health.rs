@@ -35,7 +35,7 @@ pub enum StoreHealth {
 
 /// Watches the answers that pass by.
 #[derive(Default)]
-pub struct Pulse {
+pub struct Availability {
     outage: Mutex<Option<Outage>>,
     complained: Mutex<Option<Instant>>,
 }
@@ -45,7 +45,7 @@ struct Outage {
     reason: String,
 }
 
-impl Pulse {
+impl Availability {
     /// Takes note of an answer, or of its absence.
     pub fn note<T>(&self, answer: &Result<T, StoreError>) {
         if let Err(error @ StoreError::Malformed { .. }) = answer {
@@ -98,21 +98,21 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_outage_lasts_from_its_first_failure_to_the_next_answer() {
-        let pulse = Pulse::default();
-        assert_eq!(pulse.health(), StoreHealth::Answering);
-        assert_eq!(pulse.patience(), PATIENCE);
-        pulse.note::<()>(&Err(StoreError::TimedOut(Duration::from_secs(1))));
+        let availability = Availability::default();
+        assert_eq!(availability.health(), StoreHealth::Answering);
+        assert_eq!(availability.patience(), PATIENCE);
+        availability.note::<()>(&Err(StoreError::TimedOut(Duration::from_secs(1))));
         tokio::time::advance(Duration::from_secs(5)).await;
-        pulse.note::<()>(&Err(StoreError::Throttled { code: "SlowDown".into() }));
+        availability.note::<()>(&Err(StoreError::Throttled { code: "SlowDown".into() }));
         assert_eq!(
-            pulse.health(),
+            availability.health(),
             StoreHealth::Silent {
                 silent_for: Duration::from_secs(5),
                 reason: "the store is asked too often (SlowDown)".into()
             }
         );
-        assert_eq!(pulse.patience(), PATIENCE_IN_SILENCE);
-        pulse.note::<()>(&Err(StoreError::NotFound { key: "a".into() }));
-        assert_eq!(pulse.health(), StoreHealth::Answering);
+        assert_eq!(availability.patience(), PATIENCE_IN_SILENCE);
+        availability.note::<()>(&Err(StoreError::NotFound { key: "a".into() }));
+        assert_eq!(availability.health(), StoreHealth::Answering);
     }
 }

@@ -16,7 +16,7 @@
 //! ```
 //!
 //! What must hold: a node the kernel knows (`lookups > 0`) is never dropped; idle nodes take at most half of the
-//! budget, and of those in use the oldest are named (`surplus`) as soon as they take more than the other half;
+//! budget, and of those in use the oldest are named (`eviction`) as soon as they take more than the other half;
 //! every name leads to the node with the newest version known.
 
 use std::collections::{BTreeSet, HashMap};
@@ -25,7 +25,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::attr::{Attributes, Kind};
-use super::ledger::Ledger;
+use super::journal::Journal;
 use super::read::Content;
 use super::store::{ETag, Version};
 use super::xattr::Xattrs;
@@ -218,7 +218,7 @@ impl Facts {
 
 /// A name that the kernel is to be asked to drop: its node is in use and one of too many.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Surplus {
+pub struct Eviction {
     pub parent: u64,
     pub name: Box<str>,
 }
@@ -235,9 +235,9 @@ pub struct Table {
     /// Names made here that the store does not have yet.
     unsent: BTreeSet<Arc<str>>,
     /// Names that were taken away here, and when: an answer to an older question does not bring them back.
-    gone: HashMap<Arc<str>, Instant>,
+    tombstones: HashMap<Arc<str>, Instant>,
     /// Where a successor finds what the kernel was told.
-    ledger: Option<Arc<Ledger>>,
+    journal: Option<Arc<Journal>>,
 }
 
 impl Table {
@@ -251,8 +251,8 @@ impl Table {
             budget_bytes,
             marks: 0,
             unsent: BTreeSet::new(),
-            gone: HashMap::new(),
-            ledger: None,
+            tombstones: HashMap::new(),
+            journal: None,
         };
         let path: Arc<str> = Arc::from("");
         let facts = Facts { attributes: Some(root), ..Facts::directory() };
@@ -303,7 +303,7 @@ impl Table {
             self.unname(ino);
         }
         let ino = self.insert(Arc::from(path), facts, asked);
-        if self.gone.get(path).is_some_and(|gone| *gone >= asked) {
+        if self.tombstones.get(path).is_some_and(|gone| *gone >= asked) {
             // An answer from before it was taken away: to be asked again before it is believed.
             self.nodes.get_mut(&ino).expect("inserted above").checked = None;
         }
@@ -406,7 +406,7 @@ impl Table {
 
     /// The name that was told to the kernel longest ago, if those in use are too many. It counts as told just
     /// now: should the kernel not be able to drop it, the others get their turn first.
-    pub fn surplus(&mut self) -> Option<Surplus> {
+    pub fn eviction(&mut self) -> Option<Eviction> {
         let [_, files, directories] = &self.queues;
         if files.bytes() + directories.bytes() <= self.budget_bytes / 2 {
             return None;
@@ -419,7 +419,7 @@ impl Table {
             return None;
         }
         let (above, name) = node.path.rsplit_once('/').unwrap_or(("", &node.path));
-        Some(Surplus { parent: self.find(above)?, name: name.into() })
+        Some(Eviction { parent: self.find(above)?, name: name.into() })
     }
 
     fn insert(&mut self, path: Arc<str>, facts: Facts, asked: Instant) -> u64 {

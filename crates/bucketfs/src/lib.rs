@@ -1,7 +1,7 @@
 //! A bucket as a file system: the face of everything below `fs/`.
 //!
 //! ```text
-//!   kernel -- door.rs -- fuse.rs --> tree.rs (names) ----> store.rs: S3
+//!   kernel -- relay.rs -- fuse.rs --> tree.rs (names) ----> store.rs: S3
 //!                                |   directory.rs (lists)-'    ^
 //!                                |-> read.rs (bytes) ----------|      inode.rs: numbers   cache.rs: blocks
 //!                                '-> write.rs (changes) -------'
@@ -22,28 +22,28 @@ use tokio::runtime::Handle;
 
 use mountinfo::{Device, MountTable};
 
-mod ask;
 pub mod attr;
 pub mod cache;
 mod caller;
 pub mod connection;
 pub mod directory;
-mod door;
 pub mod error;
-mod flight;
 pub mod fuse;
 pub mod health;
 pub mod inode;
-pub mod ledger;
+pub mod journal;
 pub mod listing;
 pub mod measure;
 pub mod mountinfo;
+mod negative_cache;
 mod percent;
+pub mod random_prefetch;
 pub mod read;
+mod relay;
+mod resolve;
 pub mod session;
+mod single_flight;
 pub mod store;
-mod survey;
-pub mod sweep;
 pub mod tree;
 mod wire;
 pub mod write;
@@ -56,8 +56,8 @@ pub use session::{Handover, SessionError};
 pub use write::{OnConflict, WriteOptions};
 
 use cache::BlockCache;
-use health::Pulse;
-use ledger::{Found, Held, Ledger, LedgerError};
+use health::Availability;
+use journal::{Found, Journal, JournalError, Recovered};
 use read::Source;
 use store::{ObjectStore, StoreError};
 use tree::{Rules, Tree};
@@ -94,7 +94,7 @@ pub struct Options {
     /// waited for.
     pub region: Option<String>,
     /// Whether a kernel that can (Linux 6.9 and later) is asked to send again what a process before left unanswered.
-    /// If not, or where it cannot, the answers come from the ledger.
+    /// If not, or where it cannot, the answers come from the journal.
     pub resend: bool,
     /// How long what is known is served when the store cannot be asked.
     pub max_stale: Duration,
@@ -122,7 +122,7 @@ pub enum MountError {
 #[derive(Debug, thiserror::Error)]
 pub enum ResumeError {
     #[error(transparent)]
-    Ledger(#[from] LedgerError),
+    Journal(#[from] JournalError),
     #[error("{found:?} was mounted and {wanted:?} is configured")]
     Settings { found: String, wanted: String },
     #[error(transparent)]
@@ -189,21 +189,21 @@ pub async fn mount(
     proof
         .map_err(|source| MountError::Task { source })?
         .map_err(|source| MountError::Store { bucket: options.source.clone(), source })?;
-    let ledger = Arc::new(Ledger::create().map_err(|source| SessionError::Ledger { source })?);
-    tree.keep_in(ledger.clone(), &Held::default());
+    let journal = Arc::new(Journal::create().map_err(|source| SessionError::Journal { source })?);
+    tree.keep_in(journal.clone(), &Recovered::default());
     let writing = writing(&tree, (options.read_only, &options.write), owner(&options, path), memory.writing)?;
     if let Some(writing) = &writing {
         writing.cleared().await;
     }
     let staging = writing.as_ref().map(|writing| writing.session().to_string());
-    let adapter = adapter(&tree, &writing, &ledger, Held::default(), options.resend);
+    let adapter = adapter(&tree, &writing, &journal, Recovered::default(), options.resend);
     // Where a number gets new content while it is used, nothing is put into the kernel's memory unasked.
     let push = if writing.is_some() { Arc::default() } else { push };
     let (target, settings, flags) = (path.to_path_buf(), settings(&options), flags(&options));
     let open = move || {
         let (path, source, region) = (target.as_path(), options.source.as_str(), options.region);
         let mounting = session::Mounting { path, source, flags, settings, staging, region };
-        session::Connection::open(session::Serving { adapter, ledger, push: &push }, mounting)
+        session::Connection::open(session::Serving { adapter, journal, push: &push }, mounting)
     };
     let opened = runtime.spawn_blocking(open).await;
     let connection = opened.map_err(|source| MountError::Task { source })??;
@@ -222,7 +222,7 @@ pub async fn resume(
     options: Options,
     runtime: Handle,
 ) -> Result<Session, ResumeError> {
-    let Found { ledger, head, held, left } = Ledger::open(handover.ledger)?;
+    let Found { journal, head, held, left } = Journal::open(handover.journal)?;
     let wanted = settings(&options);
     if head.settings != wanted {
         return Err(ResumeError::Settings { found: head.settings, wanted });
@@ -230,8 +230,8 @@ pub async fn resume(
     let store = connect(head.region.as_deref()).await;
     let store = store.map_err(|source| MountError::Store { bucket: options.source.clone(), source })?;
     let (tree, push, memory) = prepared(store, &options, &runtime);
-    let ledger = Arc::new(ledger);
-    tree.keep_in(ledger.clone(), &held);
+    let journal = Arc::new(journal);
+    tree.keep_in(journal.clone(), &held);
     let path = head.path.clone();
     let writing = match &head.staging {
         None => None,
@@ -246,10 +246,10 @@ pub async fn resume(
             Some(resumed.map_err(|source| MountError::Staging { path, source })?)
         }
     };
-    let adapter = adapter(&tree, &writing, &ledger, held, options.resend);
+    let adapter = adapter(&tree, &writing, &journal, held, options.resend);
     let push = if writing.is_some() { Arc::default() } else { push };
     let resume = move || {
-        let serving = session::Serving { adapter, ledger, push: &push };
+        let serving = session::Serving { adapter, journal, push: &push };
         session::Connection::resume(serving, handover.device, &head, left)
     };
     let resumed = runtime.spawn_blocking(resume).await.map_err(|source| MountError::Task { source })?;
@@ -259,7 +259,7 @@ pub async fn resume(
 
 /// Where the session behind `handover` is mounted, if it still is.
 pub fn path_of(handover: Handover) -> Option<PathBuf> {
-    let Found { head, .. } = Ledger::open(handover.ledger).ok()?;
+    let Found { head, .. } = Journal::open(handover.journal).ok()?;
     let entry = MountTable::of(None).ok()?.top(&head.path)?.device;
     (entry == Device { major: head.device.0, minor: head.device.1 }).then_some(head.path)
 }
@@ -277,8 +277,8 @@ fn prepared(
     let memory = Memory::of(options);
     let cache = Arc::new(BlockCache::new(memory.content));
     let push = Arc::new(OnceLock::new());
-    let pulse = Arc::new(Pulse::default());
-    let source = Source { store, cache, pulse, runtime: runtime.clone(), push: push.clone() };
+    let availability = Arc::new(Availability::default());
+    let source = Source { store, cache, availability, runtime: runtime.clone(), push: push.clone() };
     let rules = Rules {
         prefix: options.prefix.clone(),
         freshness: options.freshness,
@@ -292,11 +292,11 @@ fn prepared(
 fn adapter(
     tree: &Arc<Tree>,
     writing: &Option<Arc<Writing>>,
-    ledger: &Arc<Ledger>,
-    held: Held,
+    journal: &Arc<Journal>,
+    held: Recovered,
     resend: bool,
 ) -> fuse::Adapter {
-    let adapter = fuse::Adapter::new(tree.clone(), writing.clone(), ledger.clone(), held);
+    let adapter = fuse::Adapter::new(tree.clone(), writing.clone(), journal.clone(), held);
     if resend { adapter } else { adapter.without_resend() }
 }
 
@@ -364,7 +364,7 @@ impl Session {
     pub fn health(&self) -> Health {
         Health {
             ended: self.connection.has_ended(),
-            store: self.tree.source.pulse.health(),
+            store: self.tree.source.availability.health(),
             cache: self.tree.source.cache.counts(),
             inodes: self.tree.in_use(),
             hidden_keys: self.tree.hidden.count(),

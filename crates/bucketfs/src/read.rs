@@ -28,9 +28,9 @@ use tokio::time::Instant;
 
 use super::cache::{BLOCK, BlockCache, BlockId};
 use super::error::FsError;
-use super::health::Pulse;
+use super::health::Availability;
+use super::random_prefetch::RandomPrefetch;
 use super::store::{Body, Condition, Fetch, Fetched, ObjectStore, StoreError, Version};
-use super::sweep::Sweep;
 
 /// Longest a read waits for the store, all attempts together.
 pub const READ_DEADLINE: Duration = Duration::from_secs(30);
@@ -59,7 +59,7 @@ pub type Push = Box<dyn Fn(u64, u64, &[u8]) -> io::Result<()> + Send + Sync>;
 pub struct Source {
     pub store: Arc<dyn ObjectStore>,
     pub cache: Arc<BlockCache>,
-    pub pulse: Arc<Pulse>,
+    pub availability: Arc<Availability>,
     pub runtime: Handle,
     /// Set once there is a connection to the kernel.
     pub push: Arc<OnceLock<Push>>,
@@ -84,7 +84,7 @@ pub struct Content {
 struct State {
     runs: Vec<Run>,
     streams: Vec<Stream>,
-    sweep: Sweep,
+    random_prefetch: RandomPrefetch,
 }
 
 /// A request under way for consecutive blocks.
@@ -227,21 +227,21 @@ impl Content {
             if state.stream_of(blocks).is_some() || state.run_over(blocks.start).is_some() {
                 return;
             }
-            state.sweep.jumped(blocks.start * BLOCK, self.size)
+            state.random_prefetch.random_read(blocks.start * BLOCK, self.size)
         };
         for chunk in chunks {
             let content = self.clone();
             self.source.runtime.spawn(async move {
-                if let Err(error) = content.bring_to_the_kernel(chunk).await {
+                if let Err(error) = content.push_to_kernel(chunk).await {
                     tracing::debug!(key = %content.key, error = %error, "a chunk was given up");
                 }
-                content.state().sweep.ended();
+                content.state().random_prefetch.ended();
             });
         }
     }
 
     /// Fetches a chunk and puts it into the kernel's page cache, a piece at a time.
-    async fn bring_to_the_kernel(self: &Arc<Self>, chunk: Range<u64>) -> Result<(), StoreError> {
+    async fn push_to_kernel(self: &Arc<Self>, chunk: Range<u64>) -> Result<(), StoreError> {
         let (range, mut body) = self.fetch(chunk).await?;
         let mut at = range.start;
         let mut piece = BytesMut::new();
@@ -326,14 +326,14 @@ impl Content {
         for (blocks, sender) in starts {
             let content = self.clone();
             self.source.runtime.spawn(async move {
-                let outcome = content.bring(blocks.clone(), &sender).await;
+                let outcome = content.fetch_blocks(blocks.clone(), &sender).await;
                 content.finish(blocks, outcome, &sender);
             });
         }
     }
 
     /// Fetches `blocks` into the cache; goes on once from where a body broke off.
-    async fn bring(&self, blocks: Range<u64>, sender: &watch::Sender<Progress>) -> Result<(), StoreError> {
+    async fn fetch_blocks(&self, blocks: Range<u64>, sender: &watch::Sender<Progress>) -> Result<(), StoreError> {
         let mut retried = false;
         loop {
             let from = sender.borrow().ready;
@@ -375,7 +375,7 @@ impl Content {
             (Err(StoreError::NotFound { key }), None) => Err(StoreError::Changed { key }),
             (answer, _) => answer,
         };
-        self.source.pulse.note(&answer);
+        self.source.availability.note(&answer);
         match answer? {
             // A store that looks at no condition, or an object of another size than was said of it.
             Fetched::Content { object, range, .. }

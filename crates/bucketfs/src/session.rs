@@ -11,7 +11,7 @@
 //! The kernel keeps a connection for as long as something is mounted from it: a container's bind keeps it alive
 //! after the host has unmounted. So a session does not end with the mount point but with the device's last word.
 //! And it keeps it for as long as somebody has its device open, whoever that is: so a session does not end with its
-//! process either, if the device and the ledger (`ledger.rs`) are also in other hands. Requests are read from that one
+//! process either, if the device and the journal (`journal.rs`) are also in other hands. Requests are read from that one
 //! device and from no clone of it (`FUSE_DEV_IOC_CLONE`): only what was read from a descriptor that is still there
 //! can be answered by another process. What must hold: no call here resolves a path *below* the mount, because this
 //! process is the one that would have to answer; `/dev/fuse` is the only thing needed of the host.
@@ -29,11 +29,11 @@ use tokio::sync::watch;
 use crate::measure::Operations;
 use crate::mountinfo::{Device, MountTable};
 
-use super::door::Door;
 use super::fuse::{Adapter, drop_surplus};
-use super::inode::Surplus;
-use super::ledger::{Head, Ledger, LedgerError, Left};
+use super::inode::Eviction;
+use super::journal::{Journal, JournalError, SessionHeader, Unanswered};
 use super::read::Push;
+use super::relay::Relay;
 use super::wire;
 
 /// Where the kernel's FUSE driver is asked for a connection.
@@ -57,22 +57,22 @@ pub enum SessionError {
     #[error("nothing is mounted on {path:?} although the kernel said so")]
     Vanished { path: PathBuf },
     #[error("cannot write down what a successor must know")]
-    Ledger { source: LedgerError },
+    Journal { source: JournalError },
     #[error("the kernel was promised something else by the process before")]
     Promised,
 }
 
-/// What a successor needs: the connection's device, and the ledger.
+/// What a successor needs: the connection's device, and the journal.
 #[derive(Debug)]
 pub struct Handover {
     pub device: OwnedFd,
-    pub ledger: OwnedFd,
+    pub journal: OwnedFd,
 }
 
 /// What the process that serves has at hand.
 pub struct Serving<'a> {
     pub adapter: Adapter,
-    pub ledger: Arc<Ledger>,
+    pub journal: Arc<Journal>,
     pub push: &'a OnceLock<Push>,
 }
 
@@ -81,19 +81,19 @@ pub struct Mounting<'a> {
     pub path: &'a Path,
     pub source: &'a str,
     pub flags: MsFlags,
-    /// As in [`Head`].
+    /// As in [`SessionHeader`].
     pub settings: String,
-    /// As in [`Head`].
+    /// As in [`SessionHeader`].
     pub staging: Option<String>,
-    /// As in [`Head`].
+    /// As in [`SessionHeader`].
     pub region: Option<String>,
 }
 
 /// A mounted connection.
 pub struct Connection {
     device: Device,
-    door: Arc<Door>,
-    ledger: Arc<Ledger>,
+    relay: Arc<Relay>,
+    journal: Arc<Journal>,
     ended: watch::Receiver<bool>,
 }
 
@@ -115,7 +115,7 @@ impl Connection {
         );
         mount(Some(mounting.source), path, Some(FS_TYPE), flags, Some(options.as_str()))
             .map_err(|error| SessionError::Mount { path: path.to_path_buf(), source: error.into() })?;
-        let connection = Connection::greet(serving, device, mounting);
+        let connection = Connection::replay_init(serving, device, mounting);
         if connection.is_err() {
             // The mount is ours and nothing uses it yet.
             let _ = umount2(path, MntFlags::MNT_DETACH);
@@ -123,23 +123,23 @@ impl Connection {
         connection
     }
 
-    fn greet(serving: Serving, device: File, mounting: Mounting) -> Result<Connection, SessionError> {
+    fn replay_init(serving: Serving, device: File, mounting: Mounting) -> Result<Connection, SessionError> {
         let Mounting { path, settings, staging, region, .. } = mounting;
-        let ledger = serving.ledger.clone();
-        let door = Door::new(device, ledger.clone(), serving.adapter.callbacks()).map_err(handshake)?;
-        door.0.open(THREADS).map_err(handshake)?;
+        let journal = serving.journal.clone();
+        let relay = Relay::new(device, journal.clone(), serving.adapter.callbacks()).map_err(handshake)?;
+        relay.0.open(THREADS).map_err(handshake)?;
         let device = move || {
             let table = MountTable::of(None).map_err(handshake)?;
             let device = table.top(path).filter(|entry| entry.fs_type == FS_TYPE).map(|entry| entry.device);
             device.ok_or_else(|| SessionError::Vanished { path: path.to_path_buf() })
         };
-        let connection = Connection::serve(serving, door, device)?;
+        let connection = Connection::serve(serving, relay, device)?;
         raise_read_ahead(connection.device);
-        let greeting = connection.door.greeting().ok_or_else(no_greeting)?;
+        let init = connection.relay.init().ok_or_else(no_greeting)?;
         let Device { major, minor } = connection.device;
         let (path, device) = (path.to_path_buf(), (major, minor));
-        let head = Head { path, device, settings, staging, region, greeting };
-        ledger.publish(&head).map_err(|source| SessionError::Ledger { source })?;
+        let head = SessionHeader { path, device, settings, staging, region, init };
+        journal.publish(&head).map_err(|source| SessionError::Journal { source })?;
         Ok(connection)
     }
 
@@ -153,8 +153,8 @@ impl Connection {
     pub fn resume(
         serving: Serving,
         device: OwnedFd,
-        head: &Head,
-        left: Vec<Left>,
+        head: &SessionHeader,
+        left: Vec<Unanswered>,
     ) -> Result<Connection, SessionError> {
         let number = Device { major: head.device.0, minor: head.device.1 };
         let table = MountTable::of(None).map_err(handshake)?;
@@ -162,60 +162,61 @@ impl Connection {
         if !is_there {
             return Err(SessionError::Vanished { path: head.path.clone() });
         }
-        let can_resend = serving.adapter.wants_resend() && wire::can_resend(&head.greeting.answer);
+        let can_resend = serving.adapter.wants_resend() && wire::can_resend(&head.init.answer);
         let callbacks = serving.adapter.callbacks();
-        let door = Door::new(device.into(), serving.ledger.clone(), callbacks).map_err(handshake)?;
-        door.0.greet(&head.greeting).map_err(handshake)?;
-        let connection = Connection::serve(serving, door, || Ok(number))?;
-        let answered = connection.door.greeting().ok_or_else(no_greeting);
-        let kept = answered.and_then(|greeting| {
-            let kept = wire::promises(&greeting.answer) == wire::promises(&head.greeting.answer);
+        let relay = Relay::new(device.into(), serving.journal.clone(), callbacks).map_err(handshake)?;
+        relay.0.replay_init(&head.init).map_err(handshake)?;
+        let connection = Connection::serve(serving, relay, || Ok(number))?;
+        let answered = connection.relay.init().ok_or_else(no_greeting);
+        let kept = answered.and_then(|init| {
+            let kept = wire::promises(&init.answer) == wire::promises(&head.init.answer);
             kept.then_some(()).ok_or(SessionError::Promised)
         });
         tracing::debug!(requests = left.len(), resend = can_resend, "goes on where another process ended");
-        kept.and_then(|()| connection.door.resume(THREADS, left, can_resend).map_err(handshake))
-            .inspect_err(|_| connection.door.close())?;
+        kept.and_then(|()| connection.relay.resume(THREADS, left, can_resend).map_err(handshake))
+            .inspect_err(|_| connection.relay.close())?;
         Ok(connection)
     }
 
     /// What was answered since this process serves, and how long it took.
     pub fn operations(&self) -> Arc<Operations> {
-        self.door.operations()
+        self.relay.operations()
     }
 
-    /// Has `fuser` serve what comes through a door that is open.
+    /// Has `fuser` serve what comes through a relay that is open.
     fn serve(
         serving: Serving,
-        (door, fusers): (Arc<Door>, OwnedFd),
+        (relay, fusers): (Arc<Relay>, OwnedFd),
         device: impl FnOnce() -> Result<Device, SessionError>,
     ) -> Result<Connection, SessionError> {
-        let Serving { adapter, ledger, push } = serving;
+        let Serving { adapter, journal, push } = serving;
         let tree = adapter.tree();
         let mut config = fuser::Config::default();
         config.acl = fuser::SessionACL::All;
         config.n_threads = Some(THREADS);
-        let session = fuser::Session::from_fd(adapter.through(&door), fusers, fuser::SessionACL::All, config);
-        let session = session.inspect_err(|_| door.close()).map_err(handshake)?;
+        let session =
+            fuser::Session::from_fd(adapter.through(&relay), fusers, fuser::SessionACL::All, config);
+        let session = session.inspect_err(|_| relay.close()).map_err(handshake)?;
         // Not to keep the device open for longer than the connection lasts.
-        let weak = Arc::downgrade(&door);
+        let weak = Arc::downgrade(&relay);
         let store: Push = Box::new(move |ino, offset, bytes| match weak.upgrade() {
-            Some(door) => door.store(ino, offset, bytes),
+            Some(relay) => relay.store(ino, offset, bytes),
             None => Err(io::ErrorKind::NotConnected.into()),
         });
         // Set once: a connection is opened once for each tree.
         let _ = push.set(store);
-        let weak = Arc::downgrade(&door);
-        tree.invalidate_by(Box::new(move |ino, Surplus { parent, name }| {
-            let Some(door) = weak.upgrade() else { return };
-            for outcome in [door.drop_content(ino), door.drop_name(parent, &name)] {
+        let weak = Arc::downgrade(&relay);
+        tree.invalidate_by(Box::new(move |ino, Eviction { parent, name }| {
+            let Some(relay) = weak.upgrade() else { return };
+            for outcome in [relay.drop_content(ino), relay.drop_name(parent, &name)] {
                 if let Err(error) = outcome {
                     tracing::debug!(ino, error = %error, "the kernel does not know what it is to drop");
                 }
             }
         }));
-        drop_surplus(&tree, door.clone()).map_err(handshake)?;
+        drop_surplus(&tree, relay.clone()).map_err(handshake)?;
         let (sender, ended) = watch::channel(false);
-        let closing = door.clone();
+        let closing = relay.clone();
         std::thread::Builder::new()
             .name("fuse-session".into())
             .spawn(move || {
@@ -228,13 +229,13 @@ impl Connection {
                 sender.send_replace(true);
             })
             .map_err(handshake)?;
-        Ok(Connection { device: device()?, door, ledger, ended })
+        Ok(Connection { device: device()?, relay, journal, ended })
     }
 
     /// Takes no request any more, waits for at most `limit` until those taken are answered, and leaves the rest to a
     /// successor; how many that are. Blocks.
     pub fn leave(&self, limit: Duration) -> usize {
-        self.door.leave(limit)
+        self.relay.leave(limit)
     }
 
     /// What a successor needs, for whoever holds it until there is one.
@@ -243,18 +244,18 @@ impl Connection {
     ///
     /// When this process may have no more descriptors.
     pub fn handover(&self) -> io::Result<Handover> {
-        let device = self.door.as_fd().try_clone_to_owned()?;
-        Ok(Handover { device, ledger: self.ledger.as_fd().try_clone_to_owned()? })
+        let device = self.relay.as_fd().try_clone_to_owned()?;
+        Ok(Handover { device, journal: self.journal.as_fd().try_clone_to_owned()? })
     }
 
     /// How often the session was resumed.
     pub fn resumed(&self) -> u64 {
-        self.ledger.generation()
+        self.journal.generation()
     }
 
     /// Requests of the kernel that are in hand.
     pub fn taken(&self) -> u64 {
-        self.door.taken()
+        self.relay.taken()
     }
 
     pub fn device(&self) -> Device {

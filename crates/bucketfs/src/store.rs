@@ -135,7 +135,7 @@ pub const EMPTY_PAGES: usize = 100;
 pub struct List<'a> {
     pub prefix: &'a str,
     pub depth: Depth,
-    pub from: From<'a>,
+    pub from: ListStart<'a>,
     /// Most entries in the page, 1 to 1,000.
     pub limit: u16,
 }
@@ -151,7 +151,7 @@ pub enum Depth {
 
 /// Where a page begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum From<'a> {
+pub enum ListStart<'a> {
     Start,
     /// The `next` of the page before.
     Page(&'a str),

@@ -7,7 +7,7 @@
 //! ```text
 //!   lookup ->  known and asked less than `freshness` ago ............. answer from memory
 //!              in a directory listed less than `freshness` ago ....... not there: answer from memory
-//!              anything else ......................................... ask the store (`ask.rs`)
+//!              anything else ......................................... ask the store (`resolve.rs`)
 //!              the store cannot be asked ............ what was known, until it is older than `max_stale`
 //! ```
 //!
@@ -27,18 +27,18 @@ use tokio::time::Instant;
 
 use crate::measure::Ages;
 
-use super::ask::{Answer, Seen};
 use super::attr::{self, Attributes, Defaults, Kind};
 use super::directory::{HEADERS_AT_ONCE, Page};
 use super::error::FsError;
-use super::flight::Flights;
-use super::health::Pulse;
-use super::inode::{Node, ROOT, Surplus, Table};
-use super::ledger::{Held, Ledger};
+use super::health::Availability;
+use super::inode::{Eviction, Node, ROOT, Table};
+use super::journal::{Journal, Recovered};
 use super::listing::{Hidden, NAME_MAX};
+use super::negative_cache::NegativeCache;
 use super::read::{Content, Source};
-use super::store::{Depth, From, List, ObjectStore, StoreError};
-use super::survey::Surveys;
+use super::resolve::{Answer, DirectoryProbe};
+use super::single_flight::SingleFlight;
+use super::store::{Depth, List, ListStart, ObjectStore, StoreError};
 use super::xattr::Xattrs;
 
 /// Directories of which the last listing is kept; some 100 KiB each at most.
@@ -56,7 +56,7 @@ const PRIVILEGED: [&str; 2] = ["security.", "trusted."];
 const INVALIDATE_LIMIT: Duration = Duration::from_secs(1);
 
 /// Has the kernel drop a number's content, and a name.
-pub type Invalidate = Box<dyn Fn(u64, Surplus) + Send + Sync>;
+pub type Invalidate = Box<dyn Fn(u64, Eviction) + Send + Sync>;
 
 /// The rules of one mount.
 #[derive(Clone, Debug)]
@@ -93,15 +93,15 @@ pub struct Tree {
     /// How old the answers about names are that the kernel gets.
     pub(super) ages: Arc<Ages>,
     table: Mutex<Table>,
-    surveys: Mutex<Surveys>,
-    pub(super) questions: Flights<Answer>,
-    pub(super) listings: Flights<Seen>,
+    negative_cache: Mutex<NegativeCache>,
+    pub(super) questions: SingleFlight<Answer>,
+    pub(super) listings: SingleFlight<DirectoryProbe>,
     /// One permit for each header that may be asked for at the same time for a listing.
     pub(super) headers_at_once: Semaphore,
     /// Whether there was a `_$folder$` key: if so, names are asked for in that guise as well.
     folder_keys: AtomicBool,
     /// Takes the names that the kernel is to drop.
-    surplus: Mutex<Option<SyncSender<Surplus>>>,
+    eviction: Mutex<Option<SyncSender<Eviction>>>,
     /// Small directories as they were last listed, for when they cannot be listed any more.
     pages: Mutex<LruCache<Arc<str>, Arc<Page>>>,
     /// Has the kernel drop what it believes.
@@ -120,12 +120,12 @@ impl Tree {
             hidden: Hidden::default(),
             ages: Arc::default(),
             table: Mutex::new(Table::new(root, budget_bytes)),
-            surveys: Mutex::default(),
-            questions: Flights::default(),
-            listings: Flights::default(),
+            negative_cache: Mutex::default(),
+            questions: SingleFlight::default(),
+            listings: SingleFlight::default(),
             headers_at_once: Semaphore::new(HEADERS_AT_ONCE),
             folder_keys: AtomicBool::new(false),
-            surplus: Mutex::default(),
+            eviction: Mutex::default(),
             pages: Mutex::new(LruCache::new(PAGES)),
             invalidate: OnceLock::new(),
             this: this.clone(),
@@ -138,17 +138,17 @@ impl Tree {
     ///
     /// Whatever keeps the bucket from being listed.
     pub async fn prove(&self) -> Result<(), StoreError> {
-        let list = List { prefix: &self.rules.prefix, depth: Depth::Tree, from: From::Start, limit: 1 };
+        let list = List { prefix: &self.rules.prefix, depth: Depth::Tree, from: ListStart::Start, limit: 1 };
         let (listed, root) = futures::join!(self.store().list(list), self.ask_for_root());
         listed?;
         root
     }
 
-    /// Writes down in `ledger` what the kernel is told, and knows what `held` says that it was told before.
-    pub fn keep_in(&self, ledger: Arc<Ledger>, held: &Held) {
+    /// Writes down in `journal` what the kernel is told, and knows what `held` says that it was told before.
+    pub fn keep_in(&self, journal: Arc<Journal>, held: &Recovered) {
         let mut table = self.table();
         table.restore(held);
-        table.keep_in(ledger);
+        table.keep_in(journal);
     }
 
     /// Answers from memory if what is known is fresh enough.
@@ -166,13 +166,13 @@ impl Tree {
             drop(table);
             if let Some(checked) = checked {
                 self.ages.note(checked.elapsed());
-                self.surveys().count_answer(directory, checked);
+                self.negative_cache().count_answer(directory, checked);
             }
             return Some(Ok(Looked::Found(entry)));
         }
         drop(table);
         let freshness = self.rules.freshness;
-        let listed = self.surveys().absent_since(directory, name, Instant::now(), freshness)?;
+        let listed = self.negative_cache().absent_since(directory, name, Instant::now(), freshness)?;
         // Something was seen there since, and asked about by itself.
         if known.is_some_and(|(_, checked, _)| checked > Some(listed)) {
             return None;
@@ -191,11 +191,11 @@ impl Tree {
         let path = self.child_path(parent, name)?;
         for _ in 0..LOOKUPS {
             let is_known = self.table().named(&path).is_some_and(|(_, node)| self.is_young(node));
-            let Answer { found, left } = match self.patiently(is_known, self.ask(&path)).await {
+            let Answer { found, sent_at } = match self.patiently(is_known, self.resolve(&path)).await {
                 Ok(answer) => answer,
                 Err(error) => return self.last_known(&path, error),
             };
-            let age = left.elapsed();
+            let age = sent_at.elapsed();
             self.ages.note(age);
             let valid_for = self.rules.freshness.saturating_sub(age);
             let Some(ino) = found else { return Ok(Looked::Absent { valid_for }) };
@@ -239,13 +239,13 @@ impl Tree {
             let node = table.node(ino).ok_or(FsError::Stale)?;
             (node.path.clone(), node.facts.attributes.is_some() && self.is_young(node))
         };
-        let outcome = self.patiently(is_known, self.ask(&path)).await;
+        let outcome = self.patiently(is_known, self.resolve(&path)).await;
         let table = self.table();
         let node = table.node(ino).ok_or(FsError::Stale)?;
         let attributes = node.facts.attributes.clone().ok_or(FsError::Stale)?;
         let valid_for = match outcome {
-            Ok(Answer { found: Some(now), left }) if now == ino => {
-                self.rules.freshness.saturating_sub(left.elapsed())
+            Ok(Answer { found: Some(now), sent_at }) if now == ino => {
+                self.rules.freshness.saturating_sub(sent_at.elapsed())
             }
             Ok(_) if node.facts.is_directory() => return Err(FsError::Stale),
             Ok(_) => Duration::ZERO,
@@ -370,8 +370,8 @@ impl Tree {
     }
 
     /// From now on hands the names that the kernel is to drop to `takers`, as long as there is room.
-    pub fn hand_surplus_to(&self, takers: Option<SyncSender<Surplus>>) {
-        *self.surplus.lock().unwrap_or_else(PoisonError::into_inner) = takers;
+    pub fn hand_surplus_to(&self, takers: Option<SyncSender<Eviction>>) {
+        *self.eviction.lock().unwrap_or_else(PoisonError::into_inner) = takers;
     }
 
     /// From now on has `invalidate` tell the kernel what not to believe any more.
@@ -392,10 +392,10 @@ impl Tree {
         let _ = tokio::time::timeout(INVALIDATE_LIMIT, told).await;
     }
 
-    fn last_name(&self, ino: u64) -> Option<Surplus> {
+    fn last_name(&self, ino: u64) -> Option<Eviction> {
         let table = self.table();
         let (directory, name) = parent_and_name(&table.node(ino)?.path);
-        Some(Surplus { parent: table.find(directory)?, name: name.into() })
+        Some(Eviction { parent: table.find(directory)?, name: name.into() })
     }
 
     /// Path of a directory from the root of the mount, without slashes around it.
@@ -422,8 +422,8 @@ impl Tree {
         &self.source.store
     }
 
-    pub(super) fn pulse(&self) -> &Pulse {
-        &self.source.pulse
+    pub(super) fn availability(&self) -> &Availability {
+        &self.source.availability
     }
 
     pub(super) fn runtime(&self) -> &Handle {
@@ -434,8 +434,8 @@ impl Tree {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn surveys(&self) -> MutexGuard<'_, Surveys> {
-        self.surveys.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn negative_cache(&self) -> MutexGuard<'_, NegativeCache> {
+        self.negative_cache.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn has_folder_keys(&self) -> bool {
@@ -450,11 +450,11 @@ impl Tree {
     pub(super) fn remember(&self, table: &mut Table, ino: u64) {
         table.remember(ino);
         // Two for one, so that their number falls.
-        for surplus in std::iter::from_fn(|| table.surplus()).take(2) {
-            let takers = self.surplus.lock().unwrap_or_else(PoisonError::into_inner);
+        for eviction in std::iter::from_fn(|| table.eviction()).take(2) {
+            let takers = self.eviction.lock().unwrap_or_else(PoisonError::into_inner);
             if let Some(takers) = &*takers {
                 // Where there is no room they are not urgent: they come again.
-                let _ = takers.try_send(surplus);
+                let _ = takers.try_send(eviction);
             }
         }
     }
@@ -500,10 +500,10 @@ impl Tree {
         if !is_known {
             return answer.await;
         }
-        let patience = self.pulse().patience();
+        let patience = self.availability().patience();
         tokio::time::timeout(patience, answer).await.unwrap_or_else(|_| {
             let silence = Err(StoreError::TimedOut(patience));
-            self.pulse().note(&silence);
+            self.availability().note(&silence);
             silence
         })
     }
@@ -515,7 +515,7 @@ impl Tree {
     }
 
     pub(super) fn keep_page(&self, path: Arc<str>, page: Arc<Page>) {
-        if self.surveys().has_changed_since(&path, page.asked()) {
+        if self.negative_cache().has_changed_since(&path, page.asked()) {
             return;
         }
         self.pages.lock().unwrap_or_else(PoisonError::into_inner).put(path, page);

@@ -210,7 +210,7 @@ pub fn promises(answer: &[u8]) -> Option<&[u8]> {
 
 /// Something that an answer gave the kernel to give back later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Told {
+pub enum KernelRef {
     /// A number: the kernel counts it as told once more.
     Number(u64),
     /// An open file or directory.
@@ -219,29 +219,29 @@ pub enum Told {
 }
 
 /// What an answer to `opcode` gives the kernel.
-pub fn told(opcode: u32, answer: &[u8]) -> Vec<Told> {
+pub fn told(opcode: u32, answer: &[u8]) -> Vec<KernelRef> {
     let body = answer.get(OUT_HEADER..).unwrap_or_default();
     let failed = u32_at(answer, 4) != Some(0);
-    let number = || u64_at(body, 0).filter(|ino| *ino != 0).map(Told::Number);
+    let number = || u64_at(body, 0).filter(|ino| *ino != 0).map(KernelRef::Number);
     match opcode {
         _ if failed => Vec::new(),
         LOOKUP | SYMLINK | MKNOD | MKDIR | LINK => number().into_iter().collect(),
-        CREATE => number().into_iter().chain(u64_at(body, ENTRY).map(Told::File)).collect(),
-        OPEN => u64_at(body, 0).map(Told::File).into_iter().collect(),
-        OPENDIR => u64_at(body, 0).map(Told::Directory).into_iter().collect(),
+        CREATE => number().into_iter().chain(u64_at(body, ENTRY).map(KernelRef::File)).collect(),
+        OPEN => u64_at(body, 0).map(KernelRef::File).into_iter().collect(),
+        OPENDIR => u64_at(body, 0).map(KernelRef::Directory).into_iter().collect(),
         READDIRPLUS => told_by_listing(body),
         _ => Vec::new(),
     }
 }
 
-fn told_by_listing(mut body: &[u8]) -> Vec<Told> {
+fn told_by_listing(mut body: &[u8]) -> Vec<KernelRef> {
     let mut told = Vec::new();
     while let (Some(ino), Some(length)) = (u64_at(body, 0), u32_at(body, ENTRY + 16)) {
         let from = ENTRY + DIRENT;
         let name = body.get(from..from.saturating_add(length as usize)).unwrap_or_default();
         // Of these two the kernel takes only the names.
         if ino != 0 && name != b"." && name != b".." {
-            told.push(Told::Number(ino));
+            told.push(KernelRef::Number(ino));
         }
         let end = from.saturating_add(length as usize).next_multiple_of(8);
         body = body.get(end..).unwrap_or_default();
@@ -279,14 +279,17 @@ mod tests {
     #[test]
     fn a_listing_tells_of_every_name_but_the_two_dots() {
         let answer = listed(&[(1, "."), (1, ".."), (7, "a"), (8, "of 8 byt"), (0, "unknown"), (9, "b.map")]);
-        assert_eq!(told(READDIRPLUS, &answer), [Told::Number(7), Told::Number(8), Told::Number(9)]);
+        assert_eq!(
+            told(READDIRPLUS, &answer),
+            [KernelRef::Number(7), KernelRef::Number(8), KernelRef::Number(9)]
+        );
         assert_eq!(told(READDIR, &answer), []);
     }
 
     #[test]
     fn an_entry_tells_of_itself_unless_there_is_none() {
         let entry = |ino: u64| [out_header(5, 0, ENTRY).to_vec(), ino.to_ne_bytes().to_vec()].concat();
-        assert_eq!(told(LOOKUP, &entry(7)), [Told::Number(7)]);
+        assert_eq!(told(LOOKUP, &entry(7)), [KernelRef::Number(7)]);
         assert_eq!(told(LOOKUP, &entry(0)), []);
         assert_eq!(told(GETATTR, &entry(7)), []);
         assert_eq!(told(LOOKUP, &out_header(5, -2, 0)), []);
@@ -296,11 +299,11 @@ mod tests {
     fn what_was_opened_is_told_of() {
         let handle = |before: usize| [vec![0; before], 9u64.to_ne_bytes().to_vec(), vec![0; 8]].concat();
         let answer = |body: Vec<u8>| [out_header(5, 0, body.len()).to_vec(), body].concat();
-        assert_eq!(told(OPEN, &answer(handle(0))), [Told::File(9)]);
-        assert_eq!(told(OPENDIR, &answer(handle(0))), [Told::Directory(9)]);
+        assert_eq!(told(OPEN, &answer(handle(0))), [KernelRef::File(9)]);
+        assert_eq!(told(OPENDIR, &answer(handle(0))), [KernelRef::Directory(9)]);
         let mut created = handle(ENTRY);
         created[0] = 7;
-        assert_eq!(told(CREATE, &answer(created)), [Told::Number(7), Told::File(9)]);
+        assert_eq!(told(CREATE, &answer(created)), [KernelRef::Number(7), KernelRef::File(9)]);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! ```text
 //!   fuse.rs --> files.rs: open, write, cut, flush, close --> draft.rs: one file, on disk --> commit.rs --> store
 //!           '-> names.rs: make, unlink, rmdir  moves.rs: rename (leaving.rs: who has it open)  change.rs: mode, owner, times, attributes
-//!                stage.rs, record.rs, resume.rs, unfinished.rs: the disk   extents.rs, ranges.rs, grid.rs: which bytes are where
+//!                stage.rs, record.rs, resume.rs, rename_intent.rs: the disk   extents.rs, ranges.rs, part_layout.rs: which bytes are where
 //! ```
 //!
 //! What must hold: what a call has acknowledged is in the store, but for bytes written and not yet flushed; whoever
@@ -29,20 +29,20 @@ mod commit;
 mod draft;
 mod extents;
 mod files;
-mod grid;
 mod handles;
 mod headers;
 mod leaving;
 mod moves;
 mod names;
+mod part_layout;
 mod ranges;
 mod record;
+mod rename_intent;
 mod resume;
 mod stage;
-mod unfinished;
 
-use grid::Grid;
 use handles::Handles;
+use part_layout::PartLayout;
 use stage::{LeftBehind, Staging};
 
 pub use change::{Change, SetXattr};
@@ -99,7 +99,7 @@ pub struct Writing {
     owner: Owner,
     staging: Staging,
     rules: Rules,
-    grid: Grid,
+    layout: PartLayout,
     /// Bytes on their way to the store, in units of [`PERMIT_BYTES`].
     memory: Semaphore,
     drafts: Mutex<HashMap<u64, Arc<Draft>>>,
@@ -141,11 +141,11 @@ impl Writing {
         memory_bytes: u64,
         (staging, handles): (Staging, Handles),
     ) -> Arc<Writing> {
-        let grid = Grid::new(PART_BYTES.min(memory_bytes));
+        let layout = PartLayout::new(PART_BYTES.min(memory_bytes));
         let rules = Rules {
             on_conflict: options.on_conflict,
-            single_bytes: (2 * grid.part_bytes()).min(memory_bytes.max(grid.part_bytes())),
-            memory_bytes: memory_bytes.max(grid.part_bytes()),
+            single_bytes: (2 * layout.part_bytes()).min(memory_bytes.max(layout.part_bytes())),
+            memory_bytes: memory_bytes.max(layout.part_bytes()),
         };
         let kept = staging.kept(KEPT_SHOWN);
         Arc::new(Writing {
@@ -154,7 +154,7 @@ impl Writing {
             staging,
             memory: Semaphore::new((rules.memory_bytes / PERMIT_BYTES) as usize),
             rules,
-            grid,
+            layout,
             drafts: Mutex::default(),
             turns: Mutex::default(),
             handles: Mutex::new(handles),
@@ -283,7 +283,7 @@ impl Writing {
     fn note_change(&self, path: &str, is_there: bool) {
         let (directory, name) = parent_and_name(path);
         let now = Instant::now();
-        self.tree.surveys().note_change(directory, name, is_there, now);
+        self.tree.negative_cache().note_change(directory, name, is_there, now);
         self.forget_questions(path);
         // Times of a directory are known here only: to store them would cost a request for each file.
         let time = Timestamp::now();
@@ -307,6 +307,6 @@ impl Writing {
         }
         drop(table);
         self.forget_questions(path);
-        self.tree.surveys().forget(parent_and_name(path).0, now);
+        self.tree.negative_cache().forget(parent_and_name(path).0, now);
     }
 }

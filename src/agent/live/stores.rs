@@ -29,7 +29,7 @@ use crate::host::credentials::Holder;
 use crate::host::mount::{self, store_hint};
 use crate::host::probe::{CONTENT_BYTES, MountFinding, MountProbe, content_hash};
 use bucketfs::store::s3::S3;
-use bucketfs::store::{Condition, Depth, Fetch, Fetched, From, List, ObjectStore, StoreError};
+use bucketfs::store::{Condition, Depth, Fetch, Fetched, List, ListStart, ObjectStore, StoreError};
 use ladder::state::{DataSeen, Seen, StoreSeen};
 
 /// A bucket that answered is believed this long.
@@ -238,7 +238,8 @@ async fn ask(asked: Rc<Asked>, region: Option<String>, credentials: Holder) -> S
             Err(_) => true,
         };
         if refused {
-            let list = List { prefix: asked.prefix(), depth: Depth::Directory, from: From::Start, limit: 1 };
+            let list =
+                List { prefix: asked.prefix(), depth: Depth::Directory, from: ListStart::Start, limit: 1 };
             let listed = timeout(LISTING_LIMIT, store.list(list)).await;
             listed.unwrap_or(Err(StoreError::TimedOut(LISTING_LIMIT)))?;
         }

@@ -21,7 +21,7 @@ use bucketfs::Defaults;
 use bucketfs::attr::Attributes;
 use bucketfs::session::FS_TYPE;
 use bucketfs::store::s3::S3;
-use bucketfs::store::{Depth, From, List, ObjectStore, ObjectStoreWrite, StoreError};
+use bucketfs::store::{Depth, List, ListStart, ObjectStore, ObjectStoreWrite, StoreError};
 
 const DNS_LIMIT: Duration = Duration::from_secs(5);
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
@@ -158,7 +158,7 @@ fn refused(name: &str, about: &str, error: &StoreError) -> Finding {
 }
 
 async fn may_list(store: &S3, prefix: &str, about: &str) -> Finding {
-    let one = List { prefix, depth: Depth::Directory, from: From::Start, limit: 1 };
+    let one = List { prefix, depth: Depth::Directory, from: ListStart::Start, limit: 1 };
     match in_time(store.list(one)).await {
         Ok(page) if page.objects.is_empty() && page.prefixes.is_empty() => {
             let said = format!("{about}allowed, and there is nothing below {prefix:?}");
@@ -171,7 +171,7 @@ async fn may_list(store: &S3, prefix: &str, about: &str) -> Finding {
 
 /// Reads the first object that is listed; a key that nobody has where there is none.
 async fn may_read(store: &S3, prefix: &str, about: &str) -> Finding {
-    let list = List { prefix, depth: Depth::Tree, from: From::Start, limit: 20 };
+    let list = List { prefix, depth: Depth::Tree, from: ListStart::Start, limit: 20 };
     let listed = in_time(store.list(list)).await.map(|page| page.objects).unwrap_or_default();
     let key = listed.iter().find(|object| !object.key.ends_with('/')).map(|object| object.key.clone());
     let key = key.unwrap_or_else(|| format!("{prefix}{NO_KEY}"));
@@ -234,7 +234,7 @@ async fn clock(store: &S3, about: &str) -> Finding {
 /// Whether what is in the bucket can be read by MapServer, judged by some of it.
 async fn headers(mount: &Mount, store: &S3, prefix: &str, about: &str) -> Finding {
     let name = "headers in bucket";
-    let list = List { prefix, depth: Depth::Tree, from: From::Start, limit: LISTED };
+    let list = List { prefix, depth: Depth::Tree, from: ListStart::Start, limit: LISTED };
     let listed = match in_time(store.list(list)).await {
         Ok(page) => page.objects,
         Err(error) => return refused(name, about, &error),

@@ -58,7 +58,7 @@ fn kernel() -> Finding {
         }
         Some(version) if version >= TESTED => Finding::ok(
             "kernel",
-            format!("{release}: a killed process's requests are answered from its ledger"),
+            format!("{release}: a killed process's requests are answered from its journal"),
         ),
         _ => Finding::warn(
             "kernel",

@@ -9,7 +9,7 @@ use crate::diagnose::asked::in_time;
 use crate::diagnose::finding::Finding;
 use crate::diagnose::mapfile::{Layer, Mapfile};
 use bucketfs::store::s3::S3;
-use bucketfs::store::{Depth, From, List, ObjectStore, StoreError};
+use bucketfs::store::{Depth, List, ListStart, ObjectStore, StoreError};
 
 /// Most files that are looked for.
 const FILES_MAX: usize = 64;
@@ -105,7 +105,7 @@ async fn is_there(store: &S3, place: &Place<'_>, below: &str) -> Result<bool, St
         Err(error) => return Err(error),
     }
     let directory = format!("{key}/");
-    let list = List { prefix: &directory, depth: Depth::Tree, from: From::Start, limit: 1 };
+    let list = List { prefix: &directory, depth: Depth::Tree, from: ListStart::Start, limit: 1 };
     Ok(!in_time(store.list(list)).await?.objects.is_empty())
 }
 
@@ -114,7 +114,7 @@ pub async fn like(store: &S3, place: &Place<'_>, below: &str) -> Option<String> 
     let (directory, name) = below.rsplit_once('/').unwrap_or(("", below));
     let directory = if directory.is_empty() { String::new() } else { format!("{directory}/") };
     let prefix = place.key_of(&directory)?;
-    let list = List { prefix: &prefix, depth: Depth::Directory, from: From::Start, limit: 1000 };
+    let list = List { prefix: &prefix, depth: Depth::Directory, from: ListStart::Start, limit: 1000 };
     let page = in_time(store.list(list)).await.ok()?;
     let names = page.objects.iter().filter_map(|object| object.key.strip_prefix(&prefix));
     let near = names.filter(|other| *other != name).map(|other| (distance(other, name), other));

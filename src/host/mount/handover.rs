@@ -36,9 +36,9 @@ pub fn keep(name: &str, session: &bucketfs::Session) {
     }
     let_go(name);
     match session.handover() {
-        Ok(Handover { device, ledger }) => {
+        Ok(Handover { device, journal }) => {
             systemd::keep(&kept_as(DEVICE, name), device.as_fd());
-            systemd::keep(&kept_as(LEDGER, name), ledger.as_fd());
+            systemd::keep(&kept_as(LEDGER, name), journal.as_fd());
         }
         Err(error) => {
             tracing::warn!(mount = name, error = %error, "this mount does not outlive the process");
@@ -84,19 +84,19 @@ pub fn end(name: &str, path: &Path) {
 /// The sessions that processes before have left, by what their mounts were called. To be asked once, before any other
 /// process is started.
 pub fn left() -> Sessions {
-    let (mut devices, mut ledgers, mut settings) = (BTreeMap::new(), BTreeMap::new(), None);
+    let (mut devices, mut journals, mut settings) = (BTreeMap::new(), BTreeMap::new(), None);
     for (name, descriptor) in systemd::kept() {
         if let Some(mount) = name.strip_prefix(DEVICE) {
             devices.insert(mount.to_owned(), descriptor);
         } else if let Some(mount) = name.strip_prefix(LEDGER) {
-            ledgers.insert(mount.to_owned(), descriptor);
+            journals.insert(mount.to_owned(), descriptor);
         } else if name == SETTINGS {
             settings = Some(descriptor);
         }
     }
     let pair = |(name, device): (String, OwnedFd)| {
-        let ledger = ledgers.remove(&name)?;
-        Some((name, Handover { device, ledger }))
+        let journal = journals.remove(&name)?;
+        Some((name, Handover { device, journal }))
     };
     Sessions { by_name: devices.into_iter().filter_map(pair).collect(), settings }
 }

@@ -49,7 +49,7 @@ async fn an_agent_that_is_killed_and_replaced_leaves_mount_and_container_alone()
     world.end().await;
 }
 
-/// Takes a request of `waiter` out of the ledger of a process that is stopped, as if nobody had ever written it down;
+/// Takes a request of `waiter` out of the journal of a process that is stopped, as if nobody had ever written it down;
 /// false if there is none. Behind the head and the control lie the small slots, and each of them begins with its request,
 /// or with 0.
 fn forget_request(process: Pid, waiter: u32) -> bool {
@@ -57,20 +57,20 @@ fn forget_request(process: Pid, waiter: u32) -> bool {
     const SLOT: u64 = 4096;
     /// Where `struct fuse_in_header` has the process that asks.
     const PID: usize = 32;
-    let is_ledger = |entry: &std::fs::DirEntry| {
+    let is_journal = |entry: &std::fs::DirEntry| {
         let target = std::fs::read_link(entry.path()).unwrap_or_default();
         target.to_string_lossy().contains("mapkeeper-ledger")
     };
     let mut open = std::fs::read_dir(format!("/proc/{process}/fd")).expect("readable").flatten();
-    let path = open.find(is_ledger).expect("a ledger").path();
-    let ledger = std::fs::File::options().read(true).write(true).open(path).expect("a memfd");
+    let path = open.find(is_journal).expect("a journal").path();
+    let journal = std::fs::File::options().read(true).write(true).open(path).expect("a memfd");
     let is_the_waiters = |at: &u64| {
         let mut header = [0; PID + 4];
-        ledger.read_exact_at(&mut header, *at).expect("read");
+        journal.read_exact_at(&mut header, *at).expect("read");
         header[..4] != [0; 4] && header[PID..] == waiter.to_ne_bytes()
     };
     let Some(at) = (0..4096).map(|slot| FIRST + slot * SLOT).find(is_the_waiters) else { return false };
-    ledger.write_all_at(&[0; 4], at).expect("written");
+    journal.write_all_at(&[0; 4], at).expect("written");
     true
 }
 

@@ -8,7 +8,7 @@ use tokio::runtime::Handle;
 use super::*;
 use crate::attr::{Attributes, Defaults};
 use crate::cache::BlockCache;
-use crate::health::Pulse;
+use crate::health::Availability;
 use crate::read::Source;
 use crate::store::memory::{Asked, Memory};
 use crate::tree::{Looked, Rules};
@@ -19,7 +19,7 @@ fn tree(store: &Memory, budget_bytes: u64) -> Arc<Tree> {
     let source = Source {
         store: Arc::new(store.clone()),
         cache: Arc::new(BlockCache::new(16 << 20)),
-        pulse: Arc::new(Pulse::default()),
+        availability: Arc::new(Availability::default()),
         runtime: Handle::current(),
         push: Arc::default(),
     };
@@ -123,7 +123,7 @@ async fn a_directory_in_which_a_name_was_seen_to_change_is_listed_again() {
     assert_eq!(entries(&tree, ROOT).await.len(), 2);
     store.delete("a");
     store.put("c", "x", &[]);
-    tree.ask(&"a".into()).await.expect("it answers");
+    tree.resolve(&"a".into()).await.expect("it answers");
     let names: Vec<String> = entries(&tree, ROOT).await.into_keys().collect();
     assert_eq!(names, ["b", "c"]);
 }

@@ -13,14 +13,14 @@ use fuser::{FileHandle, Generation, INodeNo, ReplyDirectory, ReplyDirectoryPlus}
 use super::reply::{believed, file_attr, file_type, nameless};
 use crate::directory::{Detail, Directory, Item};
 use crate::error::FsError;
-use crate::ledger::{Held, Ledger, Record};
+use crate::journal::{Journal, Record, Recovered};
 use crate::tree::Tree;
 
 /// All open directories of a mount.
 pub(super) struct Directories {
     open: Mutex<HashMap<u64, Opened>>,
     next_handle: AtomicU64,
-    ledger: Arc<Ledger>,
+    journal: Arc<Journal>,
 }
 
 /// An open directory, as far as this process knows it.
@@ -32,12 +32,12 @@ enum Opened {
 
 impl Directories {
     /// Those that are `held` from a process before.
-    pub(super) fn new(ledger: Arc<Ledger>, held: Held) -> Directories {
+    pub(super) fn new(journal: Arc<Journal>, held: Recovered) -> Directories {
         let before = |(handle, (ino, read_to))| (handle, Opened::Before(ino, read_to));
         Directories {
             open: Mutex::new(held.directories.into_iter().map(before).collect()),
-            next_handle: AtomicU64::new(ledger.first_handle()),
-            ledger,
+            next_handle: AtomicU64::new(journal.first_handle()),
+            journal,
         }
     }
 
@@ -47,7 +47,7 @@ impl Directories {
 
     pub(super) fn open(&self, directory: Arc<Directory>) -> u64 {
         let handle = self.next_handle.fetch_add(1, Ordering::Relaxed);
-        self.ledger.note(&Record::Directory { handle, ino: directory.ino(), at: None });
+        self.journal.note(&Record::Directory { handle, ino: directory.ino(), at: None });
         self.all().insert(handle, Opened::Here(directory));
         handle
     }
@@ -67,13 +67,13 @@ impl Directories {
     fn note_read(&self, handle: FileHandle, directory: &Directory, last: Option<&Item>) {
         if let Some(item) = last {
             let at = Some((item.next_offset, item.name.to_string()));
-            self.ledger.note(&Record::Directory { handle: handle.0, ino: directory.ino(), at });
+            self.journal.note(&Record::Directory { handle: handle.0, ino: directory.ino(), at });
         }
     }
 
     pub(super) fn close(&self, handle: u64) {
         self.all().remove(&handle);
-        self.ledger.note(&Record::DirectoryClosed { handle });
+        self.journal.note(&Record::DirectoryClosed { handle });
     }
 }
 

@@ -9,8 +9,8 @@ use fuser::{Errno, FileAttr, FileType, Generation, INodeNo, ReplyAttr, ReplyData
 
 use super::STATFS_BLOCK;
 use crate::attr::{Attributes, Kind, Timestamp};
-use crate::door::Door;
 use crate::error::FsError;
+use crate::relay::Relay;
 use crate::tree::{Entry, Looked, Tree};
 
 /// The longest tick of any kernel, by which it may believe something for longer than it was told.
@@ -20,11 +20,11 @@ const TICK: Duration = Duration::from_millis(10);
 const ATTRIBUTES_AT_LEAST: Duration = Duration::from_millis(100);
 
 /// Answers with the bytes of a file: not through `fuser`, whose answers are copied twice more.
-pub(super) fn reply_bytes(door: Option<&Door>, unique: u64, reply: ReplyData, bytes: &[u8]) {
-    match door {
-        Some(door) => {
-            door.answer(unique, bytes);
-            // Thrown away at the door, because the request is answered.
+pub(super) fn reply_bytes(relay: Option<&Relay>, unique: u64, reply: ReplyData, bytes: &[u8]) {
+    match relay {
+        Some(relay) => {
+            relay.answer(unique, bytes);
+            // Thrown away at the relay, because the request is answered.
             reply.data(&[]);
         }
         None => reply.data(bytes),

@@ -50,7 +50,7 @@ impl Adapter {
 impl Adapter {
     /// Whether a process before may have done what `request` asks for.
     fn may_be_done(&self, request: &Request) -> bool {
-        self.door.as_ref().is_some_and(|door| door.may_be_done(request.unique().0))
+        self.relay.as_ref().is_some_and(|relay| relay.may_be_done(request.unique().0))
     }
 }
 
@@ -87,11 +87,11 @@ pub(super) fn read(
     (offset, size): (u64, usize),
     reply: ReplyData,
 ) {
-    let (door, Some(writing)) = (adapter.door.clone(), adapter.writing.clone()) else {
+    let (relay, Some(writing)) = (adapter.relay.clone(), adapter.writing.clone()) else {
         return reply.error(Errno::EROFS);
     };
     let answer = move |read: Result<bytes::Bytes, FsError>, reply: ReplyData| match read {
-        Ok(bytes) => reply_bytes(door.as_deref(), unique, reply, &bytes),
+        Ok(bytes) => reply_bytes(relay.as_deref(), unique, reply, &bytes),
         Err(error) => reply.error(errno(&error)),
     };
     if let Some(read) = draft.read_now(offset, size) {

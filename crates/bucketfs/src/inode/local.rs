@@ -15,9 +15,9 @@ use tokio::time::Instant;
 use super::{Facts, Node, ROOT, Table};
 
 /// How long a name that was taken away is remembered: longer than any question takes.
-const GONE_FOR: Duration = Duration::from_secs(60);
+const TOMBSTONE_FOR: Duration = Duration::from_secs(60);
 /// Names taken away that are remembered before the old ones are looked for.
-const GONE_MANY: usize = 4096;
+const TOMBSTONES_MANY: usize = 4096;
 
 impl Table {
     /// A new number for `path`, which is made here, with what is said of it.
@@ -25,7 +25,7 @@ impl Table {
         if let Some(ino) = self.find(&path) {
             self.release_name(ino);
         }
-        self.gone.remove(&path);
+        self.tombstones.remove(&path);
         self.insert(path, facts, now)
     }
 
@@ -97,7 +97,7 @@ impl Table {
                 self.release_name(replaced);
             }
             self.names.insert(new.clone(), ino);
-            self.gone.remove(&new);
+            self.tombstones.remove(&new);
             if self.unsent.remove(&path) {
                 self.unsent.insert(new.clone());
             }
@@ -123,9 +123,9 @@ impl Table {
     }
 
     fn note_gone(&mut self, path: Arc<str>, now: Instant) {
-        if self.gone.len() > GONE_MANY {
-            self.gone.retain(|_, gone| now - *gone < GONE_FOR);
+        if self.tombstones.len() > TOMBSTONES_MANY {
+            self.tombstones.retain(|_, gone| now - *gone < TOMBSTONE_FOR);
         }
-        self.gone.insert(path, now);
+        self.tombstones.insert(path, now);
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::{Facts, Node, ROOT, Table};
 use crate::attr::{Attributes, Kind, Timestamp};
-use crate::ledger::{AttributesRecord, Held, Ledger, NodeRecord, Record};
+use crate::journal::{AttributesRecord, Journal, NodeRecord, Record, Recovered};
 use crate::store::{ETag, Version};
 use crate::xattr::Xattrs;
 
@@ -24,12 +24,12 @@ const KINDS: [Kind; 7] = [
 
 impl Table {
     /// Writes down from now on what the kernel is told.
-    pub fn keep_in(&mut self, ledger: Arc<Ledger>) {
-        self.ledger = Some(ledger);
+    pub fn keep_in(&mut self, journal: Arc<Journal>) {
+        self.journal = Some(journal);
     }
 
     /// Knows the numbers that the kernel holds of a process before.
-    pub fn restore(&mut self, held: &Held) {
+    pub fn restore(&mut self, held: &Recovered) {
         self.next = self.next.max(held.next_ino);
         for record in held.nodes.values().filter(|record| record.ino > ROOT && record.lookups > 0) {
             let path: Arc<str> = Arc::from(record.path.as_str());
@@ -63,7 +63,7 @@ impl Table {
 
     /// Writes down what a number that the kernel holds means, if that has changed.
     pub(super) fn note_facts(&mut self, ino: u64) {
-        if self.ledger.is_none() || ino == ROOT {
+        if self.journal.is_none() || ino == ROOT {
             return;
         }
         let Some(node) = self.nodes.get(&ino).filter(|node| node.lookups > 0) else { return };
@@ -76,8 +76,8 @@ impl Table {
     }
 
     fn note(&self, ino: u64, record: impl FnOnce(u64) -> Record) {
-        if let Some(ledger) = self.ledger.as_ref().filter(|_| ino != ROOT) {
-            ledger.note(&record(ino));
+        if let Some(journal) = self.journal.as_ref().filter(|_| ino != ROOT) {
+            journal.note(&record(ino));
         }
     }
 }
@@ -186,26 +186,26 @@ mod tests {
 
     use super::*;
     use crate::attr::Defaults;
-    use crate::ledger::{Greeting, Head};
+    use crate::journal::{InitExchange, SessionHeader};
 
     const DEFAULTS: Defaults =
         Defaults { uid: 1, gid: 2, file_permissions: 0o644, directory_permissions: 0o755 };
 
-    fn table() -> (Table, Arc<Ledger>) {
-        let ledger = Arc::new(Ledger::create().expect("memory"));
-        let greeting = Greeting::default();
+    fn table() -> (Table, Arc<Journal>) {
+        let journal = Arc::new(Journal::create().expect("memory"));
+        let init = InitExchange::default();
         let (path, settings) = (PathBuf::new(), String::new());
-        let head = Head { path, device: (0, 0), settings, staging: None, region: None, greeting };
-        ledger.publish(&head).expect("short");
+        let head = SessionHeader { path, device: (0, 0), settings, staging: None, region: None, init };
+        journal.publish(&head).expect("short");
         let mut table = Table::new(Attributes::implicit_directory(&DEFAULTS), 1 << 20);
-        table.keep_in(ledger.clone());
-        (table, ledger)
+        table.keep_in(journal.clone());
+        (table, journal)
     }
 
     /// The table of a successor.
-    fn succeeded(ledger: &Ledger) -> Table {
-        let descriptor = ledger.as_fd().try_clone_to_owned().expect("a descriptor");
-        let found = Ledger::open(descriptor).expect("whole");
+    fn succeeded(journal: &Journal) -> Table {
+        let descriptor = journal.as_fd().try_clone_to_owned().expect("a descriptor");
+        let found = Journal::open(descriptor).expect("whole");
         let mut table = Table::new(Attributes::implicit_directory(&DEFAULTS), 1 << 20);
         table.restore(&found.held);
         table
@@ -232,7 +232,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_successor_knows_what_the_kernel_holds_and_nothing_else() {
-        let (mut table, ledger) = table();
+        let (mut table, journal) = table();
         let now = Instant::now();
         let held = table.record("a/map", facts("1"), now);
         table.record("never told", facts("2"), now);
@@ -242,7 +242,7 @@ mod tests {
         }
         table.forget(held, 1);
         table.forget(forgotten, 1);
-        let next = succeeded(&ledger);
+        let next = succeeded(&journal);
         assert_eq!(next.in_use(), 2, "the root and one more");
         let (ino, node) = next.named("a/map").expect("named");
         assert_eq!((ino, node.lookups, node.checked), (held, 2, None));
@@ -252,24 +252,24 @@ mod tests {
 
     #[tokio::test]
     async fn a_number_whose_name_went_on_to_another_version_stays_what_it_was() {
-        let (mut table, ledger) = table();
+        let (mut table, journal) = table();
         let old = table.record("map", facts("1"), Instant::now());
         table.remember(old);
         let new = table.record("map", facts("2"), Instant::now());
         table.remember(new);
-        let next = succeeded(&ledger);
+        let next = succeeded(&journal);
         assert_eq!(next.find("map"), Some(new));
         assert_eq!(next.node(old).expect("held").facts, facts("1"));
     }
 
     #[tokio::test]
     async fn what_is_learned_later_and_a_new_name_are_known_too() {
-        let (mut table, ledger) = table();
+        let (mut table, journal) = table();
         let ino = table.record("map", facts("1"), Instant::now());
         table.remember(ino);
         table.set_facts(ino, |facts| facts.xattrs = Xattrs::default());
         table.rename("map", "other", Instant::now());
-        let next = succeeded(&ledger);
+        let next = succeeded(&journal);
         assert_eq!(next.find("map"), None);
         let (found, node) = next.named("other").expect("renamed");
         assert_eq!((found, node.facts.xattrs.entries().len()), (ino, 0));

@@ -138,11 +138,11 @@ fn the_names_told_longest_ago_are_surplus_files_before_directories() {
     // Whoever is told again is no longer the oldest.
     let first = table.find("d/n0").expect("recorded");
     table.remember(first);
-    let surplus = table.surplus().expect("five are too many");
-    assert_eq!(surplus, Surplus { parent: directory, name: "n1".into() });
+    let eviction = table.eviction().expect("five are too many");
+    assert_eq!(eviction, Eviction { parent: directory, name: "n1".into() });
     let second = table.find("d/n1").expect("still there: the kernel has not forgotten it");
     table.forget(second, 1);
-    assert_eq!(table.surplus(), None);
+    assert_eq!(table.eviction(), None);
     for number in [0, 2, 3] {
         let ino = table.find(&format!("d/n{number}")).expect("recorded");
         table.forget(ino, 2);
@@ -151,7 +151,7 @@ fn the_names_told_longest_ago_are_surplus_files_before_directories() {
         let ino = table.record(&format!("e{number}"), Facts::directory(), now);
         table.remember(ino);
     }
-    assert_eq!(table.surplus(), Some(Surplus { parent: ROOT, name: "d".into() }));
+    assert_eq!(table.eviction(), Some(Eviction { parent: ROOT, name: "d".into() }));
 }
 
 #[test]
@@ -162,7 +162,7 @@ fn a_file_without_its_name_is_not_asked_to_be_dropped() {
         let ino = table.record("a", object(etag, 5), now);
         table.remember(ino);
     }
-    assert_eq!(table.surplus(), None, "the oldest has lost its name to the newest");
+    assert_eq!(table.eviction(), None, "the oldest has lost its name to the newest");
     assert_eq!(table.in_use(), 4);
 }
 

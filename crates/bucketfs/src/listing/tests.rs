@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::store::memory::Memory;
-use crate::store::{Depth, From, List, ObjectStore};
+use crate::store::{Depth, List, ListStart, ObjectStore};
 
 /// All names that listing `prefix` in pages of `limit` shows, in that order: `true` for directories.
 fn listed(keys: &BTreeSet<String>, prefix: &str, limit: u16, hidden: &Hidden) -> Vec<(String, bool)> {
@@ -17,7 +17,7 @@ fn listed(keys: &BTreeSet<String>, prefix: &str, limit: u16, hidden: &Hidden) ->
     }
     let (mut shown, mut open, mut next) = (Vec::new(), Open::default(), None);
     for _ in 0..=2 * keys.len() + 2 {
-        let from = next.as_deref().map_or(From::Start, From::Page);
+        let from = next.as_deref().map_or(ListStart::Start, ListStart::Page);
         let list = List { prefix, depth: Depth::Directory, from, limit };
         let page = store.list(list).now_or_never().expect("it does not wait").expect("it answers");
         next = page.next.clone();

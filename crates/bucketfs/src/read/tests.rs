@@ -16,7 +16,7 @@ async fn content(store: &Memory, body: Bytes, budget: u64) -> Arc<Content> {
     let source = Source {
         store: Arc::new(store.clone()),
         cache: Arc::new(BlockCache::new(budget)),
-        pulse: Arc::new(Pulse::default()),
+        availability: Arc::new(Availability::default()),
         runtime: Handle::current(),
         push: Arc::default(),
     };

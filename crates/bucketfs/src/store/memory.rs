@@ -17,7 +17,7 @@ use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt, stream};
 
 use super::{
-    Condition, Depth, ETag, Fetch, Fetched, From, List, Listed, Object, ObjectStore, Page, StoreError,
+    Condition, Depth, ETag, Fetch, Fetched, ListStart, List, Listed, Object, ObjectStore, Page, StoreError,
     Version,
 };
 
@@ -227,7 +227,7 @@ impl Memory {
     fn page(&self, list: &List<'_>) -> Page {
         let inner = self.inner();
         let from = match list.from {
-            From::Page(key) | From::After(key) if key >= list.prefix => Bound::Excluded(key),
+            ListStart::Page(key) | ListStart::After(key) if key >= list.prefix => Bound::Excluded(key),
             _ => Bound::Included(list.prefix),
         };
         let mut page = Page::default();
@@ -244,7 +244,7 @@ impl Memory {
             };
             let seen_before = |prefix: &str| {
                 page.prefixes.last().is_some_and(|known| known == prefix)
-                    || matches!(list.from, From::Page(after) if after.starts_with(prefix))
+                    || matches!(list.from, ListStart::Page(after) if after.starts_with(prefix))
             };
             if rolled.is_some_and(seen_before) {
                 last = Some(key);

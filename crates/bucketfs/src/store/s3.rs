@@ -28,7 +28,7 @@ use crate::percent::percent_decoded;
 
 use super::write::{KEY_MAX, OBJECT_MAX};
 use super::{
-    Body, ClockSkew, Condition, Depth, EMPTY_PAGES, ETag, Fetch, Fetched, From, List, Listed, Object,
+    Body, ClockSkew, Condition, Depth, EMPTY_PAGES, ETag, Fetch, Fetched, ListStart, List, Listed, Object,
     ObjectStore, Page, StoreError, Version,
 };
 
@@ -172,7 +172,7 @@ impl S3 {
         for _ in 0..EMPTY_PAGES {
             let says_nothing = page.objects.is_empty() && page.prefixes.is_empty();
             let Some(token) = page.next.take_if(|_| says_nothing) else { return Ok(page) };
-            page = self.list_objects(&List { from: From::Page(&token), ..list }).await?;
+            page = self.list_objects(&List { from: ListStart::Page(&token), ..list }).await?;
         }
         Err(malformed("pages of a listing without a key"))
     }
@@ -193,9 +193,9 @@ impl S3 {
             request = request.delimiter("/");
         }
         request = match list.from {
-            From::Start => request,
-            From::Page(token) => request.continuation_token(token),
-            From::After(key) => request.start_after(key),
+            ListStart::Start => request,
+            ListStart::Page(token) => request.continuation_token(token),
+            ListStart::After(key) => request.start_after(key),
         };
         let what = if list.prefix.is_empty() { &self.bucket } else { list.prefix };
         let answer = request.send().await.map_err(|error| self.failure(&error, what))?;
@@ -204,7 +204,7 @@ impl S3 {
             Some(EncodingType::Url) => form_decoded,
             _ => |key: String| key,
         };
-        let token = if let From::Page(token) = list.from { Some(token) } else { None };
+        let token = if let ListStart::Page(token) = list.from { Some(token) } else { None };
         let next = match (answer.is_truncated(), answer.next_continuation_token) {
             (Some(true), Some(next)) if next.len() > TOKEN_MAX || token == Some(&*next) => {
                 return Err(malformed("a continuation token that leads nowhere"));

@@ -86,7 +86,7 @@ pub struct Put<'a> {
 
 /// A copy within the bucket, of an object of at most [`COPY_MAX`] bytes.
 #[derive(Clone, Debug)]
-pub struct Copy<'a> {
+pub struct CopyRequest<'a> {
     pub from: &'a str,
     /// The content that is meant; another is [`StoreError::Changed`].
     pub etag: &'a ETag,
@@ -126,7 +126,7 @@ pub trait ObjectStoreWrite: Send + Sync + 'static {
     /// # Errors
     ///
     /// [`StoreError::NotFound`] without a source; [`StoreError::Changed`] where it, or the target, is another.
-    fn copy<'a>(&'a self, copy: Copy<'a>) -> BoxFuture<'a, Result<Written, StoreError>>;
+    fn copy<'a>(&'a self, copy: CopyRequest<'a>) -> BoxFuture<'a, Result<Written, StoreError>>;
     /// What has no such key is no error.
     fn delete<'a>(&'a self, key: &'a str, condition: WriteIf) -> BoxFuture<'a, Result<(), StoreError>>;
     fn tags<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Tags, StoreError>>;

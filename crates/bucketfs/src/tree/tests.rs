@@ -3,9 +3,9 @@
 use bytes::Bytes;
 
 use super::*;
-use crate::ask::ASK_DEADLINE;
 use crate::cache::BlockCache;
 use crate::directory::{Detail, Directory};
+use crate::resolve::RESOLVE_DEADLINE;
 use crate::store::memory::{Asked, Memory};
 
 const FRESHNESS: Duration = Duration::from_secs(1);
@@ -21,7 +21,7 @@ fn world_with(freshness: Duration, prefix: &str) -> World {
     let source = Source {
         store: Arc::new(store.clone()),
         cache: Arc::new(BlockCache::new(16 << 20)),
-        pulse: Arc::new(Pulse::default()),
+        availability: Arc::new(Availability::default()),
         runtime: Handle::current(),
         push: Arc::default(),
     };
@@ -266,7 +266,7 @@ async fn a_store_that_never_answers_is_an_error_within_the_deadline() {
     world.store.set_latency(Duration::from_secs(1_000_000));
     let began = Instant::now();
     assert_eq!(world.look("a").await.expect_err("silence").errno(), libc::EIO);
-    assert!(began.elapsed() <= ASK_DEADLINE);
+    assert!(began.elapsed() <= RESOLVE_DEADLINE);
 }
 
 #[tokio::test(start_paused = true)]

@@ -21,10 +21,10 @@ use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 use tokio::sync::OnceCell;
 use tokio::time::Instant;
 
-use super::draft::{Base, Begun, Draft, Life, Ripe, State, Stream, version_of};
+use super::draft::{Base, Begun, Draft, Life, ReadyPart, State, Stream, version_of};
 use super::extents::Snapshot;
-use super::grid::{How, Step};
-use super::headers::{self, Content as Bytes_};
+use super::headers::{self, Content as HeaderContent};
+use super::part_layout::{How, Part};
 use super::record::{Attempt, Event, Kept as KeptRecord};
 use super::stage::Room;
 use super::{OnConflict, Writing};
@@ -32,7 +32,7 @@ use crate::attr::{Attributes, Timestamp};
 use crate::error::FsError;
 use crate::read::Content;
 use crate::store::write::{
-    Copy, Headers, METADATA_MAX, OBJECT_MAX, PARTS_MAX, PartOf, Put, Tags, Upload, WriteIf, Written,
+    CopyRequest, Headers, METADATA_MAX, OBJECT_MAX, PARTS_MAX, PartOf, Put, Tags, Upload, WriteIf, Written,
     metadata_bytes,
 };
 use crate::store::{ETag, Object, StoreError, Version};
@@ -187,7 +187,7 @@ impl Writing {
         let mut under_way = draft.parts_under_way.subscribe();
         // The sender lives in the draft, so waiting cannot fail.
         let _ = under_way.wait_for(|count| *count == 0).await;
-        draft.state().stream.spoiled.clear();
+        draft.state().stream.stale.clear();
     }
 
     fn job(&self, state: &mut State) -> Job {
@@ -231,7 +231,7 @@ impl Writing {
                 return self.copy(&job.key, etag, size, &job.key, Some(&job.headers), condition).await;
             }
             _ if size <= self.rules.single_bytes && job.upload.is_none() => {
-                draft.bring(0..size).await?;
+                draft.hydrate(0..size).await?;
                 let _memory = self.memory_for(size).await;
                 let body = Bytes::from(draft.file.read(0, size as usize)?);
                 let (headers, tags, condition) = (&job.headers, &job.tags, job.condition.clone());
@@ -240,13 +240,13 @@ impl Writing {
             }
             _ => return self.store_in_parts(draft, job).await,
         };
-        self.tree.pulse().note(&answer);
+        self.tree.availability().note(&answer);
         Ok(answer?)
     }
 
     async fn store_in_parts(&self, draft: &Draft, job: &Job) -> Result<Written, FsError> {
-        // Of what no grid holds only the beginning would be stored.
-        if job.snapshot.size > self.grid.largest_file() {
+        // Of what no layout holds only the beginning would be stored.
+        if job.snapshot.size > self.layout.largest_file() {
             return Err(FsError::TooLarge);
         }
         let begun = match &job.upload {
@@ -256,15 +256,15 @@ impl Writing {
         draft.state().stream.upload = Some(begun.clone());
         let id = self.upload_id(draft, &begun, &job.tags).await?;
         let upload = Upload { key: &begun.key, id: &id };
-        let todo = self.grid.steps(&job.snapshot);
-        let sent = |step: &Step| job.sent.get(&step.number).map(|etag| (step.number, etag.clone()));
-        let unsent = todo.iter().filter(|step| sent(step).is_none());
-        let work = unsent.map(|step| self.store_part(draft, job, upload, step).boxed()).collect();
+        let todo = self.layout.parts(&job.snapshot);
+        let sent = |part: &Part| job.sent.get(&part.number).map(|etag| (part.number, etag.clone()));
+        let unsent = todo.iter().filter(|part| sent(part).is_none());
+        let work = unsent.map(|part| self.store_part(draft, job, upload, part).boxed()).collect();
         let mut parts: Vec<(u32, ETag)> = side_by_side(PARTS_AT_ONCE, work).await?;
         parts.extend(todo.iter().filter_map(sent));
         parts.sort_by_key(|(number, _)| *number);
         let answer = self.store().complete_upload(upload, &parts, job.condition.clone()).await;
-        self.tree.pulse().note(&answer);
+        self.tree.availability().note(&answer);
         let written = match answer {
             // It may be over because an answer to us got lost.
             Err(error @ StoreError::NoUpload { .. }) => {
@@ -287,21 +287,21 @@ impl Writing {
         draft: &Draft,
         job: &Job,
         upload: Upload<'_>,
-        step: &Step,
+        part: &Part,
     ) -> Result<(u32, ETag), FsError> {
-        let range = step.range.clone();
-        let answer = match (step.how, &job.base) {
+        let range = part.range.clone();
+        let answer = match (part.how, &job.base) {
             (How::Copy, Some(base)) => {
-                let part = PartOf { from: &job.key, etag: &base.version.etag, range };
-                self.store().copy_part(upload, step.number, part).await
+                let source = PartOf { from: &job.key, etag: &base.version.etag, range };
+                self.store().copy_part(upload, part.number, source).await
             }
             _ => {
-                draft.bring(range.clone()).await?;
-                self.send_part(draft, upload, step.number, &range).await
+                draft.hydrate(range.clone()).await?;
+                self.send_part(draft, upload, part.number, &range).await
             }
         };
-        self.tree.pulse().note(&answer);
-        Ok((step.number, answer?))
+        self.tree.availability().note(&answer);
+        Ok((part.number, answer?))
     }
 
     async fn send_part(
@@ -332,7 +332,7 @@ impl Writing {
     }
 
     /// Sends parts of a file that is still being written. One that does not arrive is sent again at the end.
-    pub fn send_ripe(self: &Arc<Self>, draft: &Arc<Draft>, ripe: Vec<Ripe>) {
+    pub fn send_ripe(self: &Arc<Self>, draft: &Arc<Draft>, ripe: Vec<ReadyPart>) {
         for part in ripe {
             let (this, draft) = (self.clone(), draft.clone());
             draft.parts_under_way.send_modify(|count| *count += 1);
@@ -360,7 +360,7 @@ impl Writing {
         }
     }
 
-    async fn send_early(&self, draft: &Draft, part: Ripe) -> Result<ETag, FsError> {
+    async fn send_early(&self, draft: &Draft, part: ReadyPart) -> Result<ETag, FsError> {
         let (begun, tags) = {
             let mut state = draft.state();
             let begun = match &state.stream.upload {
@@ -439,7 +439,7 @@ impl Writing {
 
     /// Keeps what was written where a person can find it, and lets the name go to whoever has it now.
     async fn lose(&self, draft: &Draft, job: &Job, error: FsError) {
-        if let Err(error) = draft.bring(0..job.snapshot.size).await {
+        if let Err(error) = draft.hydrate(0..job.snapshot.size).await {
             tracing::debug!(error = %error, "what was not written here cannot be kept");
         }
         let metadata = job.headers.metadata.clone();
@@ -474,10 +474,10 @@ impl Writing {
             return Err(FsError::TooLarge);
         }
         let answer = match size <= COPY_ONE {
-            true => self.store().copy(Copy { from, etag, to, headers, condition }).await,
+            true => self.store().copy(CopyRequest { from, etag, to, headers, condition }).await,
             false => self.copy_in_parts(from, etag, size, to, headers, condition).await,
         };
-        self.tree.pulse().note(&answer);
+        self.tree.availability().note(&answer);
         Ok(answer?)
     }
 
@@ -539,7 +539,7 @@ impl Begun {
 impl State {
     /// The headers that the object is to have.
     fn headers_of(&self, attributes: &Attributes, is_new_content: bool) -> Headers {
-        let content = if is_new_content { Bytes_::New } else { Bytes_::Same };
+        let content = if is_new_content { HeaderContent::New } else { HeaderContent::Same };
         let metadata = headers::metadata(&self.headers.metadata, attributes, &self.xattrs, content);
         Headers { metadata, ..self.headers.clone() }
     }

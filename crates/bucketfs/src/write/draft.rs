@@ -19,7 +19,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::extents::{Extents, Piece, Snapshot};
-use super::grid::Grid;
+use super::part_layout::PartLayout;
 use super::record::{Attempt, Event, Record};
 use super::stage::StagedFile;
 use crate::attr::{Attributes, Timestamp};
@@ -34,7 +34,7 @@ use crate::xattr::Xattrs;
 pub struct Draft {
     pub ino: u64,
     pub file: StagedFile,
-    pub grid: Grid,
+    pub layout: PartLayout,
     /// Of one call alone: nobody is shown it before the store has it.
     is_of_one_call: bool,
     state: Mutex<State>,
@@ -94,7 +94,7 @@ pub struct Stream {
     /// Parts on their way that have not been written since they left.
     pub leaving: BTreeSet<u32>,
     /// Parts on their way that were written again: not to be sent a second time before the first has arrived.
-    pub spoiled: BTreeSet<u32>,
+    pub stale: BTreeSet<u32>,
     /// It is being stored as a whole: nothing leaves by itself.
     pub is_closed: bool,
 }
@@ -113,24 +113,24 @@ pub struct Begun {
 /// How a change of a draft ended.
 pub enum Changed {
     /// It is on disk. These parts are now complete and may leave.
-    Done(Vec<Ripe>),
+    Done(Vec<ReadyPart>),
     /// Nothing has happened: bytes that are needed are nowhere but in parts of an upload, so that has to become the
     /// object first.
     Released,
 }
 
 /// A part that can leave.
-pub struct Ripe {
+pub struct ReadyPart {
     pub number: u32,
     pub range: Range<u64>,
 }
 
 impl Draft {
-    pub fn new(ino: u64, file: StagedFile, grid: Grid, state: State) -> Draft {
+    pub fn new(ino: u64, file: StagedFile, layout: PartLayout, state: State) -> Draft {
         Draft {
             ino,
             file,
-            grid,
+            layout,
             is_of_one_call: false,
             state: Mutex::new(state),
             commits: Arc::default(),
@@ -139,8 +139,8 @@ impl Draft {
     }
 
     /// As [`new`](Self::new), of one call alone.
-    pub fn of_one_call(ino: u64, file: StagedFile, grid: Grid, state: State) -> Draft {
-        Draft { is_of_one_call: true, ..Draft::new(ino, file, grid, state) }
+    pub fn of_one_call(ino: u64, file: StagedFile, layout: PartLayout, state: State) -> Draft {
+        Draft { is_of_one_call: true, ..Draft::new(ino, file, layout, state) }
     }
 
     pub fn state(&self) -> MutexGuard<'_, State> {
@@ -175,7 +175,7 @@ impl Draft {
     }
 
     fn record(&self, state: &State) -> Record {
-        Record { is_of_one_call: self.is_of_one_call, ..state.record(self.ino, &self.grid) }
+        Record { is_of_one_call: self.is_of_one_call, ..state.record(self.ino, &self.layout) }
     }
 
     /// Writes.
@@ -184,19 +184,19 @@ impl Draft {
     ///
     /// [`FsError::Lost`] when the file cannot be stored any more; [`FsError::TooLarge`]; that of the disk.
     pub fn write(&self, tree: &Tree, offset: u64, bytes: &[u8]) -> Result<Changed, FsError> {
-        let grid = &self.grid;
+        let layout = &self.layout;
         let end = offset.checked_add(bytes.len() as u64).ok_or(FsError::TooLarge)?;
         let range = offset..end;
         let mut state = self.state();
         state.alive()?;
-        if end.max(state.extents.size) > grid.largest_file() {
+        if end.max(state.extents.size) > layout.largest_file() {
             return Err(FsError::TooLarge);
         }
         if state.extents.is_released(&range) {
             return Ok(Changed::Released);
         }
         let event = Event::Wrote(offset, end);
-        if state.spoil(&range, grid) {
+        if state.spoil(&range, layout) {
             // A part with the bytes of before is not to count, should this be the last that is heard of us.
             self.note(&state, &event)?;
             self.file.write(offset, bytes)?;
@@ -208,7 +208,7 @@ impl Draft {
         }
         state.extents.wrote(range.clone());
         self.touched(&mut state);
-        let ripe = state.ripe(range, grid);
+        let ripe = state.ripe(range, layout);
         tree.show(self.ino, &state);
         Ok(Changed::Done(ripe))
     }
@@ -219,14 +219,14 @@ impl Draft {
     ///
     /// As [`write`](Self::write).
     pub fn cut(&self, size: u64) -> Result<Changed, FsError> {
-        let grid = &self.grid;
-        if size > grid.largest_file() {
+        let layout = &self.layout;
+        if size > layout.largest_file() {
             return Err(FsError::TooLarge);
         }
         let mut state = self.state();
         state.alive()?;
         let before = state.extents.size;
-        let part = grid.range(grid.part_of(size)).start;
+        let part = layout.range(layout.part_of(size)).start;
         if state.extents.is_released(&(part.min(size)..size)) {
             return Ok(Changed::Released);
         }
@@ -237,7 +237,7 @@ impl Draft {
             return Err(error.into());
         }
         state.extents.cut(size);
-        state.spoil(&(size.min(before)..size.max(before)), grid);
+        state.spoil(&(size.min(before)..size.max(before)), layout);
         if size != before {
             self.touched(&mut state);
         }
@@ -251,7 +251,7 @@ impl Draft {
             return;
         }
         let parts: Vec<Range<u64>> =
-            state.stream.sent.keys().map(|number| self.grid.range(*number)).collect();
+            state.stream.sent.keys().map(|number| self.layout.range(*number)).collect();
         for part in parts {
             if state.extents.is_released(&part) {
                 continue;
@@ -324,7 +324,7 @@ impl Draft {
     /// # Errors
     ///
     /// As [`read`](Self::read).
-    pub async fn bring(&self, range: Range<u64>) -> Result<(), FsError> {
+    pub async fn hydrate(&self, range: Range<u64>) -> Result<(), FsError> {
         let (missing, base) = {
             let state = self.state();
             (state.extents.missing(range), state.base.clone())
@@ -395,23 +395,23 @@ impl State {
     }
 
     /// Makes parts that have left useless if `range` is in them; answers whether there were any.
-    fn spoil(&mut self, range: &Range<u64>, grid: &Grid) -> bool {
+    fn spoil(&mut self, range: &Range<u64>, layout: &PartLayout) -> bool {
         if range.is_empty() || (self.stream.sent.is_empty() && self.stream.leaving.is_empty()) {
             return false;
         }
-        let (first, last) = (grid.part_of(range.start), grid.part_of(range.end - 1));
+        let (first, last) = (layout.part_of(range.start), layout.part_of(range.end - 1));
         let before = self.stream.sent.len();
         self.stream.sent.retain(|number, _| !(first..=last).contains(number));
         let leaving: Vec<u32> = self.stream.leaving.range(first..=last).copied().collect();
         for number in leaving {
             self.stream.leaving.remove(&number);
-            self.stream.spoiled.insert(number);
+            self.stream.stale.insert(number);
         }
         self.stream.sent.len() < before
     }
 
     /// Follows the writer: the parts behind a sequential one are complete.
-    fn ripe(&mut self, range: Range<u64>, grid: &Grid) -> Vec<Ripe> {
+    fn ripe(&mut self, range: Range<u64>, layout: &PartLayout) -> Vec<ReadyPart> {
         let run = &mut self.stream.run;
         if range.start == run.end {
             run.end = range.end;
@@ -419,20 +419,20 @@ impl State {
             *run = range.clone();
         }
         // Before there are two parts it may well be a file that is sent in one piece.
-        if self.life != Life::Named || self.stream.is_closed || run.end < 2 * grid.part_bytes() {
+        if self.life != Life::Named || self.stream.is_closed || run.end < 2 * layout.part_bytes() {
             return Vec::new();
         }
         let begun = self.stream.upload.is_some();
-        let first = if begun { grid.part_of(range.start) } else { grid.part_of(run.start) };
+        let first = if begun { layout.part_of(range.start) } else { layout.part_of(run.start) };
         let mut ripe = Vec::new();
-        for number in first..=grid.part_of(run.end) {
-            let part = grid.range(number);
+        for number in first..=layout.part_of(run.end) {
+            let part = layout.range(number);
             let is_away = self.stream.sent.contains_key(&number)
                 || self.stream.leaving.contains(&number)
-                || self.stream.spoiled.contains(&number);
+                || self.stream.stale.contains(&number);
             if part.end <= run.end && part.start >= run.start && !is_away && self.extents.is_all_new(&part) {
                 self.stream.leaving.insert(number);
-                ripe.push(Ripe { number, range: part });
+                ripe.push(ReadyPart { number, range: part });
             }
         }
         ripe

@@ -124,7 +124,7 @@ impl Writing {
     /// The headers of an object, and its tags if it has any.
     pub(super) async fn object(&self, key: &str) -> Result<(Object, Tags), FsError> {
         let answer = self.store().head(key).await;
-        self.tree.pulse().note(&answer);
+        self.tree.availability().note(&answer);
         let object = match answer {
             Err(StoreError::NotFound { .. }) => return Err(FsError::Stale),
             answer => answer?,
@@ -189,8 +189,8 @@ impl Writing {
 
     /// Begins a draft; if another was faster, that one counts.
     pub(super) fn begin(&self, ino: u64, state: State) -> Result<Arc<Draft>, FsError> {
-        let file = self.staged(state.record(ino, &self.grid))?;
-        let draft = || Arc::new(Draft::new(ino, file, self.grid, state));
+        let file = self.staged(state.record(ino, &self.layout))?;
+        let draft = || Arc::new(Draft::new(ino, file, self.layout, state));
         Ok(self.drafts().entry(ino).or_insert_with(draft).clone())
     }
 
@@ -220,7 +220,7 @@ impl Writing {
             Changed::Done(ripe) => ripe,
             Changed::Released => return Ok(Wrote::Later(Wait::Object)),
         };
-        self.bring_small(&draft);
+        self.hydrate_small(&draft);
         if !ripe.is_empty() {
             self.send_ripe(&draft, ripe);
         }
@@ -282,7 +282,7 @@ impl Writing {
 
     /// Brings the rest of a small file to disk as soon as a part of it is written: should somebody else replace the
     /// object meanwhile, what is kept is whole.
-    fn bring_small(self: &Arc<Self>, draft: &Arc<Draft>) {
+    fn hydrate_small(self: &Arc<Self>, draft: &Arc<Draft>) {
         let size = {
             let mut state = draft.state();
             let is_wanted = !state.is_brought && state.extents.size <= self.rules.single_bytes;
@@ -294,7 +294,7 @@ impl Writing {
         };
         let draft = draft.clone();
         self.tree.runtime().spawn(async move {
-            if let Err(error) = draft.bring(0..size).await {
+            if let Err(error) = draft.hydrate(0..size).await {
                 tracing::debug!(error = %error, "the rest of a file that is written did not come");
             }
         });
@@ -327,8 +327,8 @@ impl Writing {
     async fn cut_unopened(&self, ino: u64, size: u64, rest: Change) -> Result<(), FsError> {
         let state = self.state_now(ino).await?;
         let path = state.path.clone();
-        let file = self.staged(Record { is_of_one_call: true, ..state.record(ino, &self.grid) })?;
-        let draft = Draft::of_one_call(ino, file, self.grid, state);
+        let file = self.staged(Record { is_of_one_call: true, ..state.record(ino, &self.layout) })?;
+        let draft = Draft::of_one_call(ino, file, self.layout, state);
         draft.cut(size)?;
         if rest != Change::default() {
             let State { attributes, xattrs, headers_changed, .. } = &mut *draft.state();

@@ -38,7 +38,7 @@ impl Writing {
         };
         let one = draft.commits.clone().lock_owned().await;
         let leaving = Leaving { draft, _one: one };
-        match self.bring_to_disk(&leaving.draft).await {
+        match self.hydrate_all(&leaving.draft).await {
             Ok(()) => Ok(Some(leaving)),
             Err(error) => {
                 self.stay(Some(leaving)).await;
@@ -47,13 +47,13 @@ impl Writing {
         }
     }
 
-    async fn bring_to_disk(&self, draft: &Draft) -> Result<(), FsError> {
+    async fn hydrate_all(&self, draft: &Draft) -> Result<(), FsError> {
         if self.handles().users(draft.ino) > 0 {
             if !draft.state().extents.all_released().is_empty() {
                 self.commit_locked(draft).await?;
             }
             let size = draft.state().extents.size;
-            draft.bring(0..size).await?;
+            draft.hydrate(0..size).await?;
         }
         // A successor does not know whether the store has agreed; it is asked for the same once more.
         let state = draft.state();

@@ -20,12 +20,12 @@ use tokio::time::Instant;
 use super::Writing;
 use super::draft::{Draft, version_of};
 use super::headers::{self, Content};
-use super::unfinished::Move;
+use super::rename_intent::RenameIntent;
 use crate::attr::{Attributes, Timestamp};
 use crate::error::FsError;
 use crate::listing::is_name;
 use crate::store::write::{Headers, KEY_MAX, Put, WriteIf, Written};
-use crate::store::{Depth, EMPTY_PAGES, ETag, From, List, Listed, Object, StoreError};
+use crate::store::{Depth, EMPTY_PAGES, ETag, List, ListStart, Listed, Object, StoreError};
 use crate::tree::join;
 use crate::xattr::Xattrs;
 
@@ -123,7 +123,7 @@ impl Writing {
         let moved = async {
             self.keep_directory(parent).await?;
             let noted = std::iter::once((String::new(), etag.clone()));
-            let noted = self.staging.note_move(&Move::new((from, to), (&old_key, &key), noted))?;
+            let noted = self.staging.note_move(&RenameIntent::new((from, to), (&old_key, &key), noted))?;
             let moved = match self.copy(&old_key, &etag, size, &key, Some(&said.2), condition).await {
                 Ok(written) => self.delete_moved(&old_key, &etag, (to, &key), replaced, written).await,
                 Err(FsError::Store(StoreError::Changed { .. })) => match target {
@@ -252,7 +252,7 @@ impl Writing {
         self.may_delete(&old).await?;
         // What is in its way is empty, but for what it is itself.
         let replaced = if is_replaced { self.found(&new).await? } else { None };
-        let noted = self.staging.note_move(&Move::new((from, to), (&old, &new), rests))?;
+        let noted = self.staging.note_move(&RenameIntent::new((from, to), (&old, &new), rests))?;
         let moved = match self.copy_all(&objects, &old, &new).await {
             Ok(moved) => self.delete_all(&objects).await.map(|()| moved),
             Err(error) => Err((Vec::new(), error)),
@@ -265,8 +265,8 @@ impl Writing {
             Err((deleted, error)) => {
                 self.take_back(&objects, &deleted, (&old, &new), replaced).await;
                 let now = Instant::now();
-                self.tree.surveys().forget(from, now);
-                self.tree.surveys().forget(to, now);
+                self.tree.negative_cache().forget(from, now);
+                self.tree.negative_cache().forget(to, now);
                 Err(error)
             }
         };
@@ -407,7 +407,7 @@ impl Writing {
             if pages > objects.len() + EMPTY_PAGES {
                 break;
             }
-            let from = next.as_deref().map_or(From::Start, From::Page);
+            let from = next.as_deref().map_or(ListStart::Start, ListStart::Page);
             let list = List { prefix, depth: Depth::Tree, from, limit: 1000 };
             let page = self.store().list(list).await?;
             if let Some(object) = page.objects.iter().find(|object| object.etag.0.is_empty()) {
@@ -479,8 +479,8 @@ impl Writing {
             }
         }
         drop(table);
-        self.tree.surveys().forget(from, now);
-        self.tree.surveys().forget(to, now);
+        self.tree.negative_cache().forget(from, now);
+        self.tree.negative_cache().forget(to, now);
         self.note_change(from, false);
         self.note_change(to, true);
     }

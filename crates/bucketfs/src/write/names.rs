@@ -18,7 +18,7 @@ use crate::error::FsError;
 use crate::inode::Facts;
 use crate::listing::{FOLDER_SUFFIX, is_name};
 use crate::store::write::{Headers, KEY_MAX, METADATA_MAX, Put, WriteIf, metadata_bytes};
-use crate::store::{Depth, EMPTY_PAGES, From, List, StoreError, Version};
+use crate::store::{Depth, EMPTY_PAGES, List, ListStart, StoreError, Version};
 use crate::tree::{Entry, Looked, join};
 use crate::xattr::Xattrs;
 
@@ -179,7 +179,7 @@ impl Writing {
             Headers { content_type: Some(content_type.to_string()), metadata, ..Headers::default() };
         let put = Put { key: &key, body, headers: &headers, tags: &[], condition: WriteIf::Absent };
         let answer = self.store().put(put).await;
-        self.tree.pulse().note(&answer);
+        self.tree.availability().note(&answer);
         let written = match answer {
             Err(StoreError::Changed { .. }) => match self.own(&key, &headers).await {
                 Some(written) => written,
@@ -204,7 +204,7 @@ impl Writing {
         };
         let ino = self.record(&path, facts);
         if is_directory {
-            self.tree.surveys().keep(&path, std::iter::empty(), Instant::now());
+            self.tree.negative_cache().keep(&path, std::iter::empty(), Instant::now());
         }
         let entry = Entry { ino, attributes, valid_for: self.tree.rules.freshness };
         Ok(Made { entry, path, xattrs, headers, version })
@@ -273,7 +273,7 @@ impl Writing {
 
     pub(super) async fn delete(&self, key: &str, condition: WriteIf) -> Result<(), FsError> {
         let answer = self.store().delete(key, condition).await;
-        self.tree.pulse().note(&answer);
+        self.tree.availability().note(&answer);
         Ok(answer?)
     }
 
@@ -310,7 +310,7 @@ impl Writing {
         self.delete(&format!("{key}/"), WriteIf::Always).await?;
         let now = Instant::now();
         self.tree.table().remove_name(&path, now);
-        self.tree.surveys().forget(&path, now);
+        self.tree.negative_cache().forget(&path, now);
         self.note_change(&path, false);
         Ok(())
     }
@@ -323,10 +323,10 @@ impl Writing {
         let prefix = self.tree.directory_prefix(path);
         let mut next = None::<String>;
         for _ in 0..EMPTY_PAGES {
-            let from = next.as_deref().map_or(From::Start, From::Page);
+            let from = next.as_deref().map_or(ListStart::Start, ListStart::Page);
             let answer =
                 self.store().list(List { prefix: &prefix, depth: Depth::Tree, from, limit: 2 }).await;
-            self.tree.pulse().note(&answer);
+            self.tree.availability().note(&answer);
             let page = answer?;
             if page.objects.iter().any(|object| object.key != prefix) {
                 return Err(FsError::NotEmpty);

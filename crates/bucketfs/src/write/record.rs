@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::extents::Extents;
-use super::grid::Grid;
+use super::part_layout::PartLayout;
 use crate::attr::{Attributes, Timestamp};
 use crate::store::write::{Headers, Tags};
 
@@ -35,7 +35,7 @@ pub struct Record {
     pub headers_changed: bool,
     pub times_set: bool,
     pub extents: Extents,
-    /// Of the grid by which it is cut into parts.
+    /// Of the layout by which it is cut into parts.
     pub part_bytes: u64,
     pub upload: Option<Upload>,
     /// What the store was asked to make of it since it last said that it had: it may have done so.
@@ -211,9 +211,9 @@ impl Record {
     fn spoil(&mut self, start: u64, end: u64) {
         let Some(upload) = &mut self.upload else { return };
         if start < end {
-            let grid = Grid::new(self.part_bytes);
-            let spoiled = grid.part_of(start)..=grid.part_of(end - 1);
-            upload.parts.retain(|(number, _)| !spoiled.contains(number));
+            let layout = PartLayout::new(self.part_bytes);
+            let stale = layout.part_of(start)..=layout.part_of(end - 1);
+            upload.parts.retain(|(number, _)| !stale.contains(number));
         }
     }
 }

@@ -20,8 +20,8 @@ use tokio::sync::OnceCell;
 use tokio::time::{Instant, sleep};
 
 use super::draft::{Base, Begun, Draft, Life, State, Stream};
-use super::grid::Grid;
 use super::handles::Handles;
+use super::part_layout::PartLayout;
 use super::record::{self, Record, VERSION};
 use super::stage::{Owner, StagedFile, Staging};
 use super::{WriteOptions, Writing};
@@ -100,7 +100,7 @@ impl Writing {
             });
             return Ok(());
         }
-        let (ino, grid, life) = (record.ino, Grid::new(record.part_bytes), record.life.clone());
+        let (ino, layout, life) = (record.ino, PartLayout::new(record.part_bytes), record.life.clone());
         let state = self.state_of_record(record, &file)?;
         if !matches!(life, Life::Lost { .. }) {
             // What was written behind its end was not acknowledged.
@@ -110,7 +110,7 @@ impl Writing {
         let is_new = life == Life::Named && state.base.is_none();
         let path = state.path.clone();
         self.tree.show(ino, &state);
-        self.drafts().insert(ino, Arc::new(Draft::new(ino, file, grid, state)));
+        self.drafts().insert(ino, Arc::new(Draft::new(ino, file, layout, state)));
         let mut table = self.tree.table();
         if is_new && table.node(ino).is_some() {
             table.set_unsent(&path, true);
@@ -184,7 +184,7 @@ impl Stream {
             headers: upload.headers,
         };
         let upload = Some(Arc::new(begun));
-        Stream { run, upload, sent, leaving: BTreeSet::new(), spoiled: BTreeSet::new(), is_closed: false }
+        Stream { run, upload, sent, leaving: BTreeSet::new(), stale: BTreeSet::new(), is_closed: false }
     }
 
     pub fn record(&self) -> Option<record::Upload> {
@@ -202,7 +202,7 @@ impl Stream {
 
 impl State {
     /// What is to be written down of it.
-    pub fn record(&self, ino: u64, grid: &Grid) -> Record {
+    pub fn record(&self, ino: u64, layout: &PartLayout) -> Record {
         let base = |base: &Base| record::Base {
             etag: base.version.etag.0.to_string(),
             version_id: base.version.version_id.as_deref().map(str::to_string),
@@ -223,7 +223,7 @@ impl State {
             headers_changed: self.headers_changed,
             times_set: self.times_set,
             extents: self.extents.without(self.sending.as_ref()),
-            part_bytes: grid.part_bytes(),
+            part_bytes: layout.part_bytes(),
             upload: self.stream.record(),
             attempts: self.attempts.clone(),
             refused: self.refused.clone(),

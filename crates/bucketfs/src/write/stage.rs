@@ -5,7 +5,7 @@
 //!                           handles       who has what open (`handles.rs`)
 //!                           3.data        the bytes, sparse; its time is the file's
 //!                           3.record      what they are (`record.rs`)
-//!                           4.move        a move that is under way (`unfinished.rs`)
+//!                           4.move        a move that is under way (`rename_intent.rs`)
 //!            kept/          TIME-NAME     what was written and could not be stored, with TIME-NAME.json beside it
 //! ```
 //!
@@ -23,7 +23,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 
 use super::record::{self, Kept, Record};
-use super::unfinished::Move;
+use super::rename_intent::RenameIntent;
 
 mod file;
 mod left;
@@ -67,9 +67,9 @@ pub struct Staging {
 }
 
 /// A move that is under way, and written down to be.
-pub struct NotedMove(PathBuf);
+pub struct NotedIntent(PathBuf);
 
-impl NotedMove {
+impl NotedIntent {
     /// It is over: well, or with everybody told.
     pub fn end(self) {
         if let Err(error) = std::fs::remove_file(&self.0) {
@@ -193,17 +193,17 @@ impl Staging {
     /// # Errors
     ///
     /// That of making files.
-    pub fn note_move(&self, begun: &Move) -> io::Result<NotedMove> {
+    pub fn note_move(&self, begun: &RenameIntent) -> io::Result<NotedIntent> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let path = self.session.join(number.to_string()).with_extension(MOVE);
         let mut file = create(&path.with_extension("new"))?;
         file.write_all(begun.text().as_bytes())?;
         std::fs::rename(path.with_extension("new"), &path)?;
-        Ok(NotedMove(path))
+        Ok(NotedIntent(path))
     }
 
     /// Moves that the process before had under way.
-    pub fn moves(&self) -> Vec<(Move, NotedMove)> {
+    pub fn moves(&self) -> Vec<(RenameIntent, NotedIntent)> {
         left::moves(&self.session)
     }
 

@@ -15,7 +15,7 @@ use bucketfs::attr::Kind;
 use bucketfs::cache::BlockCache;
 use bucketfs::directory::{Detail, Directory};
 use bucketfs::error::FsError;
-use bucketfs::health::Pulse;
+use bucketfs::health::Availability;
 use bucketfs::inode::ROOT;
 use bucketfs::read::{Content, Source};
 use bucketfs::store::memory::Clock;
@@ -364,7 +364,7 @@ async fn play(bucket: &Bucket, story: &Story) {
     let source = Source {
         store: bucket.store(),
         cache: Arc::new(BlockCache::new(16 << 20)),
-        pulse: Arc::new(Pulse::default()),
+        availability: Arc::new(Availability::default()),
         runtime: Handle::current(),
         push: Arc::default(),
     };

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use crate::common::hostile::{self, Answer, LIST_HEAD, STAMP, contents};
 use crate::common::{Bucket, s3_client};
-use bucketfs::store::write::{Copy, PartOf, Put, Upload, WriteIf};
+use bucketfs::store::write::{CopyRequest, PartOf, Put, Upload, WriteIf};
 use bucketfs::store::{
-    Condition, Depth, ETag, Fetch, Fetched, From, Headers, Kept, List, Object, ObjectStore, StoreError,
+    Condition, Depth, ETag, Fetch, Fetched, ListStart, Headers, Kept, List, Object, ObjectStore, StoreError,
 };
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
@@ -46,7 +46,7 @@ async fn listed(
 ) -> (Vec<String>, Vec<String>) {
     let (mut keys, mut prefixes, mut next) = (Vec::new(), Vec::new(), None::<String>);
     loop {
-        let from = next.as_deref().map_or(From::Start, From::Page);
+        let from = next.as_deref().map_or(ListStart::Start, ListStart::Page);
         let page = store.list(List { prefix, depth, from, limit }).await.expect("it answers");
         assert!(page.objects.len() + page.prefixes.len() <= usize::from(limit));
         keys.extend(page.objects.into_iter().map(|object| object.key));
@@ -146,7 +146,7 @@ async fn a_listing_has_what_conditions_compare() {
         let store = bucket.store();
         bucket.put("d/a", b"12345", &[]);
         bucket.put("d/", b"", &[]);
-        let list = List { prefix: "d/", depth: Depth::Directory, from: From::Start, limit: 1000 };
+        let list = List { prefix: "d/", depth: Depth::Directory, from: ListStart::Start, limit: 1000 };
         let page = store.list(list).await.expect("it answers");
         let head = store.head("d/a").await.expect("there");
         let listed = &page.objects[1];
@@ -195,7 +195,7 @@ async fn pages_begin_where_the_one_before_ended() {
             assert_eq!(prefixes, ["d-1/", "d/", "e/"], "pages of {limit}");
             assert_eq!(listed(&*store, "d/", Depth::Tree, limit).await.0, ["d/", "d/x", "d/y"]);
         }
-        let after = List { prefix: "d/", depth: Depth::Tree, from: From::After("d/x"), limit: 10 };
+        let after = List { prefix: "d/", depth: Depth::Tree, from: ListStart::After("d/x"), limit: 10 };
         let page = store.list(after).await.expect("it answers");
         assert_eq!(page.objects.iter().map(|object| object.key.as_str()).collect::<Vec<_>>(), ["d/y"]);
     })
@@ -241,7 +241,7 @@ async fn a_key_of_blanks_is_a_key_like_any_other() {
             assert_eq!(fetched(&*store, key, Condition::Always).await.expect(key).1, "body");
             assert_eq!(store.tags(key).await.expect(key), []);
             let (to, condition) = ("\u{3000}", WriteIf::Always);
-            store.copy(Copy { from: key, etag: &etag, to, headers: None, condition }).await.expect(key);
+            store.copy(CopyRequest { from: key, etag: &etag, to, headers: None, condition }).await.expect(key);
             assert_eq!(store.head("\u{3000}").await.expect("copied").size, 4);
             let id = store.begin_upload(key, &Headers::default(), &[]).await.expect(key);
             store.abort_upload(Upload { key, id: &id }).await.expect(key);
@@ -260,7 +260,7 @@ async fn a_key_or_prefix_of_any_length_ends_nothing() {
     let (store, long) = (s3_client(&url).await, "k".repeat(100_000));
     let error = store.head(&long).await.expect_err("too long");
     assert!(matches!(error, StoreError::KeyTooLong { .. }), "{error:?}");
-    let list = List { prefix: &long, depth: Depth::Tree, from: From::Start, limit: 10 };
+    let list = List { prefix: &long, depth: Depth::Tree, from: ListStart::Start, limit: 10 };
     assert_eq!(store.list(list).await.expect("nothing can be there"), Default::default());
 }
 
@@ -359,7 +359,7 @@ async fn a_size_that_s3_does_not_have_is_not_believed() {
         let fetch = Fetch { key: size, range: None, condition: Condition::Always, version_id: None };
         assert!(matches!(store.fetch(fetch).await, Err(StoreError::Malformed { .. })));
     }
-    let list = List { prefix: "", depth: Depth::Tree, from: From::Start, limit: 10 };
+    let list = List { prefix: "", depth: Depth::Tree, from: ListStart::Start, limit: 10 };
     let page = store.list(list).await.expect("one size is not the page");
     let seen: Vec<_> = page.objects.iter().map(|object| (object.size, &*object.etag.0)).collect();
     assert_eq!(seen, [(0, ""), (0, ""), (0, ""), (53_687_091_200_000, "\"e\"")]);
@@ -388,7 +388,7 @@ async fn an_answer_without_end_takes_no_more_memory_than_an_honest_one() {
     .await;
     let (store, before) = (s3_client(&url).await, peak());
     for prefix in ["keys", "tags", "blank", "many"] {
-        let list = List { prefix, depth: Depth::Tree, from: From::Start, limit: 1000 };
+        let list = List { prefix, depth: Depth::Tree, from: ListStart::Start, limit: 1000 };
         let error = store.list(list).await.expect_err(prefix);
         assert!(matches!(error, StoreError::Malformed { .. }), "{prefix}: {error:?}");
     }
@@ -428,7 +428,7 @@ async fn a_page_that_cannot_follow_is_no_page() {
     })
     .await;
     let store = s3_client(&url).await;
-    let list = |prefix| List { prefix, depth: Depth::Tree, from: From::Page("t"), limit: 10 };
+    let list = |prefix| List { prefix, depth: Depth::Tree, from: ListStart::Page("t"), limit: 10 };
     assert_eq!(store.list(list("good")).await.expect("a page").objects.len(), 10);
     // A page without keys says nothing of what follows.
     assert_eq!(store.list(list("later")).await.expect("a page").objects.len(), 1);
@@ -503,7 +503,7 @@ async fn what_is_put_is_there_with_all_its_headers_and_tags() {
         let etag = &written.etag;
         for (to, with) in [("b \u{e9}", Some(&Headers::default())), ("c", None)] {
             let condition = WriteIf::Always;
-            let copy = Copy { from: "d/a +%\u{e9}", etag, to, headers: with, condition };
+            let copy = CopyRequest { from: "d/a +%\u{e9}", etag, to, headers: with, condition };
             store.copy(copy).await.expect("copied");
             let copied = store.head(to).await.expect("there");
             assert_eq!(copied.metadata.is_empty(), with.is_some());
@@ -523,7 +523,7 @@ async fn a_write_whose_condition_does_not_hold_changes_nothing() {
             let error = put(&*store, "a", b"three", condition.clone()).await.expect_err("refused");
             assert!(matches!(error, StoreError::Changed { .. }), "{error:?}");
             let (etag, to) = (&second, "a");
-            let copy = Copy { from: "a", etag, to, headers: Some(&Headers::default()), condition };
+            let copy = CopyRequest { from: "a", etag, to, headers: Some(&Headers::default()), condition };
             assert!(matches!(store.copy(copy).await, Err(StoreError::Changed { .. })));
         }
         let error = store.delete("a", WriteIf::Unchanged(first.clone())).await.expect_err("refused");
@@ -531,9 +531,9 @@ async fn a_write_whose_condition_does_not_hold_changes_nothing() {
         let error =
             put(&*store, "absent", b"x", WriteIf::Unchanged(first.clone())).await.expect_err("absent");
         assert!(matches!(error, StoreError::NotFound { .. }), "{error:?}");
-        let copy = Copy { from: "a", etag: &first, to: "b", headers: None, condition: WriteIf::Always };
+        let copy = CopyRequest { from: "a", etag: &first, to: "b", headers: None, condition: WriteIf::Always };
         assert!(matches!(store.copy(copy).await, Err(StoreError::Changed { .. })));
-        let copy = Copy { from: "absent", etag: &first, to: "b", headers: None, condition: WriteIf::Always };
+        let copy = CopyRequest { from: "absent", etag: &first, to: "b", headers: None, condition: WriteIf::Always };
         assert!(matches!(store.copy(copy).await, Err(StoreError::NotFound { .. })));
         assert_eq!(fetched(&*store, "a", Condition::Always).await.expect("there").1, "two");
         store.delete("a", WriteIf::Unchanged(second)).await.expect("deleted");

@@ -10,8 +10,8 @@ use futures::future::BoxFuture;
 
 use super::{Asked, Memory, etag};
 use crate::store::write::{
-    Copy, Headers, METADATA_MAX, ObjectStoreWrite, PART_MIN, PartOf, Put, Tags, Upload, WriteIf, Written,
-    metadata_bytes,
+    CopyRequest, Headers, METADATA_MAX, ObjectStoreWrite, PART_MIN, PartOf, Put, Tags, Upload, WriteIf,
+    Written, metadata_bytes,
 };
 use crate::store::{ETag, Kept, Object, StoreError, Version};
 
@@ -98,7 +98,7 @@ impl Memory {
         }
     }
 
-    fn copy_now(&self, copy: &Copy<'_>) -> Result<Written, StoreError> {
+    fn copy_now(&self, copy: &CopyRequest<'_>) -> Result<Written, StoreError> {
         let body = self.of_version(copy.from, copy.etag)?;
         let tags = self.inner().tags.get(copy.from).cloned().unwrap_or_default();
         let own = self.headers(copy.from).unwrap_or_default().0;
@@ -176,7 +176,7 @@ impl ObjectStoreWrite for Memory {
         self.answered(asked, answer).boxed()
     }
 
-    fn copy<'a>(&'a self, copy: Copy<'a>) -> BoxFuture<'a, Result<Written, StoreError>> {
+    fn copy<'a>(&'a self, copy: CopyRequest<'a>) -> BoxFuture<'a, Result<Written, StoreError>> {
         let asked = Asked::Copy(copy.from.to_string(), copy.to.to_string());
         self.answered(asked, move || self.copy_now(&copy)).boxed()
     }

@@ -19,7 +19,7 @@ use futures::future::BoxFuture;
 use super::{S3, TOKEN_MAX, etag, malformed, spelled, version_id};
 use crate::percent::percent_encoded;
 use crate::store::write::{
-    Copy, Encryption, Headers, Kept, ObjectStoreWrite, PartOf, Put, Tags, Upload, WriteIf, Written,
+    CopyRequest, Encryption, Headers, Kept, ObjectStoreWrite, PartOf, Put, Tags, Upload, WriteIf, Written,
 };
 use crate::store::{ETag, StoreError};
 
@@ -148,7 +148,7 @@ impl S3 {
         written(answer.e_tag(), answer.version_id())
     }
 
-    async fn copy_object(&self, copy: Copy<'_>) -> Result<Written, StoreError> {
+    async fn copy_object(&self, copy: CopyRequest<'_>) -> Result<Written, StoreError> {
         let request = self
             .writer
             .copy_object()
@@ -266,7 +266,7 @@ impl ObjectStoreWrite for S3 {
         self.put_object(put).boxed()
     }
 
-    fn copy<'a>(&'a self, copy: Copy<'a>) -> BoxFuture<'a, Result<Written, StoreError>> {
+    fn copy<'a>(&'a self, copy: CopyRequest<'a>) -> BoxFuture<'a, Result<Written, StoreError>> {
         self.copy_object(copy).boxed()
     }
 

@@ -10,14 +10,14 @@ use super::*;
 use crate::attr::{Defaults, Kind};
 use crate::cache::BlockCache;
 use crate::error::FsError;
-use crate::health::Pulse;
+use crate::health::Availability;
 use crate::inode::ROOT;
 use crate::read::Source;
 use crate::store::memory::{Asked, Memory};
 use crate::store::{Condition, Fetch, Fetched, ObjectStore};
 use crate::tree::{Looked, Rules};
 use crate::wire::Uncertain;
-use crate::write::unfinished::Move;
+use crate::write::rename_intent::RenameIntent;
 use crate::write::{Caller, Change, New, OnConflict, SetXattr};
 
 const MIB: u64 = 1024 * 1024;
@@ -35,7 +35,7 @@ fn world() -> World {
     let source = Source {
         store: Arc::new(store.clone()),
         cache: Arc::new(BlockCache::new(64 << 20)),
-        pulse: Arc::new(Pulse::default()),
+        availability: Arc::new(Availability::default()),
         runtime: Handle::current(),
         push: Arc::default(),
     };
@@ -331,7 +331,7 @@ async fn a_move_that_was_begun_is_finished_and_may_be_asked_for_once_more() {
         other => panic!("{other:?}"),
     };
     let opened = before.open_to_write(open).await.expect("opened");
-    let begun = Move::new(("d", "e"), ("p/d/", "p/e/"), objects.into_iter());
+    let begun = RenameIntent::new(("d", "e"), ("p/d/", "p/e/"), objects.into_iter());
     let noted = before.staging.note_move(&begun).expect("noted");
     world.store.put("p/e/copied", "p/d/copied", &[]);
     world.store.put("p/d/changed", "theirs", &[]);
@@ -350,7 +350,7 @@ async fn a_move_that_was_begun_is_finished_and_may_be_asked_for_once_more() {
     let file = world.ino("f").await;
     let opened = after.open_to_write(file).await.expect("opened");
     let object = std::iter::once((String::new(), etag("p/f").await));
-    after.staging.note_move(&Move::new(("f", "g"), ("p/f", "p/g"), object)).expect("noted");
+    after.staging.note_move(&RenameIntent::new(("f", "g"), ("p/f", "p/g"), object)).expect("noted");
     let last = world.killed(after).await;
     last.rename(ROOT, "f", ROOT, "g", crate::write::Target::Replace).await.expect("it was done");
     last.write(file, 0, b"F").await.expect("written");

@@ -8,8 +8,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::super::record::{self, Record};
-use super::super::unfinished::Move;
-use super::{LOCK, MOVE, NotedMove, Owner, RECORD, open, try_lock};
+use super::super::rename_intent::RenameIntent;
+use super::{LOCK, MOVE, NotedIntent, Owner, RECORD, open, try_lock};
 
 /// What a session that has died left on disk.
 pub struct LeftBehind {
@@ -23,12 +23,14 @@ pub fn owner(session: &Path) -> Option<Owner> {
 }
 
 /// The moves that are noted in a session's directory; those that cannot be understood are left out.
-pub fn moves(session: &Path) -> Vec<(Move, NotedMove)> {
+pub fn moves(session: &Path) -> Vec<(RenameIntent, NotedIntent)> {
     let Ok(entries) = std::fs::read_dir(session) else { return Vec::new() };
     let paths = entries.filter_map(|entry| Some(entry.ok()?.path()));
     paths
         .filter(|path| path.extension().is_some_and(|found| found == MOVE))
-        .filter_map(|path| Some((Move::read(&std::fs::read_to_string(&path).ok()?)?, NotedMove(path))))
+        .filter_map(|path| {
+            Some((RenameIntent::read(&std::fs::read_to_string(&path).ok()?)?, NotedIntent(path)))
+        })
         .collect()
 }
 
@@ -75,7 +77,7 @@ impl LeftBehind {
     }
 
     /// Moves that were under way.
-    pub fn moves(&self) -> Vec<(Move, NotedMove)> {
+    pub fn moves(&self) -> Vec<(RenameIntent, NotedIntent)> {
         moves(&self.path)
     }
 

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use bucketfs::store::memory::{Asked, Memory};
 
-use crate::common::{Bucket, Mounted};
 use super::{header, memory, stored, text, world};
+use crate::common::{Bucket, Mounted};
 
 /// What the kernel was told it believes for an hour, unless it is told otherwise.
 async fn world_of_an_hour() -> Mounted {

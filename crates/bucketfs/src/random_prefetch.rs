@@ -27,7 +27,7 @@ const AT_ONCE: usize = 4;
 
 /// What has been fetched of one object beyond what was asked for.
 #[derive(Debug, Default)]
-pub struct Sweep {
+pub struct RandomPrefetch {
     jumps: u64,
     /// By chunk: fetched, or under way.
     taken: Vec<bool>,
@@ -36,10 +36,10 @@ pub struct Sweep {
     under_way: usize,
 }
 
-impl Sweep {
-    /// Notes that a reader jumped to `offset` of an object of `size` bytes and found nothing there; answers the
+impl RandomPrefetch {
+    /// Notes that a reader random_read to `offset` of an object of `size` bytes and found nothing there; answers the
     /// chunks to fetch now.
-    pub fn jumped(&mut self, offset: u64, size: u64) -> Vec<Range<u64>> {
+    pub fn random_read(&mut self, offset: u64, size: u64) -> Vec<Range<u64>> {
         self.jumps += 1;
         if self.jumps < JUMPS_MIN.max(size / BYTES_PER_JUMP) || size <= CHUNK {
             return Vec::new();
@@ -88,28 +88,28 @@ mod tests {
 
     #[test]
     fn the_first_jumps_fetch_nothing_more() {
-        let mut sweep = Sweep::default();
+        let mut random_prefetch = RandomPrefetch::default();
         for _ in 1..JUMPS_MIN {
-            assert_eq!(sweep.jumped(100 * MIB, 200 * MIB), []);
+            assert_eq!(random_prefetch.random_read(100 * MIB, 200 * MIB), []);
         }
-        let first = sweep.jumped(100 * MIB, 200 * MIB);
+        let first = random_prefetch.random_read(100 * MIB, 200 * MIB);
         assert_eq!(first, [96 * MIB..104 * MIB, 0..8 * MIB]);
-        assert_eq!(sweep.jumped(100 * MIB, 200 * MIB).first(), Some(&(8 * MIB..16 * MIB)));
+        assert_eq!(random_prefetch.random_read(100 * MIB, 200 * MIB).first(), Some(&(8 * MIB..16 * MIB)));
     }
 
     #[test]
     fn a_larger_object_must_prove_hotter() {
-        let mut sweep = Sweep::default();
+        let mut random_prefetch = RandomPrefetch::default();
         let size = 3200 * MIB;
-        let silent = (1..100).all(|_| sweep.jumped(0, size).is_empty());
+        let silent = (1..100).all(|_| random_prefetch.random_read(0, size).is_empty());
         assert!(silent);
-        assert!(!sweep.jumped(0, size).is_empty());
+        assert!(!random_prefetch.random_read(0, size).is_empty());
     }
 
     #[test]
     fn a_small_object_is_not_swept() {
-        let mut sweep = Sweep::default();
-        assert!((0..100).all(|_| sweep.jumped(0, CHUNK).is_empty()));
+        let mut random_prefetch = RandomPrefetch::default();
+        assert!((0..100).all(|_| random_prefetch.random_read(0, CHUNK).is_empty()));
     }
 
     proptest! {
@@ -119,11 +119,11 @@ mod tests {
             offsets in prop::collection::vec(any::<u64>(), 0..400),
             ends in prop::collection::vec(0usize..3, 400),
         ) {
-            let mut sweep = Sweep::default();
+            let mut random_prefetch = RandomPrefetch::default();
             let mut seen = std::collections::BTreeSet::new();
             let mut under_way = 0usize;
             for (offset, ended) in offsets.into_iter().zip(ends) {
-                for chunk in sweep.jumped(offset % size, size) {
+                for chunk in random_prefetch.random_read(offset % size, size) {
                     prop_assert!(chunk.start < chunk.end && chunk.end <= size);
                     prop_assert_eq!(chunk.start % CHUNK, 0);
                     prop_assert!(seen.insert(chunk.start), "twice: {}", chunk.start);
@@ -131,7 +131,7 @@ mod tests {
                 }
                 prop_assert!(under_way <= AT_ONCE);
                 for _ in 0..ended.min(under_way) {
-                    sweep.ended();
+                    random_prefetch.ended();
                     under_way -= 1;
                 }
             }
@@ -139,8 +139,8 @@ mod tests {
 
         #[test]
         fn no_offset_or_size_panics(offset in any::<u64>(), size in 0u64..1 << 40) {
-            let mut sweep = Sweep { jumps: u64::MAX / 2, ..Sweep::default() };
-            sweep.jumped(offset, size);
+            let mut random_prefetch = RandomPrefetch { jumps: u64::MAX / 2, ..RandomPrefetch::default() };
+            random_prefetch.random_read(offset, size);
         }
     }
 }

@@ -7,14 +7,14 @@ use std::io;
 use std::sync::PoisonError;
 use std::time::Duration;
 
-use super::{Door, Pending};
+use super::{Pending, Relay};
 use crate::wire;
 
 /// How often, and after which pause, it is looked whether a notice can be given; then it is not.
 const NOTICE_LOOKS: u32 = 50;
 const NOTICE_LOOK: Duration = Duration::from_millis(20);
 
-impl Door {
+impl Relay {
     /// Waits until no request under way is in the way.
     fn wait_without(&self, is_in_the_way: impl Fn(&Pending) -> bool) -> io::Result<()> {
         let mut state = self.state();
@@ -70,32 +70,32 @@ mod tests {
 
     use super::super::{GiveUp, TakeBack};
     use super::*;
-    use crate::ledger::Ledger;
+    use crate::journal::Journal;
     use crate::wire::Header;
 
     #[test]
     fn the_kernel_is_given_nothing_where_somebody_waits_for_an_answer() {
-        let ledger = Arc::new(Ledger::create().expect("memory"));
+        let journal = Arc::new(Journal::create().expect("memory"));
         // It takes every answer, as the kernel does.
         let device = File::options().write(true).open("/dev/null").expect("there");
         let callbacks: (TakeBack, GiveUp) = (Box::new(|_| ()), Box::new(|_| ()));
-        let (door, _fusers) = Door::new(device, ledger, callbacks).expect("sockets");
+        let (relay, _fusers) = Relay::new(device, journal, callbacks).expect("sockets");
         let mut request = vec![0; wire::IN_HEADER + 40];
         for (at, word) in [(4, wire::READ), (8, 6), (16, 7), (48, 8192), (56, 4096)] {
             request[at..at + 4].copy_from_slice(&word.to_ne_bytes());
         }
         let header = Header::of(&request).expect("whole");
-        let slot = door.ledger.requests.large().expect("free");
-        door.state().pending.insert(header.unique, Pending::new(header, slot, &request));
+        let slot = relay.journal.requests.large().expect("free");
+        relay.state().pending.insert(header.unique, Pending::new(header, slot, &request));
         let stored =
-            |ino: u64, offset: u64| door.store(ino, offset, &[0; 4096]).map_err(|error| error.kind());
+            |ino: u64, offset: u64| relay.store(ino, offset, &[0; 4096]).map_err(|error| error.kind());
         assert_eq!(stored(7, 8192), Err(io::ErrorKind::WouldBlock));
         assert_eq!([stored(7, 4096), stored(7, 12288), stored(8, 8192)], [Ok(()); 3]);
-        let dropped = |ino: u64| door.drop_content(ino).map_err(|error| error.kind());
-        let name_dropped = |parent: u64| door.drop_name(parent, "a").map_err(|error| error.kind());
+        let dropped = |ino: u64| relay.drop_content(ino).map_err(|error| error.kind());
+        let name_dropped = |parent: u64| relay.drop_name(parent, "a").map_err(|error| error.kind());
         assert_eq!([dropped(7), name_dropped(7)], [Err(io::ErrorKind::WouldBlock); 2]);
         assert_eq!([dropped(8), name_dropped(8)], [Ok(()); 2]);
-        door.answer(header.unique, &[]);
+        relay.answer(header.unique, &[]);
         assert_eq!([stored(7, 8192), dropped(7), name_dropped(7)], [Ok(()); 3]);
     }
 }

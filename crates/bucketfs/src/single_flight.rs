@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use super::store::StoreError;
 
 /// Questions by what they are about.
-pub struct Flights<T> {
+pub struct SingleFlight<T> {
     under_way: Arc<Mutex<UnderWay<T>>>,
 }
 
@@ -24,24 +24,24 @@ type UnderWay<T> = HashMap<Arc<str>, Flight<T>>;
 
 /// A question that has left.
 struct Flight<T> {
-    left: Instant,
+    sent_at: Instant,
     answer: Shared<BoxFuture<'static, Result<T, StoreError>>>,
 }
 
 /// Whether a question left because of who waits for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Seat {
-    First,
-    Joined,
+pub enum Role {
+    Leader,
+    Follower,
 }
 
-impl<T> Default for Flights<T> {
-    fn default() -> Flights<T> {
-        Flights { under_way: Arc::default() }
+impl<T> Default for SingleFlight<T> {
+    fn default() -> SingleFlight<T> {
+        SingleFlight { under_way: Arc::default() }
     }
 }
 
-impl<T: Clone + Send + Sync + 'static> Flights<T> {
+impl<T: Clone + Send + Sync + 'static> SingleFlight<T> {
     /// The answer to the question about `subject`; `question`, told when it leaves, is asked if no other can be
     /// joined.
     pub async fn answer<F>(
@@ -50,12 +50,12 @@ impl<T: Clone + Send + Sync + 'static> Flights<T> {
         freshness: Duration,
         runtime: &Handle,
         question: impl FnOnce(Instant) -> F,
-    ) -> (Seat, Result<T, StoreError>)
+    ) -> (Role, Result<T, StoreError>)
     where
         F: Future<Output = Result<T, StoreError>> + Send + 'static,
     {
-        let (seat, answer) = self.join(subject, freshness, runtime, question);
-        (seat, answer.await)
+        let (role, answer) = self.join(subject, freshness, runtime, question);
+        (role, answer.await)
     }
 
     /// As [`answer`](Self::answer), which is not waited for: the question has left when this returns.
@@ -65,18 +65,18 @@ impl<T: Clone + Send + Sync + 'static> Flights<T> {
         freshness: Duration,
         runtime: &Handle,
         question: impl FnOnce(Instant) -> F,
-    ) -> (Seat, Shared<BoxFuture<'static, Result<T, StoreError>>>)
+    ) -> (Role, Shared<BoxFuture<'static, Result<T, StoreError>>>)
     where
         F: Future<Output = Result<T, StoreError>> + Send + 'static,
     {
         let mut under_way = lock(&self.under_way);
-        if let Some(flight) = under_way.get(subject).filter(|flight| flight.left.elapsed() < freshness) {
-            return (Seat::Joined, flight.answer.clone());
+        if let Some(flight) = under_way.get(subject).filter(|flight| flight.sent_at.elapsed() < freshness) {
+            return (Role::Follower, flight.answer.clone());
         }
-        let left = Instant::now();
-        let answer = self.depart(subject.clone(), left, runtime, question(left));
-        under_way.insert(subject.clone(), Flight { left, answer: answer.clone() });
-        (Seat::First, answer)
+        let sent_at = Instant::now();
+        let answer = self.depart(subject.clone(), sent_at, runtime, question(sent_at));
+        under_way.insert(subject.clone(), Flight { sent_at, answer: answer.clone() });
+        (Role::Leader, answer)
     }
 
     /// Lets nobody join the question about `subject` any more: what it asks about has just been changed.
@@ -87,7 +87,7 @@ impl<T: Clone + Send + Sync + 'static> Flights<T> {
     fn depart(
         &self,
         subject: Arc<str>,
-        left: Instant,
+        sent_at: Instant,
         runtime: &Handle,
         question: impl Future<Output = Result<T, StoreError>> + Send + 'static,
     ) -> Shared<BoxFuture<'static, Result<T, StoreError>>> {
@@ -95,7 +95,7 @@ impl<T: Clone + Send + Sync + 'static> Flights<T> {
         let task = runtime.spawn(async move {
             let answer = question.await;
             let mut under_way = lock(&under_way);
-            if under_way.get(&subject).is_some_and(|flight| flight.left == left) {
+            if under_way.get(&subject).is_some_and(|flight| flight.sent_at == sent_at) {
                 under_way.remove(&subject);
             }
             answer
@@ -115,37 +115,37 @@ fn lock<T>(under_way: &Mutex<UnderWay<T>>) -> MutexGuard<'_, UnderWay<T>> {
 mod tests {
     use super::*;
 
-    async fn slow(left: Instant) -> Result<Instant, StoreError> {
+    async fn slow(sent_at: Instant) -> Result<Instant, StoreError> {
         tokio::time::sleep(Duration::from_secs(5)).await;
-        Ok(left)
+        Ok(sent_at)
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_question_is_joined_while_it_is_young_and_forgotten_when_answered() {
-        let flights = Flights::default();
+        let in_flight = SingleFlight::default();
         let (subject, freshness) = (Arc::from("a"), Duration::from_secs(1));
         let here = Handle::current();
-        let ask = || flights.answer(&subject, freshness, &here, slow);
+        let ask = || in_flight.answer(&subject, freshness, &here, slow);
         let late = async {
             tokio::time::sleep(freshness).await;
             ask().await
         };
         let ((first, one), (second, two), (third, three)) = futures::join!(ask(), ask(), late);
-        assert_eq!([first, second, third], [Seat::First, Seat::Joined, Seat::First]);
+        assert_eq!([first, second, third], [Role::Leader, Role::Follower, Role::Leader]);
         assert_eq!(one.expect("answered"), two.clone().expect("answered"));
         assert_eq!(three.expect("answered") - two.expect("answered"), freshness);
-        assert!(lock(&flights.under_way).is_empty());
+        assert!(lock(&in_flight.under_way).is_empty());
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_question_goes_on_without_its_asker() {
-        let flights = Flights::default();
+        let in_flight = SingleFlight::default();
         let (subject, here) = (Arc::from("a"), Handle::current());
-        let ask = || flights.answer(&subject, Duration::from_secs(60), &here, slow);
+        let ask = || in_flight.answer(&subject, Duration::from_secs(60), &here, slow);
         let gone = tokio::time::timeout(Duration::from_secs(1), ask()).await;
         assert!(gone.is_err());
         let began = Instant::now();
-        assert_eq!(ask().await.0, Seat::Joined);
+        assert_eq!(ask().await.0, Role::Follower);
         assert_eq!(began.elapsed(), Duration::from_secs(4));
     }
 }

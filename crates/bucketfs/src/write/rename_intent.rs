@@ -29,7 +29,7 @@ const TOO_OLD: Duration = Duration::from_secs(3600);
 
 /// A move as it is written down before it begins.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Move {
+pub struct RenameIntent {
     version: u32,
     /// Paths from the root of the mount.
     pub from: String,
@@ -43,13 +43,13 @@ pub struct Move {
     objects: Vec<(String, String)>,
 }
 
-impl Move {
+impl RenameIntent {
     pub fn new(
         (from, to): (&str, &str),
         (old, new): (&str, &str),
         objects: impl Iterator<Item = (String, ETag)>,
-    ) -> Move {
-        Move {
+    ) -> RenameIntent {
+        RenameIntent {
             version: VERSION,
             from: from.to_string(),
             to: to.to_string(),
@@ -65,8 +65,8 @@ impl Move {
     }
 
     /// What a note says. `None` for one that was not written whole, or is of another version.
-    pub fn read(text: &str) -> Option<Move> {
-        serde_json::from_str(text).ok().filter(|read: &Move| read.version == VERSION)
+    pub fn read(text: &str) -> Option<RenameIntent> {
+        serde_json::from_str(text).ok().filter(|read: &RenameIntent| read.version == VERSION)
     }
 
     fn is_too_old(&self) -> bool {
@@ -89,8 +89,8 @@ impl Writing {
     /// # Errors
     ///
     /// Whatever the store says: it can be done again.
-    pub(super) async fn finish_move(&self, unfinished: &Move) -> Result<bool, FsError> {
-        let Move { from, to, old, new, .. } = unfinished;
+    pub(super) async fn finish_move(&self, unfinished: &RenameIntent) -> Result<bool, FsError> {
+        let RenameIntent { from, to, old, new, .. } = unfinished;
         if unfinished.is_too_old() {
             tracing::warn!(from, to, "a move was begun long ago and is left as it is");
             return Ok(false);

@@ -59,7 +59,7 @@ impl Slot {
 }
 
 /// A request that an earlier process has not answered, or not seen answered.
-pub struct Left {
+pub struct Unanswered {
     pub slot: Slot,
     pub header: Header,
     pub request: Vec<u8>,
@@ -86,7 +86,7 @@ struct Free {
 
 impl Requests {
     /// The slots in `region` from `base` on, and what an earlier process left in them.
-    pub fn new(region: Arc<Region>, base: usize) -> (Requests, Vec<Left>) {
+    pub fn new(region: Arc<Region>, base: usize) -> (Requests, Vec<Unanswered>) {
         let free = Free { small: Vec::new(), large: Vec::new(), closed: false };
         let requests = Requests { region, base, free: Mutex::new(free), freed: Condvar::new() };
         let left = requests.sort();
@@ -94,13 +94,13 @@ impl Requests {
     }
 
     /// Finds the free slots, and what is in the others.
-    fn sort(&self) -> Vec<Left> {
-        let mut left: Vec<Left> = Vec::new();
+    fn sort(&self) -> Vec<Unanswered> {
+        let mut left: Vec<Unanswered> = Vec::new();
         let mut free = self.free();
         for number in (0..SMALL + LARGE).rev() {
             let slot = Slot { number };
             let is_small = slot.is_small();
-            match self.left_in(slot) {
+            match self.unanswered_in(slot) {
                 // It was being moved from the one slot to the other.
                 Some(found) if left.iter().any(|other| other.header.unique == found.header.unique) => {
                     self.void(&found.slot);
@@ -117,7 +117,7 @@ impl Requests {
         left
     }
 
-    fn left_in(&self, slot: Slot) -> Option<Left> {
+    fn unanswered_in(&self, slot: Slot) -> Option<Unanswered> {
         let at = self.base + slot.at();
         let length = self.region.peek_u32(at + REQUEST) as usize;
         let is_one = (IN_HEADER..=slot.room()).contains(&length);
@@ -127,7 +127,7 @@ impl Requests {
             0 => None,
             length => Some(self.region.copy(at + ANSWER, length.min(ANSWER_MAX))),
         };
-        Some(Left { slot, header, request, answer })
+        Some(Unanswered { slot, header, request, answer })
     }
 
     /// A slot into which any request fits; waits until one is free. `None` once nobody is to wait any more.

@@ -22,13 +22,13 @@ const COPY_AT_ONCE: u64 = 512 * 1024 * 1024;
 
 /// The parts of a file of any size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Grid {
+pub struct PartLayout {
     part_bytes: u64,
 }
 
 /// One part of an upload.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Step {
+pub struct Part {
     pub number: u32,
     pub range: Range<u64>,
     pub how: How,
@@ -41,10 +41,10 @@ pub enum How {
     Copy,
 }
 
-impl Grid {
+impl PartLayout {
     /// `part_bytes` is raised to what S3 takes.
-    pub fn new(part_bytes: u64) -> Grid {
-        Grid { part_bytes: part_bytes.max(PART_MIN) }
+    pub fn new(part_bytes: u64) -> PartLayout {
+        PartLayout { part_bytes: part_bytes.max(PART_MIN) }
     }
 
     pub fn part_bytes(&self) -> u64 {
@@ -86,17 +86,17 @@ impl Grid {
     }
 
     /// All parts of an upload, in order.
-    pub fn steps(&self, snapshot: &Snapshot) -> Vec<Step> {
-        let mut steps: Vec<Step> = Vec::new();
+    pub fn parts(&self, snapshot: &Snapshot) -> Vec<Part> {
+        let mut parts: Vec<Part> = Vec::new();
         let mut number = 1;
         loop {
             let range = self.range(number);
             let range = range.start..range.end.min(snapshot.size);
             if range.is_empty() {
-                return steps;
+                return parts;
             }
             let how = if snapshot.is_in_object(&range) { How::Copy } else { How::Send };
-            match steps.last_mut() {
+            match parts.last_mut() {
                 Some(last)
                     if last.how == How::Copy
                         && how == How::Copy
@@ -104,7 +104,7 @@ impl Grid {
                 {
                     last.range.end = range.end;
                 }
-                _ => steps.push(Step { number, range, how }),
+                _ => parts.push(Part { number, range, how }),
             }
             number += 1;
         }
@@ -122,18 +122,18 @@ mod tests {
 
     #[test]
     fn ten_thousand_parts_hold_most_of_a_terabyte() {
-        assert_eq!(Grid::new(8 * MIB).largest_file(), (1_000 + 3_000 * 4 + 6_000 * 16) * 8 * MIB);
+        assert_eq!(PartLayout::new(8 * MIB).largest_file(), (1_000 + 3_000 * 4 + 6_000 * 16) * 8 * MIB);
     }
 
     #[test]
     fn what_the_object_has_is_copied_in_large_pieces() {
-        let grid = Grid::new(8 * MIB);
+        let layout = PartLayout::new(8 * MIB);
         let mut extents = Extents::of_object(100 * MIB);
         extents.wrote(50 * MIB..50 * MIB + 1);
-        let steps = grid.steps(&extents.snapshot());
-        let shown: Vec<_> = steps
+        let parts = layout.parts(&extents.snapshot());
+        let shown: Vec<_> = parts
             .iter()
-            .map(|step| (step.number, step.range.start / MIB, step.range.end / MIB, step.how))
+            .map(|part| (part.number, part.range.start / MIB, part.range.end / MIB, part.how))
             .collect();
         assert_eq!(shown, [(1, 0, 48, How::Copy), (7, 48, 56, How::Send), (8, 56, 100, How::Copy)]);
     }
@@ -141,9 +141,9 @@ mod tests {
     proptest! {
         #[test]
         fn a_byte_is_in_the_part_that_it_is_said_to_be_in(offset in 0u64..1 << 40, part in 5u64..9) {
-            let grid = Grid::new(part * MIB);
-            let number = grid.part_of(offset);
-            prop_assert!(offset >= grid.largest_file() || grid.range(number).contains(&offset));
+            let layout = PartLayout::new(part * MIB);
+            let number = layout.part_of(offset);
+            prop_assert!(offset >= layout.largest_file() || layout.range(number).contains(&offset));
         }
 
         #[test]
@@ -151,20 +151,20 @@ mod tests {
             object in 0u64..200 * MIB,
             writes in prop::collection::vec((0u64..300 * MIB, 1u64..20 * MIB), 0..6),
         ) {
-            let grid = Grid::new(5 * MIB);
+            let layout = PartLayout::new(5 * MIB);
             let mut extents = Extents::of_object(object);
             for (at, length) in writes {
                 extents.wrote(at..at + length);
             }
             let snapshot = extents.snapshot();
-            let steps = grid.steps(&snapshot);
+            let parts = layout.parts(&snapshot);
             let (mut at, mut number) = (0, 0);
-            for (index, step) in steps.iter().enumerate() {
-                prop_assert_eq!(step.range.start, at);
-                prop_assert!(step.number > number);
-                prop_assert_eq!(step.how == How::Copy, snapshot.is_in_object(&step.range));
-                prop_assert!(index + 1 == steps.len() || step.range.end - step.range.start >= PART_MIN);
-                (at, number) = (step.range.end, step.number);
+            for (index, part) in parts.iter().enumerate() {
+                prop_assert_eq!(part.range.start, at);
+                prop_assert!(part.number > number);
+                prop_assert_eq!(part.how == How::Copy, snapshot.is_in_object(&part.range));
+                prop_assert!(index + 1 == parts.len() || part.range.end - part.range.start >= PART_MIN);
+                (at, number) = (part.range.end, part.number);
             }
             prop_assert_eq!(at, snapshot.size);
         }

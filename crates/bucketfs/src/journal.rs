@@ -1,7 +1,7 @@
 //! What a mount's next process must know, always written down: a SIGKILL gives no time to save.
 //!
 //! ```text
-//!   memfd:  head: format, who and where, how the kernel was greeted | control, deaths | slots: requests | log: numbers, handles
+//!   memfd:  head: format, who and where, how the kernel was initialized | control, deaths | slots: requests | log: numbers, handles
 //!
 //!   created --publish--> a successor can resume -- opened by it --> its own
 //!      '-- without a head, of another format, damaged: a successor says so and mounts anew
@@ -25,13 +25,13 @@ mod region;
 mod requests;
 
 pub use deaths::{Deaths, MOST};
-pub use log::{AttributesRecord, Held, NodeRecord, Record};
-pub use requests::{Left, REQUEST_MAX, Requests, Slot};
+pub use log::{AttributesRecord, NodeRecord, Record, Recovered};
+pub use requests::{REQUEST_MAX, Requests, Slot, Unanswered};
 
 use log::{CONTROL_BYTES, HALF_BYTES, Log};
 use region::Region;
 
-/// The first bytes of every ledger.
+/// The first bytes of every journal.
 const MAGIC: u64 = u64::from_ne_bytes(*b"mkledger");
 /// Changes with every change of what is written that an older version would misread.
 const FORMAT: u32 = 1;
@@ -39,7 +39,7 @@ const FORMAT: u32 = 1;
 const HEAD_TEXT: usize = 24;
 const HEAD_BYTES: usize = 64 * 1024;
 const GENERATION: usize = HEAD_BYTES;
-/// Whether a process answers requests, or has died while it did. Zero in a ledger of a version that did not say.
+/// Whether a process answers requests, or has died while it did. Zero in a journal of a version that did not say.
 const SERVES: usize = HEAD_BYTES + 8;
 const CONTROL: usize = HEAD_BYTES + CONTROL_BYTES;
 const DEATHS: usize = CONTROL + CONTROL_BYTES;
@@ -51,9 +51,9 @@ const HALVES: [usize; 2] = {
 };
 const BYTES: usize = HALVES[1] + HALF_BYTES;
 
-/// Why nothing can be resumed from a ledger.
+/// Why nothing can be resumed from a journal.
 #[derive(Debug, thiserror::Error)]
-pub enum LedgerError {
+pub enum JournalError {
     #[error("cannot use the memory of the process before")]
     Memory { source: io::Error },
     #[error("the process before had not finished mounting")]
@@ -68,7 +68,7 @@ pub enum LedgerError {
 
 /// Who is mounted where, and what was agreed with the kernel.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Head {
+pub struct SessionHeader {
     pub path: PathBuf,
     /// Major and minor, as in mountinfo.
     pub device: (u32, u32),
@@ -79,19 +79,19 @@ pub struct Head {
     /// The AWS region in which the bucket was asked; absent if the store has none, or the version that wrote this did
     /// not say.
     pub region: Option<String>,
-    /// The kernel's greeting and the answer to it.
-    pub greeting: Greeting,
+    /// The kernel's init and the answer to it.
+    pub init: InitExchange,
 }
 
 /// The INIT request and its answer, byte for byte.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Greeting {
+pub struct InitExchange {
     pub request: Vec<u8>,
     pub answer: Vec<u8>,
 }
 
-/// The ledger of one mount.
-pub struct Ledger {
+/// The journal of one mount.
+pub struct Journal {
     region: Arc<Region>,
     pub requests: Requests,
     pub deaths: Deaths,
@@ -100,62 +100,62 @@ pub struct Ledger {
     broken: AtomicBool,
 }
 
-/// A ledger that an earlier process has left.
+/// A journal that an earlier process has left.
 pub struct Found {
-    pub ledger: Ledger,
-    pub head: Head,
-    pub held: Held,
-    pub left: Vec<Left>,
+    pub journal: Journal,
+    pub head: SessionHeader,
+    pub held: Recovered,
+    pub left: Vec<Unanswered>,
 }
 
-impl Ledger {
+impl Journal {
     /// An empty one.
     ///
     /// # Errors
     ///
-    /// [`LedgerError::Memory`].
-    pub fn create() -> Result<Ledger, LedgerError> {
-        let region = Region::create(BYTES as u64).map_err(|source| LedgerError::Memory { source })?;
+    /// [`JournalError::Memory`].
+    pub fn create() -> Result<Journal, JournalError> {
+        let region = Region::create(BYTES as u64).map_err(|source| JournalError::Memory { source })?;
         region.set_u64(0, MAGIC);
         region.set_u32(8, FORMAT);
-        Ok(Ledger::of(Arc::new(region)).0)
+        Ok(Journal::of(Arc::new(region)).0)
     }
 
     /// The one behind a descriptor, taken over.
     ///
     /// # Errors
     ///
-    /// Any [`LedgerError`]: then nothing can be resumed from it.
-    pub fn open(descriptor: OwnedFd) -> Result<Found, LedgerError> {
-        let region = Region::open(descriptor).map_err(|source| LedgerError::Memory { source })?;
+    /// Any [`JournalError`]: then nothing can be resumed from it.
+    pub fn open(descriptor: OwnedFd) -> Result<Found, JournalError> {
+        let region = Region::open(descriptor).map_err(|source| JournalError::Memory { source })?;
         if region.bytes() < HEAD_BYTES || region.u64(0) != MAGIC {
-            return Err(LedgerError::Damaged { what: "its beginning" });
+            return Err(JournalError::Damaged { what: "its beginning" });
         }
         let found = region.u32(8);
         if found != FORMAT {
-            return Err(LedgerError::Format { found });
+            return Err(JournalError::Format { found });
         }
         if region.bytes() != BYTES {
-            return Err(LedgerError::Damaged { what: "its length" });
+            return Err(JournalError::Damaged { what: "its length" });
         }
-        let head = head_of(&region)?;
+        let head = header_of(&region)?;
         let generation = region.u64(GENERATION).saturating_add(1);
         region.set_u64(GENERATION, generation);
         let died = region.u64(SERVES) != 0;
-        let (ledger, left) = Ledger::of(Arc::new(region));
+        let (journal, left) = Journal::of(Arc::new(region));
         // What was done already kills nobody by being told.
         let in_hand = left.iter().filter(|left| left.answer.is_none());
-        ledger.deaths.take_over(in_hand.map(|left| left.header.unique), died);
-        ledger.serves(false);
-        let held = ledger.log.lock().unwrap_or_else(PoisonError::into_inner).shorten()?;
-        Ok(Found { ledger, head, held, left })
+        journal.deaths.take_over(in_hand.map(|left| left.header.unique), died);
+        journal.serves(false);
+        let held = journal.log.lock().unwrap_or_else(PoisonError::into_inner).shorten()?;
+        Ok(Found { journal, head, held, left })
     }
 
-    fn of(region: Arc<Region>) -> (Ledger, Vec<Left>) {
+    fn of(region: Arc<Region>) -> (Journal, Vec<Unanswered>) {
         let (requests, left) = Requests::new(region.clone(), SLOTS);
         let deaths = Deaths::new(region.clone(), DEATHS);
         let log = Mutex::new(Log::new(region.clone(), CONTROL, HALVES));
-        (Ledger { region, requests, deaths, log, broken: AtomicBool::new(false) }, left)
+        (Journal { region, requests, deaths, log, broken: AtomicBool::new(false) }, left)
     }
 
     /// This process answers requests from now on, or does so no more: an end meanwhile is a death of which a request may
@@ -168,16 +168,16 @@ impl Ledger {
     ///
     /// # Errors
     ///
-    /// [`LedgerError::Full`] if the head is too long.
-    pub fn publish(&self, head: &Head) -> Result<(), LedgerError> {
-        let text = serde_json::to_vec(head).map_err(|_| LedgerError::Full)?;
+    /// [`JournalError::Full`] if the head is too long.
+    pub fn publish(&self, head: &SessionHeader) -> Result<(), JournalError> {
+        let text = serde_json::to_vec(head).map_err(|_| JournalError::Full)?;
         if text.len() > HEAD_BYTES - HEAD_TEXT {
-            return Err(LedgerError::Full);
+            return Err(JournalError::Full);
         }
         self.region.set_u32(12, 0);
         self.region.write(HEAD_TEXT, &text);
         self.region.set_u32(16, crc32fast::hash(&text));
-        self.region.set_u32(12, u32::try_from(text.len()).map_err(|_| LedgerError::Full)?);
+        self.region.set_u32(12, u32::try_from(text.len()).map_err(|_| JournalError::Full)?);
         Ok(())
     }
 
@@ -204,90 +204,93 @@ impl Ledger {
     }
 }
 
-impl AsFd for Ledger {
+impl AsFd for Journal {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.region.as_fd()
     }
 }
 
-fn head_of(region: &Region) -> Result<Head, LedgerError> {
+fn header_of(region: &Region) -> Result<SessionHeader, JournalError> {
     let length = region.u32(12) as usize;
     if length == 0 {
-        return Err(LedgerError::Unfinished);
+        return Err(JournalError::Unfinished);
     }
     if length > HEAD_BYTES - HEAD_TEXT {
-        return Err(LedgerError::Damaged { what: "its head" });
+        return Err(JournalError::Damaged { what: "its head" });
     }
     let text = region.copy(HEAD_TEXT, length);
     if crc32fast::hash(&text) != region.u32(16) {
-        return Err(LedgerError::Damaged { what: "its head" });
+        return Err(JournalError::Damaged { what: "its head" });
     }
-    serde_json::from_slice(&text).map_err(|_| LedgerError::Damaged { what: "its head" })
+    serde_json::from_slice(&text).map_err(|_| JournalError::Damaged { what: "its head" })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn head() -> Head {
-        Head {
+    fn head() -> SessionHeader {
+        SessionHeader {
             path: "/srv/maps".into(),
             device: (0, 77),
             settings: "s3://maps".into(),
             staging: None,
             region: None,
-            greeting: Greeting { request: vec![1, 2], answer: vec![3] },
+            init: InitExchange { request: vec![1, 2], answer: vec![3] },
         }
     }
 
-    fn handed_on(ledger: &Ledger) -> OwnedFd {
-        ledger.as_fd().try_clone_to_owned().expect("a descriptor")
+    fn handed_on(journal: &Journal) -> OwnedFd {
+        journal.as_fd().try_clone_to_owned().expect("a descriptor")
     }
 
     fn why(descriptor: OwnedFd) -> String {
-        Ledger::open(descriptor).err().expect("nothing to resume").to_string()
+        Journal::open(descriptor).err().expect("nothing to resume").to_string()
     }
 
     #[test]
     fn a_successor_finds_what_was_written_and_counts() {
-        let ledger = Ledger::create().expect("memory");
-        ledger.publish(&head()).expect("short");
+        let journal = Journal::create().expect("memory");
+        journal.publish(&head()).expect("short");
         let node = NodeRecord { ino: 7, path: "a".into(), is_named: true, ..NodeRecord::default() };
-        ledger.note(&Record::Node(node));
-        assert_eq!(ledger.first_handle(), 1);
-        let found = Ledger::open(handed_on(&ledger)).expect("whole");
+        journal.note(&Record::Node(node));
+        assert_eq!(journal.first_handle(), 1);
+        let found = Journal::open(handed_on(&journal)).expect("whole");
         assert_eq!((found.head, found.held.nodes[&7].path.as_str()), (head(), "a"));
-        assert_eq!(found.ledger.generation(), 1);
-        assert!(found.ledger.first_handle() > 1 << 40);
+        assert_eq!(found.journal.generation(), 1);
+        assert!(found.journal.first_handle() > 1 << 40);
     }
 
     #[test]
     fn what_cannot_be_resumed_says_why() {
-        let ledger = Ledger::create().expect("memory");
-        assert_eq!(why(handed_on(&ledger)), "the process before had not finished mounting");
-        ledger.publish(&head()).expect("short");
-        ledger.region.write(HEAD_TEXT + 5, b"X");
-        assert_eq!(why(handed_on(&ledger)), "its head is damaged");
-        ledger.region.set_u32(8, FORMAT + 1);
-        assert_eq!(why(handed_on(&ledger)), "it was written by another version (format 2, this one reads 1)");
-        ledger.region.set_u64(0, 0);
-        assert_eq!(why(handed_on(&ledger)), "its beginning is damaged");
+        let journal = Journal::create().expect("memory");
+        assert_eq!(why(handed_on(&journal)), "the process before had not finished mounting");
+        journal.publish(&head()).expect("short");
+        journal.region.write(HEAD_TEXT + 5, b"X");
+        assert_eq!(why(handed_on(&journal)), "its head is damaged");
+        journal.region.set_u32(8, FORMAT + 1);
+        assert_eq!(
+            why(handed_on(&journal)),
+            "it was written by another version (format 2, this one reads 1)"
+        );
+        journal.region.set_u64(0, 0);
+        assert_eq!(why(handed_on(&journal)), "its beginning is damaged");
         let file = tempfile::tempfile().expect("a file");
         assert_eq!(why(file.into()), "cannot use the memory of the process before");
     }
 
     #[test]
     fn a_hundred_thousand_files_are_read_in_time() {
-        let ledger = Ledger::create().expect("memory");
-        ledger.publish(&head()).expect("short");
+        let journal = Journal::create().expect("memory");
+        journal.publish(&head()).expect("short");
         for ino in 2..100_002 {
             let path = format!("a/directory/with/maps/of-the-north-{ino}.tif");
             let version = Some(("\"0123456789abcdef0123456789abcdef\"".into(), 1_700_000_000, None));
             let node = NodeRecord { ino, path, is_named: true, version, ..NodeRecord::default() };
-            ledger.note(&Record::Node(node));
-            ledger.note(&Record::Counted { ino, by: 1 });
+            journal.note(&Record::Node(node));
+            journal.note(&Record::Counted { ino, by: 1 });
         }
-        let found = Ledger::open(handed_on(&ledger)).expect("whole");
+        let found = Journal::open(handed_on(&journal)).expect("whole");
         assert_eq!(found.held.nodes.len(), 100_000);
     }
 }

@@ -2,24 +2,24 @@
 //!
 //! ```text
 //!              requests                       requests
-//!   kernel ---------------> taker threads ---------------> fuser -> fuse.rs
+//!   kernel ---------------> receiver threads ---------------> fuser -> fuse.rs
 //!   /dev/fuse  <-------------------------- answer thread <----'        |
 //!              <-------------------------------------------------------'
 //!                 answers                    bytes of files, at once
 //!
-//!   a request:  taken, in the ledger -> pending -> answered, out of the ledger
+//!   a request:  taken, in the journal -> pending -> answered, out of the journal
 //!                                          | interrupted, and its caller is about to die
 //!                                          '-> abandoned: answered EINTR; what comes later is thrown away
 //!
 //!   a request of which two processes have died: answered EIO, and not done again
 //!
-//!   a door:  new -> greeted by the kernel   -> open -> closed: by the kernel
-//!            resumed -> greeted as before --'      '-> left: nothing is taken any more, a successor goes on
+//!   a relay:  new -> initialized by the kernel   -> open -> closed: by the kernel
+//!            resumed -> initialized as before --'      '-> left: nothing is taken any more, a successor goes on
 //! ```
 //!
 //! `fuser` knows the protocol and no interrupts, and a process that is killed while it waits for an answer goes only
 //! when it has one. So `fuser` serves one end of a pair of sockets, and this the other end; and what is under way is
-//! known here, and written down for a successor (`ledger/requests.rs`), who has `fuser` answer it once more. What must
+//! known here, and written down for a successor (`journal/requests.rs`), who has `fuser` answer it once more. What must
 //! hold: every request is answered once, by whichever process; a caller that is killed waits for nobody; what an answer
 //! told the kernel is taken back if the kernel did not take the answer.
 
@@ -43,8 +43,8 @@ use tokio::time::Instant;
 use crate::measure::Operations;
 
 use super::caller::is_dying;
-use super::ledger::{Greeting, Ledger, Left, MOST, REQUEST_MAX, Slot};
-use super::wire::{self, Header, Told};
+use super::journal::{InitExchange, Journal, MOST, REQUEST_MAX, Slot, Unanswered};
+use super::wire::{self, Header, KernelRef};
 
 mod notices;
 mod wake;
@@ -60,30 +60,30 @@ const ANSWER_MAX: usize = 1024 * 1024;
 const SOCKET_BYTES: usize = 4 * 1024 * 1024;
 /// How often the callers of interrupted requests are looked at: a second signal is not announced.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
-/// How long the greeting may take, which is all in this process.
-const GREETING_LIMIT: Duration = Duration::from_secs(10);
+/// How long the init may take, which is all in this process.
+const INIT_LIMIT: Duration = Duration::from_secs(10);
 
 /// For so long what a process before died with is done one after the other: should this one die as well, it is known of
 /// which. Whoever reads waits for it; what takes longer must not keep the others waiting.
 const ONE_BY_ONE: Duration = Duration::from_millis(500);
 
 /// Takes back that the kernel was given something.
-pub type TakeBack = Box<dyn Fn(Told) + Send + Sync>;
+pub type TakeBack = Box<dyn Fn(KernelRef) + Send + Sync>;
 /// Is told of a request that is answered with an error because two processes have died of it.
 pub type GiveUp = Box<dyn Fn(&[u8]) + Send + Sync>;
 
-/// The door of one connection.
-pub struct Door {
+/// The relay of one connection.
+pub struct Relay {
     device: OwnedFd,
     /// The other end is `fuser`'s.
     socket: OwnedFd,
-    ledger: Arc<Ledger>,
+    journal: Arc<Journal>,
     state: Mutex<State>,
-    /// Something was interrupted or answered, or the door was closed.
+    /// Something was interrupted or answered, or the relay was closed.
     changed: Condvar,
     /// Nothing is to be taken any more.
     leaving: AtomicBool,
-    takers: Mutex<Vec<JoinHandle<()>>>,
+    receivers: Mutex<Vec<JoinHandle<()>>>,
     take_back: TakeBack,
     give_up: GiveUp,
     /// Whoever does what a process before died with, and until when one after the other.
@@ -121,23 +121,23 @@ struct State {
     abandoned: HashMap<u64, Header>,
     /// Of those pending, the ones that a process before may have done already.
     repeated: HashSet<u64>,
-    greeting: Greeting,
-    /// The kernel has had the answer to its greeting from a process before.
-    is_greeted: bool,
+    init: InitExchange,
+    /// The kernel has had the answer to its init from a process before.
+    is_initialized: bool,
     closed: bool,
 }
 
-impl Door {
-    /// A door to `device`, and the descriptor for `fuser` to serve instead of it.
+impl Relay {
+    /// A relay to `device`, and the descriptor for `fuser` to serve instead of it.
     ///
     /// # Errors
     ///
     /// Those of making sockets.
     pub fn new(
         device: File,
-        ledger: Arc<Ledger>,
+        journal: Arc<Journal>,
         (take_back, give_up): (TakeBack, GiveUp),
-    ) -> io::Result<(Arc<Door>, OwnedFd)> {
+    ) -> io::Result<(Arc<Relay>, OwnedFd)> {
         wake::prepare()?;
         let (ours, fusers) =
             socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?;
@@ -146,20 +146,20 @@ impl Door {
             setsockopt(end, SndBufForce, &SOCKET_BYTES)
                 .or_else(|_| setsockopt(end, SndBuf, &SOCKET_BYTES))?;
         }
-        let door = Door {
+        let relay = Relay {
             device: device.into(),
             socket: ours,
-            ledger,
+            journal,
             state: Mutex::default(),
             changed: Condvar::new(),
             leaving: AtomicBool::new(false),
-            takers: Mutex::default(),
+            receivers: Mutex::default(),
             take_back,
             give_up,
             suspected: Mutex::default(),
             operations: Arc::default(),
         };
-        Ok((Arc::new(door), fusers))
+        Ok((Arc::new(relay), fusers))
     }
 
     /// What was answered since this process serves, and how long it took.
@@ -167,25 +167,25 @@ impl Door {
         self.operations.clone()
     }
 
-    /// Starts the threads that answer, and those that take: `takers` of them, for as many threads of `fuser`. They end
+    /// Starts the threads that answer, and those that take: `receivers` of them, for as many threads of `fuser`. They end
     /// with the connection.
     ///
     /// # Errors
     ///
     /// Those of starting a thread.
-    pub fn open(self: &Arc<Self>, takers: usize) -> io::Result<()> {
+    pub fn open(self: &Arc<Self>, receivers: usize) -> io::Result<()> {
         self.answer_from_now_on()?;
-        self.take_from_now_on(takers, Vec::new())
+        self.receive_from_now_on(receivers, Vec::new())
     }
 
-    /// Greets `fuser` as the kernel once greeted the process before; nothing is taken yet.
+    /// Greets `fuser` as the kernel once initialized the process before; nothing is taken yet.
     ///
     /// # Errors
     ///
     /// Those of starting a thread, and of the sockets.
-    pub fn greet(self: &Arc<Self>, earlier: &Greeting) -> io::Result<()> {
-        self.state().greeting.request.clone_from(&earlier.request);
-        self.state().is_greeted = true;
+    pub fn replay_init(self: &Arc<Self>, earlier: &InitExchange) -> io::Result<()> {
+        self.state().init.request.clone_from(&earlier.request);
+        self.state().is_initialized = true;
         self.answer_from_now_on()?;
         send(self.socket.as_raw_fd(), &earlier.request, MsgFlags::MSG_NOSIGNAL)?;
         Ok(())
@@ -196,19 +196,19 @@ impl Door {
     /// # Errors
     ///
     /// Those of starting a thread.
-    pub fn resume(self: &Arc<Self>, takers: usize, left: Vec<Left>, resend: bool) -> io::Result<()> {
+    pub fn resume(self: &Arc<Self>, receivers: usize, left: Vec<Unanswered>, resend: bool) -> io::Result<()> {
         let mut unanswered = Vec::new();
         for left in left {
             match left.answer {
                 // Done already. If the kernel had the answer before, it says that it knows of no such request.
                 Some(answer) => {
                     let _ = self.write(&answer, &[]);
-                    self.ledger.requests.release(left.slot);
+                    self.journal.requests.release(left.slot);
                 }
                 None if self.is_given_up(&left.header, &left.request) => {
-                    self.ledger.requests.release(left.slot)
+                    self.journal.requests.release(left.slot)
                 }
-                None if resend => self.ledger.requests.release(left.slot),
+                None if resend => self.journal.requests.release(left.slot),
                 None => unanswered.push(left),
             }
         }
@@ -216,50 +216,54 @@ impl Door {
         if resend {
             self.write(&wire::resend(), &[])?;
         }
-        self.take_from_now_on(takers, unanswered)
+        self.receive_from_now_on(receivers, unanswered)
     }
 
-    /// The greeting and its answer, as soon as there is one.
-    pub fn greeting(&self) -> Option<Greeting> {
+    /// The init and its answer, as soon as there is one.
+    pub fn init(&self) -> Option<InitExchange> {
         let state = self.state();
-        let is_open = |state: &mut State| state.greeting.answer.is_empty() && !state.closed;
-        let waited = self.changed.wait_timeout_while(state, GREETING_LIMIT, is_open);
+        let is_open = |state: &mut State| state.init.answer.is_empty() && !state.closed;
+        let waited = self.changed.wait_timeout_while(state, INIT_LIMIT, is_open);
         let (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
-        (!state.greeting.answer.is_empty()).then(|| state.greeting.clone())
+        (!state.init.answer.is_empty()).then(|| state.init.clone())
     }
 
     fn answer_from_now_on(self: &Arc<Self>) -> io::Result<()> {
-        let start = |name: &str, work: fn(&Door)| {
-            let door = self.clone();
-            std::thread::Builder::new().name(name.into()).spawn(move || work(&door)).map(drop)
+        let start = |name: &str, work: fn(&Relay)| {
+            let relay = self.clone();
+            std::thread::Builder::new().name(name.into()).spawn(move || work(&relay)).map(drop)
         };
-        start("fuse-answer", Door::pass_answers)?;
-        start("fuse-interrupt", Door::watch_interrupted)
+        start("fuse-answer", Relay::forward_answers)?;
+        start("fuse-interrupt", Relay::watch_interrupted)
     }
 
-    fn take_from_now_on(self: &Arc<Self>, takers: usize, unanswered: Vec<Left>) -> io::Result<()> {
-        self.ledger.serves(true);
+    fn receive_from_now_on(
+        self: &Arc<Self>,
+        receivers: usize,
+        unanswered: Vec<Unanswered>,
+    ) -> io::Result<()> {
+        self.journal.serves(true);
         let mut unanswered = Some(unanswered);
-        for number in 0..takers {
-            let (door, first) = (self.clone(), unanswered.take().unwrap_or_default());
+        for number in 0..receivers {
+            let (relay, first) = (self.clone(), unanswered.take().unwrap_or_default());
             let work = move || {
-                first.into_iter().for_each(|left| door.repeat(left));
-                door.take();
+                first.into_iter().for_each(|left| relay.repeat(left));
+                relay.receive();
             };
-            let taker = std::thread::Builder::new().name(format!("fuse-take-{number}")).spawn(work)?;
-            self.takers.lock().unwrap_or_else(PoisonError::into_inner).push(taker);
+            let receiver = std::thread::Builder::new().name(format!("fuse-take-{number}")).spawn(work)?;
+            self.receivers.lock().unwrap_or_else(PoisonError::into_inner).push(receiver);
         }
         Ok(())
     }
 
     /// Takes nothing any more, and waits for at most `limit` until what was taken is answered; how much is not. That
-    /// stays in the ledger, and so does what a taker holds that is stuck. The kernel's connection stays as well: a successor goes on.
+    /// stays in the journal, and so does what a receiver holds that is stuck. The kernel's connection stays as well: a successor goes on.
     pub fn leave(&self, limit: Duration) -> usize {
         self.leaving.store(true, Ordering::SeqCst);
-        self.ledger.serves(false);
-        self.ledger.requests.close();
-        let takers = std::mem::take(&mut *self.takers.lock().unwrap_or_else(PoisonError::into_inner));
-        wake::until_ended(takers);
+        self.journal.serves(false);
+        self.journal.requests.close();
+        let receivers = std::mem::take(&mut *self.receivers.lock().unwrap_or_else(PoisonError::into_inner));
+        wake::until_ended(receivers);
         let waited = self.changed.wait_timeout_while(self.state(), limit, |state| !state.pending.is_empty());
         let (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
         state.pending.len()
@@ -290,18 +294,18 @@ impl Door {
             self.operations.note(header.opcode, taken.elapsed(), false);
             // A request that the kernel has given up is no error.
             let _ = self.write(&wire::out_header(unique, 0, bytes.len()), bytes);
-            self.ledger.requests.release(slot);
+            self.journal.requests.release(slot);
             self.note_answered(unique);
         }
     }
 
-    fn take(&self) {
-        let mut next = self.ledger.requests.large();
+    fn receive(&self) {
+        let mut next = self.journal.requests.large();
         while let Some(mut large) = next {
-            let read = rustix::io::read(&self.device, self.ledger.requests.room(&mut large));
+            let read = rustix::io::read(&self.device, self.journal.requests.room(&mut large));
             next = match read {
-                Ok(length) => match self.pass_request(large, length) {
-                    Ok(large) => large.or_else(|| self.ledger.requests.large()),
+                Ok(length) => match self.forward_request(large, length) {
+                    Ok(large) => large.or_else(|| self.journal.requests.large()),
                     Err(_) => break,
                 },
                 // Taken back by the kernel before it was read, or nothing at all.
@@ -311,14 +315,14 @@ impl Door {
                     Some(large)
                 }
                 Err(_) => {
-                    self.ledger.requests.release(large);
+                    self.journal.requests.release(large);
                     break;
                 }
             };
             if self.leaving.load(Ordering::SeqCst)
                 && let Some(large) = next.take()
             {
-                self.ledger.requests.release(large);
+                self.journal.requests.release(large);
             }
         }
         if !self.leaving.load(Ordering::SeqCst) {
@@ -328,8 +332,8 @@ impl Door {
     }
 
     /// Has `fuser` answer the request that the kernel has written into `large`; the slot comes back if it is free.
-    fn pass_request(&self, mut large: Slot, length: usize) -> io::Result<Option<Slot>> {
-        let requests = &self.ledger.requests;
+    fn forward_request(&self, mut large: Slot, length: usize) -> io::Result<Option<Slot>> {
+        let requests = &self.journal.requests;
         let room = requests.room(&mut large);
         let request = room.get(..length).unwrap_or_default();
         let Some(header) = Header::of(request) else {
@@ -347,19 +351,19 @@ impl Door {
             // that nobody needs.
             requests.void(&large);
             if header.opcode == wire::INIT {
-                self.state().greeting.request.clone_from(&request);
+                self.state().init.request.clone_from(&request);
             }
             send(self.socket.as_raw_fd(), &request, MsgFlags::MSG_NOSIGNAL)?;
             return Ok(Some(large));
         }
-        let deaths = self.ledger.deaths.of(header.unique);
+        let deaths = self.journal.deaths.of(header.unique);
         if deaths > 0 && self.is_given_up(&header, request) {
             requests.void(&large);
             return Ok(Some(large));
         }
         let (slot, rest, request) = requests.settle(large, length);
         if deaths > 0 {
-            self.pass_suspected(header, slot, &request)?;
+            self.forward_suspected(header, slot, &request)?;
         } else {
             self.state().pending.insert(header.unique, Pending::new(header, slot, &request));
             send(self.socket.as_raw_fd(), &request, MsgFlags::MSG_NOSIGNAL)?;
@@ -368,9 +372,9 @@ impl Door {
     }
 
     /// Has `fuser` answer a request with which a process before died; at first one at a time.
-    fn pass_suspected(&self, header: Header, slot: Slot, request: &[u8]) -> io::Result<()> {
+    fn forward_suspected(&self, header: Header, slot: Slot, request: &[u8]) -> io::Result<()> {
         let until = self.suspected();
-        self.ledger.deaths.begin(header.unique);
+        self.journal.deaths.begin(header.unique);
         self.state().pending.insert(header.unique, Pending::new(header, slot, request));
         send(self.socket.as_raw_fd(), request, MsgFlags::MSG_NOSIGNAL)?;
         let rest = until.map(|until| until.saturating_duration_since(Instant::now())).unwrap_or_default();
@@ -382,7 +386,7 @@ impl Door {
     /// Answers a request of which so many processes have died already, whoever ended them; whether it was that. Those
     /// that only were in hand beside it at both times are answered so as well.
     fn is_given_up(&self, header: &Header, request: &[u8]) -> bool {
-        let deaths = self.ledger.deaths.of(header.unique);
+        let deaths = self.journal.deaths.of(header.unique);
         if deaths < MOST {
             return false;
         }
@@ -394,36 +398,36 @@ impl Door {
         self.operations.note(header.opcode, Duration::ZERO, true);
         // Should the kernel have taken it back by now, nobody waits.
         let _ = self.write(&wire::out_header(header.unique, -libc::EIO, 0), &[]);
-        self.ledger.deaths.forget(header.unique);
+        self.journal.deaths.forget(header.unique);
         true
     }
 
     /// Has `fuser` answer what a process before has left.
-    fn repeat(&self, left: Left) {
-        let Left { slot, header, request, .. } = left;
+    fn repeat(&self, left: Unanswered) {
+        let Unanswered { slot, header, request, .. } = left;
         let mut state = self.state();
         state.repeated.insert(header.unique);
         // Whether somebody tried to interrupt it was known to the process before alone.
         state.interrupted.push(header.unique);
         drop(state);
         self.changed.notify_all();
-        let _ = self.pass_suspected(header, slot, &request);
+        let _ = self.forward_suspected(header, slot, &request);
     }
 
-    fn pass_answers(&self) {
+    fn forward_answers(&self) {
         let mut buffer = vec![0; ANSWER_MAX];
         while let Ok(length @ 1..) = recv(self.socket.as_raw_fd(), &mut buffer, MsgFlags::empty()) {
-            self.pass_answer(&buffer[..length]);
+            self.forward_answer(&buffer[..length]);
         }
     }
 
-    fn pass_answer(&self, answer: &[u8]) {
+    fn forward_answer(&self, answer: &[u8]) {
         let unique = wire::answered(answer).unwrap_or_default();
         let mut state = self.state();
         let pending = state.pending.remove(&unique);
         let abandoned = state.abandoned.remove(&unique);
         state.repeated.remove(&unique);
-        if pending.is_none() && abandoned.is_none() && self.is_greeting(&mut state, unique, answer) {
+        if pending.is_none() && abandoned.is_none() && self.is_init_answer(&mut state, unique, answer) {
             return;
         }
         drop(state);
@@ -431,10 +435,10 @@ impl Door {
             (Some(Pending { header, slot, taken, .. }), _) => {
                 self.operations.note(header.opcode, taken.elapsed(), wire::is_error(answer));
                 if !header.only_asks() {
-                    self.ledger.requests.note_answer(&slot, answer);
+                    self.journal.requests.note_answer(&slot, answer);
                 }
                 let outcome = self.write(answer, &[]);
-                self.ledger.requests.release(slot);
+                self.journal.requests.release(slot);
                 self.note_answered(unique);
                 (header, outcome.is_ok())
             }
@@ -447,17 +451,17 @@ impl Door {
         }
     }
 
-    /// Whether that was the answer to the greeting: the kernel is told, unless it was told before.
-    fn is_greeting(&self, state: &mut State, unique: u64, answer: &[u8]) -> bool {
-        let is_it = state.greeting.answer.is_empty()
-            && Header::of(&state.greeting.request).is_some_and(|greeting| greeting.unique == unique);
+    /// Whether that was the answer to the init: the kernel is told, unless it was told before.
+    fn is_init_answer(&self, state: &mut State, unique: u64, answer: &[u8]) -> bool {
+        let is_it = state.init.answer.is_empty()
+            && Header::of(&state.init.request).is_some_and(|init| init.unique == unique);
         if is_it {
-            if !state.is_greeted
+            if !state.is_initialized
                 && let Err(error) = self.write(answer, &[])
             {
-                tracing::debug!(error = %error, "the kernel does not take the answer to its greeting");
+                tracing::debug!(error = %error, "the kernel does not take the answer to its init");
             }
-            state.greeting.answer = answer.to_vec();
+            state.init.answer = answer.to_vec();
             self.changed.notify_all();
         }
         is_it
@@ -465,7 +469,7 @@ impl Door {
 
     /// Nobody dies of this request any more; wakes whoever waits for everything to be answered, or for just that.
     fn note_answered(&self, unique: u64) {
-        if self.ledger.deaths.forget(unique) || self.leaving.load(Ordering::Relaxed) {
+        if self.journal.deaths.forget(unique) || self.leaving.load(Ordering::Relaxed) {
             self.changed.notify_all();
         }
     }
@@ -483,7 +487,7 @@ impl Door {
             self.changed.notify_all();
         } else {
             drop(state);
-            // The other taker has the request in its hands. If it was answered already, the kernel knows.
+            // The other receiver has the request in its hands. If it was answered already, the kernel knows.
             let _ = self.write(&wire::out_header(notice, -libc::EAGAIN, 0), &[]);
         }
     }
@@ -502,8 +506,8 @@ impl Door {
                 if let Some(Pending { header, slot, .. }) = state.pending.remove(&unique) {
                     state.abandoned.insert(unique, header);
                     let _ = self.write(&wire::out_header(unique, -libc::EINTR, 0), &[]);
-                    self.ledger.requests.release(slot);
-                    self.ledger.deaths.forget(unique);
+                    self.journal.requests.release(slot);
+                    self.journal.deaths.forget(unique);
                 }
             }
             state = match state.interrupted.is_empty() {
@@ -526,7 +530,7 @@ impl Door {
     }
 }
 
-impl AsFd for Door {
+impl AsFd for Relay {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.device.as_fd()
     }

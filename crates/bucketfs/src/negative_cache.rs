@@ -47,13 +47,13 @@ pub enum Advice {
 }
 
 /// What is remembered of the directories of a mount.
-pub struct Surveys {
-    directories: LruCache<Arc<str>, Survey>,
+pub struct NegativeCache {
+    directories: LruCache<Arc<str>, Directory>,
     hasher: RandomState,
 }
 
 #[derive(Default)]
-struct Survey {
+struct Directory {
     /// When it was listed whole.
     listed: Option<Instant>,
     /// Hashes of the names that were in it, sorted.
@@ -70,40 +70,40 @@ struct Survey {
     changed: Option<Instant>,
 }
 
-impl Default for Surveys {
-    fn default() -> Surveys {
+impl Default for NegativeCache {
+    fn default() -> NegativeCache {
         let most = NonZeroUsize::new(DIRECTORIES).expect("not zero");
-        Surveys { directories: LruCache::new(most), hasher: RandomState::new() }
+        NegativeCache { directories: LruCache::new(most), hasher: RandomState::new() }
     }
 }
 
-impl Surveys {
+impl NegativeCache {
     /// How to ask for a name in `directory` of which something is known, or nothing (`is_unknown`).
     pub fn advice(&mut self, directory: &str, is_unknown: bool, now: Instant, freshness: Duration) -> Advice {
         if freshness.is_zero() {
             return Advice::Ask;
         }
-        let survey = self.survey(directory);
+        let directory = self.directory(directory);
         let within = |moment: Option<Instant>, limit| moment.is_some_and(|moment| now - moment < limit);
-        if within(survey.too_large, TOO_LARGE_FOR) || within(survey.listed, freshness) {
+        if within(directory.too_large, TOO_LARGE_FOR) || within(directory.listed, freshness) {
             return Advice::Ask;
         }
-        if within(survey.listed, HABIT.max(freshness * 2)) && survey.answered >= WORTH {
+        if within(directory.listed, HABIT.max(freshness * 2)) && directory.answered >= WORTH {
             return Advice::List;
         }
         if !is_unknown {
             return Advice::Ask;
         }
-        if !within(survey.since, freshness) {
-            (survey.since, survey.unknown) = (Some(now), 0);
+        if !within(directory.since, freshness) {
+            (directory.since, directory.unknown) = (Some(now), 0);
         }
-        survey.unknown += 1;
-        if survey.unknown < SEVERAL { Advice::Ask } else { Advice::AskAndList }
+        directory.unknown += 1;
+        if directory.unknown < SEVERAL { Advice::Ask } else { Advice::AskAndList }
     }
 
     /// How many names to ask for when `directory` is listed to see what it is.
     pub fn limit(&mut self, directory: &str, now: Instant) -> u16 {
-        match self.directories.get(directory).and_then(|survey| survey.too_large) {
+        match self.directories.get(directory).and_then(|directory| directory.too_large) {
             Some(seen) if now - seen < TOO_LARGE_FOR => 1,
             _ => SMALL,
         }
@@ -118,42 +118,42 @@ impl Surveys {
         }
         hashes.sort_unstable();
         hashes.shrink_to_fit();
-        let survey = self.survey(directory);
-        if survey.listed.is_none_or(|listed| listed <= asked) && survey.changed <= Some(asked) {
-            let changed = survey.changed;
-            *survey = Survey { listed: Some(asked), names: hashes, changed, ..Survey::default() };
+        let directory = self.directory(directory);
+        if directory.listed.is_none_or(|listed| listed <= asked) && directory.changed <= Some(asked) {
+            let changed = directory.changed;
+            *directory = Directory { listed: Some(asked), names: hashes, changed, ..Directory::default() };
         }
     }
 
     /// Notes that `name` in `directory` was made or removed from here at `now`.
     pub fn note_change(&mut self, directory: &str, name: &str, is_there: bool, now: Instant) {
         let hash = self.hasher.hash_one(name);
-        let survey = self.survey(directory);
-        survey.changed = Some(now);
-        match (survey.names.binary_search(&hash), is_there) {
-            (Err(at), true) => survey.names.insert(at, hash),
-            (Ok(at), false) => drop(survey.names.remove(at)),
+        let directory = self.directory(directory);
+        directory.changed = Some(now);
+        match (directory.names.binary_search(&hash), is_there) {
+            (Err(at), true) => directory.names.insert(at, hash),
+            (Ok(at), false) => drop(directory.names.remove(at)),
             _ => {}
         }
-        if survey.names.len() > usize::from(SMALL) {
-            *survey = Survey { too_large: Some(now), changed: Some(now), ..Survey::default() };
+        if directory.names.len() > usize::from(SMALL) {
+            *directory = Directory { too_large: Some(now), changed: Some(now), ..Directory::default() };
         }
     }
 
     /// Whether a name in `directory` was made or removed from here after a listing left at `asked`.
     pub fn has_changed_since(&self, directory: &str, asked: Instant) -> bool {
-        self.directories.peek(directory).and_then(|survey| survey.changed) >= Some(asked)
+        self.directories.peek(directory).and_then(|directory| directory.changed) >= Some(asked)
     }
 
     /// Forgets what is known of `directory`, which is no directory any more or another one.
     pub fn forget(&mut self, directory: &str, now: Instant) {
-        *self.survey(directory) = Survey { changed: Some(now), ..Survey::default() };
+        *self.directory(directory) = Directory { changed: Some(now), ..Directory::default() };
     }
 
     /// Notes that `directory` holds more names than are worth listing.
     pub fn keep_too_large(&mut self, directory: &str, asked: Instant) {
-        let survey = self.survey(directory);
-        *survey = Survey { too_large: Some(asked), changed: survey.changed, ..Survey::default() };
+        let directory = self.directory(directory);
+        *directory = Directory { too_large: Some(asked), changed: directory.changed, ..Directory::default() };
     }
 
     /// When the listing left by which it is certain that `directory` does not hold `name`.
@@ -165,27 +165,27 @@ impl Surveys {
         freshness: Duration,
     ) -> Option<Instant> {
         let hash = self.hasher.hash_one(name);
-        let survey = self.directories.get_mut(directory)?;
-        let listed = survey.listed.filter(|listed| now - *listed < freshness)?;
-        if survey.names.binary_search(&hash).is_ok() {
+        let directory = self.directories.get_mut(directory)?;
+        let listed = directory.listed.filter(|listed| now - *listed < freshness)?;
+        if directory.names.binary_search(&hash).is_ok() {
             return None;
         }
-        survey.answered += 1;
+        directory.answered += 1;
         Some(listed)
     }
 
     /// Counts that what was known of a name in `directory` at `checked` was enough.
     pub fn count_answer(&mut self, directory: &str, checked: Instant) {
-        if let Some(survey) =
-            self.directories.get_mut(directory).filter(|survey| survey.listed == Some(checked))
+        if let Some(directory) =
+            self.directories.get_mut(directory).filter(|directory| directory.listed == Some(checked))
         {
-            survey.answered += 1;
+            directory.answered += 1;
         }
     }
 
-    fn survey(&mut self, directory: &str) -> &mut Survey {
+    fn directory(&mut self, directory: &str) -> &mut Directory {
         if !self.directories.contains(directory) {
-            self.directories.put(Arc::from(directory), Survey::default());
+            self.directories.put(Arc::from(directory), Directory::default());
         }
         self.directories.get_mut(directory).expect("put above")
     }
@@ -199,73 +199,73 @@ mod tests {
 
     #[test]
     fn the_second_unknown_name_within_freshness_lists_the_directory() {
-        let mut surveys = Surveys::default();
+        let mut negative_cache = NegativeCache::default();
         let now = Instant::now();
-        assert_eq!(surveys.advice("d", true, now, FRESHNESS), Advice::Ask);
-        assert_eq!(surveys.advice("e", true, now, FRESHNESS), Advice::Ask);
-        assert_eq!(surveys.advice("d", false, now, FRESHNESS), Advice::Ask);
-        assert_eq!(surveys.advice("d", true, now + FRESHNESS, FRESHNESS), Advice::Ask);
-        assert_eq!(surveys.advice("d", true, now + FRESHNESS, FRESHNESS), Advice::AskAndList);
+        assert_eq!(negative_cache.advice("d", true, now, FRESHNESS), Advice::Ask);
+        assert_eq!(negative_cache.advice("e", true, now, FRESHNESS), Advice::Ask);
+        assert_eq!(negative_cache.advice("d", false, now, FRESHNESS), Advice::Ask);
+        assert_eq!(negative_cache.advice("d", true, now + FRESHNESS, FRESHNESS), Advice::Ask);
+        assert_eq!(negative_cache.advice("d", true, now + FRESHNESS, FRESHNESS), Advice::AskAndList);
     }
 
     #[test]
     fn a_listing_says_what_is_absent_for_as_long_as_it_is_fresh() {
-        let mut surveys = Surveys::default();
+        let mut negative_cache = NegativeCache::default();
         let now = Instant::now();
-        surveys.keep("d", ["a", "b"].into_iter(), now);
-        assert_eq!(surveys.absent_since("d", "c", now, FRESHNESS), Some(now));
-        assert_eq!(surveys.absent_since("d", "a", now, FRESHNESS), None);
-        assert_eq!(surveys.absent_since("d", "c", now + FRESHNESS, FRESHNESS), None);
-        assert_eq!(surveys.absent_since("e", "c", now, FRESHNESS), None);
+        negative_cache.keep("d", ["a", "b"].into_iter(), now);
+        assert_eq!(negative_cache.absent_since("d", "c", now, FRESHNESS), Some(now));
+        assert_eq!(negative_cache.absent_since("d", "a", now, FRESHNESS), None);
+        assert_eq!(negative_cache.absent_since("d", "c", now + FRESHNESS, FRESHNESS), None);
+        assert_eq!(negative_cache.absent_since("e", "c", now, FRESHNESS), None);
     }
 
     #[test]
     fn a_directory_is_listed_first_where_that_was_worth_it() {
-        let mut surveys = Surveys::default();
+        let mut negative_cache = NegativeCache::default();
         let now = Instant::now();
-        surveys.keep("d", ["a"].into_iter(), now);
-        surveys.absent_since("d", "x", now, FRESHNESS);
-        surveys.absent_since("d", "y", now, FRESHNESS);
-        assert_eq!(surveys.advice("d", false, now + FRESHNESS, FRESHNESS), Advice::Ask);
-        surveys.count_answer("d", now);
-        assert_eq!(surveys.advice("d", false, now + FRESHNESS, FRESHNESS), Advice::List);
-        assert_eq!(surveys.advice("d", false, now + HABIT, FRESHNESS), Advice::Ask);
+        negative_cache.keep("d", ["a"].into_iter(), now);
+        negative_cache.absent_since("d", "x", now, FRESHNESS);
+        negative_cache.absent_since("d", "y", now, FRESHNESS);
+        assert_eq!(negative_cache.advice("d", false, now + FRESHNESS, FRESHNESS), Advice::Ask);
+        negative_cache.count_answer("d", now);
+        assert_eq!(negative_cache.advice("d", false, now + FRESHNESS, FRESHNESS), Advice::List);
+        assert_eq!(negative_cache.advice("d", false, now + HABIT, FRESHNESS), Advice::Ask);
     }
 
     #[test]
     fn a_large_directory_is_not_tried_again_for_a_while() {
-        let mut surveys = Surveys::default();
+        let mut negative_cache = NegativeCache::default();
         let now = Instant::now();
         let many: Vec<String> = (0..=SMALL).map(|number| number.to_string()).collect();
-        surveys.keep("d", many.iter().map(String::as_str), now);
-        assert_eq!(surveys.absent_since("d", "x", now, FRESHNESS), None);
+        negative_cache.keep("d", many.iter().map(String::as_str), now);
+        assert_eq!(negative_cache.absent_since("d", "x", now, FRESHNESS), None);
         for _ in 0..3 {
-            assert_eq!(surveys.advice("d", true, now, FRESHNESS), Advice::Ask);
+            assert_eq!(negative_cache.advice("d", true, now, FRESHNESS), Advice::Ask);
         }
-        assert_eq!((surveys.limit("d", now), surveys.limit("e", now)), (1, SMALL));
+        assert_eq!((negative_cache.limit("d", now), negative_cache.limit("e", now)), (1, SMALL));
         let later = now + TOO_LARGE_FOR;
-        assert_eq!(surveys.limit("d", later), SMALL);
-        surveys.advice("d", true, later, FRESHNESS);
-        assert_eq!(surveys.advice("d", true, later, FRESHNESS), Advice::AskAndList);
+        assert_eq!(negative_cache.limit("d", later), SMALL);
+        negative_cache.advice("d", true, later, FRESHNESS);
+        assert_eq!(negative_cache.advice("d", true, later, FRESHNESS), Advice::AskAndList);
     }
 
     #[test]
     fn without_freshness_nothing_is_answered_from_a_listing() {
-        let mut surveys = Surveys::default();
+        let mut negative_cache = NegativeCache::default();
         let now = Instant::now();
-        surveys.keep("d", [].into_iter(), now);
-        assert_eq!(surveys.absent_since("d", "x", now, Duration::ZERO), None);
+        negative_cache.keep("d", [].into_iter(), now);
+        assert_eq!(negative_cache.absent_since("d", "x", now, Duration::ZERO), None);
         for _ in 0..3 {
-            assert_eq!(surveys.advice("d", true, now, Duration::ZERO), Advice::Ask);
+            assert_eq!(negative_cache.advice("d", true, now, Duration::ZERO), Advice::Ask);
         }
     }
 
     #[test]
     fn the_number_of_directories_is_bounded() {
-        let mut surveys = Surveys::default();
+        let mut negative_cache = NegativeCache::default();
         for number in 0..2 * DIRECTORIES {
-            surveys.keep(&number.to_string(), [].into_iter(), Instant::now());
+            negative_cache.keep(&number.to_string(), [].into_iter(), Instant::now());
         }
-        assert_eq!(surveys.directories.len(), DIRECTORIES);
+        assert_eq!(negative_cache.directories.len(), DIRECTORIES);
     }
 }

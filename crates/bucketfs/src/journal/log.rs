@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::LedgerError;
+use super::JournalError;
 use super::region::Region;
 
 /// Bytes of the numbers that say where the log ends.
@@ -92,14 +92,14 @@ pub struct AttributesRecord {
 
 /// All that a log says.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Held {
+pub struct Recovered {
     pub nodes: BTreeMap<u64, NodeRecord>,
     /// Number of the directory, and what it was read up to.
     pub directories: BTreeMap<u64, (u64, Option<(u64, String)>)>,
     pub next_ino: u64,
 }
 
-impl Held {
+impl Recovered {
     fn apply(&mut self, record: Record) {
         match record {
             Record::Node(node) => {
@@ -153,8 +153,8 @@ impl Log {
     ///
     /// # Errors
     ///
-    /// [`LedgerError::Full`].
-    pub fn append(&mut self, record: &Record) -> Result<(), LedgerError> {
+    /// [`JournalError::Full`].
+    pub fn append(&mut self, record: &Record) -> Result<(), JournalError> {
         if self.end(self.active()) > self.limit {
             self.shorten()?;
         }
@@ -165,22 +165,22 @@ impl Log {
     ///
     /// # Errors
     ///
-    /// [`LedgerError::Damaged`] if an entry is not what was written.
-    pub fn read(&self) -> Result<Held, LedgerError> {
+    /// [`JournalError::Damaged`] if an entry is not what was written.
+    pub fn read(&self) -> Result<Recovered, JournalError> {
         let (half, end) = (self.active(), self.end(self.active()));
-        let mut held = Held::default();
+        let mut held = Recovered::default();
         let mut at = 0;
         while at < end {
             let start = self.halves[half] + at;
             let length = self.region.u32(start) as usize;
             let next = at.checked_add(FRAME + length.next_multiple_of(4)).filter(|next| *next <= end);
-            let Some(next) = next else { return Err(LedgerError::Damaged { what: "an entry's length" }) };
+            let Some(next) = next else { return Err(JournalError::Damaged { what: "an entry's length" }) };
             let bytes = self.region.copy(start + FRAME, length);
             if crc32fast::hash(&bytes) != self.region.u32(start + 4) {
-                return Err(LedgerError::Damaged { what: "an entry's checksum" });
+                return Err(JournalError::Damaged { what: "an entry's checksum" });
             }
             let record = postcard::from_bytes(&bytes);
-            held.apply(record.map_err(|_| LedgerError::Damaged { what: "an entry" })?);
+            held.apply(record.map_err(|_| JournalError::Damaged { what: "an entry" })?);
             at = next;
         }
         Ok(held)
@@ -191,7 +191,7 @@ impl Log {
     /// # Errors
     ///
     /// As [`Log::read`] and [`Log::append`].
-    pub fn shorten(&mut self) -> Result<Held, LedgerError> {
+    pub fn shorten(&mut self) -> Result<Recovered, JournalError> {
         let held = self.read()?;
         let (old, new) = (self.active(), 1 - self.active());
         self.region.set_u64(self.control + 8 + 8 * new, 0);
@@ -204,19 +204,19 @@ impl Log {
         Ok(held)
     }
 
-    fn write(&mut self, half: usize, record: &Record) -> Result<(), LedgerError> {
+    fn write(&mut self, half: usize, record: &Record) -> Result<(), JournalError> {
         let mut frame = std::mem::take(&mut self.frame);
         frame.clear();
         frame.resize(FRAME, 0);
-        let mut frame = postcard::to_extend(record, frame).map_err(|_| LedgerError::Full)?;
+        let mut frame = postcard::to_extend(record, frame).map_err(|_| JournalError::Full)?;
         let length = frame.len() - FRAME;
         let checksum = crc32fast::hash(&frame[FRAME..]);
-        frame[..4].copy_from_slice(&u32::try_from(length).map_err(|_| LedgerError::Full)?.to_ne_bytes());
+        frame[..4].copy_from_slice(&u32::try_from(length).map_err(|_| JournalError::Full)?.to_ne_bytes());
         frame[4..FRAME].copy_from_slice(&checksum.to_ne_bytes());
         frame.resize(frame.len().next_multiple_of(4), 0);
         let end = self.end(half);
         if end + frame.len() > HALF_BYTES {
-            return Err(LedgerError::Full);
+            return Err(JournalError::Full);
         }
         self.region.write(self.halves[half] + end, &frame);
         self.region.set_u64(self.control + 8 + 8 * half, (end + frame.len()) as u64);
@@ -303,9 +303,9 @@ mod tests {
         region.set_u64(8, end as u64);
         assert_eq!(log.read().expect("whole").nodes.len(), 1);
         region.write(HALVES[0] + FRAME + 2, b"x");
-        assert!(matches!(log.read(), Err(LedgerError::Damaged { what: "an entry's checksum" })));
+        assert!(matches!(log.read(), Err(JournalError::Damaged { what: "an entry's checksum" })));
         region.set_u64(8, end as u64 - 4);
-        assert!(matches!(log.read(), Err(LedgerError::Damaged { what: "an entry's length" })));
+        assert!(matches!(log.read(), Err(JournalError::Damaged { what: "an entry's length" })));
     }
 
     proptest! {
