@@ -1,7 +1,7 @@
 //! The loop that owns every decision: observe, plan, publish, apply, wait.
 //!
 //! ```text
-//!        +----------------------------- nudge, or next_look has passed --------------------------+
+//!        +----------------------------- wake, or next_look has passed --------------------------+
 //!        v                                                                                       |
 //!    [observe] --> [plan] --> [publish] -- action --> [apply] --> look again at once             |
 //!        |                       |                                                               |
@@ -24,7 +24,7 @@
 //! exited and starts them on the proven mount. Containers of ECS are left to ECS, which would replace
 //! a stopped one at once.
 
-pub mod health;
+pub mod http;
 pub mod live;
 pub mod maintenance;
 pub mod metrics;
@@ -43,12 +43,12 @@ use futures::future::join_all;
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use self::status::{Board, Clock, Document, RuntimeDir, Writer, milliseconds};
+use self::status::{Clock, Document, RuntimeDir, StatusTracker, Writer, milliseconds};
 use crate::error::Chain;
 use ladder::state::{
     Action, ContainerSeen, ContainerSettings, ContainerState, CredentialsSeen, DataSeen, Device, DockerSeen,
-    EcsSeen, Failure, Figures, History, Maintenance, Moment, MountAnswer, MountEntry, MountSeen, Observation,
-    Outcome, Phase, Repair, Requests, Seen, ServiceSeen, Session, Settings, StoreSeen,
+    EcsSeen, Failure, History, Maintenance, Moment, MountAnswer, MountEntry, MountSeen, Observation, Outcome,
+    Phase, Repair, Requests, Seen, ServiceSeen, Session, Settings, Stats, StoreSeen,
 };
 
 /// Longest wait for one part of an observation.
@@ -57,7 +57,7 @@ pub const LOOK_LIMIT: Duration = Duration::from_secs(6);
 pub const STOP_LIMIT: Duration = Duration::from_secs(10);
 /// Longest wait for containers and mounts to be put away.
 pub const SHUT_DOWN_LIMIT: Duration = Duration::from_secs(30);
-/// Time between two looks at the least, however often the host nudges.
+/// Time between two looks at the least, however often the host wakes.
 const BREATH: Duration = Duration::from_millis(100);
 /// The document is renewed this often while an action runs.
 const BEAT: Duration = Duration::from_secs(2);
@@ -104,26 +104,26 @@ pub trait Host {
     fn ecs(&self) -> impl Future<Output = Seen<EcsSeen>>;
 
     /// What was counted so far. Answers at once; nothing is decided by it.
-    fn figures(&self) -> Figures {
-        Figures::default()
+    fn stats(&self) -> Stats {
+        Stats::default()
     }
 
     /// Takes over a configuration that has come since. Called between two rounds; what it leaves undone, the next
     /// rounds find amiss and repair.
-    fn adopt(&self) -> impl Future<Output = Option<Adoption>> {
+    fn apply_config(&self) -> impl Future<Output = Option<ConfigChange>> {
         std::future::ready(None)
     }
     /// Carries out one action, completely or not at all as far as that is possible.
     fn apply(&self, action: &Action) -> impl Future<Output = Result<(), Failure>>;
     /// Waits until something happened that makes a look worthwhile. Cancel-safe.
-    fn nudge(&self) -> impl Future<Output = ()>;
+    fn wake(&self) -> impl Future<Output = ()>;
     /// Puts away what this run made, in order: containers of ours, then mounts.
     fn shut_down(&self) -> impl Future<Output = ()>;
 }
 
 /// What became of a configuration that came while the agent ran.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Adoption {
+pub enum ConfigChange {
     /// It is in force, with these consequences.
     Taken { settings: Box<Settings>, consequences: Vec<String> },
     /// The old one stays in force.
@@ -163,14 +163,14 @@ pub async fn run<H: Host>(
         host,
         settings: Cow::Borrowed(settings),
         history: History::default(),
-        board: Board::new(writer, wall),
+        tracker: StatusTracker::new(writer, wall),
         publisher,
         started: Instant::now(),
         stop,
         publish_failed: false,
     };
     agent.until_stopped().await;
-    agent.board.ended("stopped in order");
+    agent.tracker.ended("stopped in order");
     if timeout(SHUT_DOWN_LIMIT, host.shut_down()).await.is_err() {
         tracing::error!(limit_s = SHUT_DOWN_LIMIT.as_secs(), "shutting down did not end in time");
     }
@@ -222,7 +222,7 @@ struct Agent<'a, H> {
     host: &'a H,
     settings: Cow<'a, Settings>,
     history: History,
-    board: Board,
+    tracker: StatusTracker,
     publisher: Publisher,
     started: Instant,
     stop: watch::Receiver<bool>,
@@ -233,7 +233,7 @@ impl<H: Host> Agent<'_, H> {
     async fn until_stopped(&mut self) {
         let mut stop = self.stop.clone();
         loop {
-            self.adopt().await;
+            self.apply_config().await;
             // Cancel-safe: an observation changes nothing and may be dropped; `stopped` only waits.
             let seen = tokio::select! {
                 biased;
@@ -241,11 +241,11 @@ impl<H: Host> Agent<'_, H> {
                 seen = observe(self.host, &self.settings) => seen,
             };
             let now = self.now();
-            let judgement = ladder::judge(&seen, &self.settings);
-            self.history.note(&seen, &judgement, now, &self.settings);
+            let assessment = ladder::assess(&seen, &self.settings);
+            self.history.note(&seen, &assessment, now, &self.settings);
             let decision = ladder::plan(&seen, &self.history, now, &self.settings);
             tracing::debug!(health = ?decision.health, reason = decision.reason, action = ?decision.action, "round");
-            self.board.decided(&decision, self.clock());
+            self.tracker.decided(&decision, self.clock());
             self.publish(decision.next_look);
             let pause = match decision.action {
                 // The pause may have been asked for while the host was looked at.
@@ -262,12 +262,12 @@ impl<H: Host> Agent<'_, H> {
         }
     }
 
-    async fn adopt(&mut self) {
-        let adopted = self.host.adopt().await;
+    async fn apply_config(&mut self) {
+        let adopted = self.host.apply_config().await;
         if let Some(adoption) = &adopted {
-            self.board.configured(adoption, self.clock());
+            self.tracker.configured(adoption, self.clock());
         }
-        if let Some(Adoption::Taken { settings, .. }) = adopted {
+        if let Some(ConfigChange::Taken { settings, .. }) = adopted {
             self.settings = Cow::Owned(*settings);
         }
     }
@@ -275,12 +275,12 @@ impl<H: Host> Agent<'_, H> {
     /// Waits until the next look is due; false when the stop order came.
     async fn pause(&self, pause: Duration, stop: &mut watch::Receiver<bool>) -> bool {
         let earliest = Instant::now() + BREATH;
-        // Cancel-safe: every arm only waits; what `nudge` waits for is asked again by the next look.
+        // Cancel-safe: every arm only waits; what `wake` waits for is asked again by the next look.
         tokio::select! {
             biased;
             () = stopped(stop) => return false,
             () = sleep(pause) => {}
-            () = self.host.nudge() => {}
+            () = self.host.wake() => {}
         }
         // Cancel-safe: both arms only wait.
         tokio::select! {
@@ -294,7 +294,7 @@ impl<H: Host> Agent<'_, H> {
     async fn act(&mut self, action: &Action) {
         let rung = action.repair.rung();
         let attempt = self.history.record(&action.target).count(rung).saturating_add(1);
-        self.board.acting(action, attempt);
+        self.tracker.acting(action, attempt);
         self.publish(BEAT);
         let begun = Instant::now();
         let outcome = self.apply(action).await;
@@ -302,7 +302,7 @@ impl<H: Host> Agent<'_, H> {
         self.history.tried(action, &outcome, now, self.host.random(), &self.settings.timing);
         let attempts = self.history.record(&action.target).attempts;
         let retry = attempts.get(&rung).map_or(Duration::ZERO, |attempts| attempts.not_before.since(now));
-        self.board.acted(action, attempt, &outcome, begun.elapsed(), retry, self.clock());
+        self.tracker.acted(action, attempt, &outcome, begun.elapsed(), retry, self.clock());
         self.publish(BEAT);
     }
 
@@ -349,8 +349,8 @@ impl<H: Host> Agent<'_, H> {
     /// Publishes the document; the next one follows after `pause` and an observation at the latest.
     fn publish(&mut self, pause: Duration) {
         let fresh_for = pause + 2 * LOOK_LIMIT + BEAT;
-        let mut document = self.board.document(self.clock(), fresh_for);
-        document.figures = self.host.figures();
+        let mut document = self.tracker.document(self.clock(), fresh_for);
+        document.figures = self.host.stats();
         if let Some(dir) = &self.publisher.runtime_dir {
             let published = dir.publish(&document);
             match &published {

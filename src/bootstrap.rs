@@ -31,7 +31,7 @@ use tokio::process::Command;
 use tokio::time::{Instant, sleep, timeout};
 
 use self::file::{Attributes, below, put};
-use self::overlay::{Shelf, bucket_of, read_object};
+use self::overlay::{OverlaySource, bucket_of, read_object};
 use crate::config::{Config, ConfigError, Layer, Loaded};
 use crate::error::{Advise, Chain, Exit};
 use crate::lock;
@@ -65,7 +65,7 @@ pub fn units() -> &'static [(&'static str, &'static str)] {
 
 /// Where a host is prepared.
 #[derive(Debug, Clone)]
-pub struct Place {
+pub struct HostRoot {
     /// `/`, or a scratch directory in tests.
     pub root: PathBuf,
     /// Where the configuration is to come from, if not from the host itself.
@@ -144,7 +144,7 @@ impl Advise for BootstrapError {
 /// # Errors
 ///
 /// The first step that failed; those before it stay done.
-pub async fn bootstrap<F>(place: &Place, load: impl FnOnce() -> F) -> Result<Vec<Done>, BootstrapError>
+pub async fn bootstrap<F>(place: &HostRoot, load: impl FnOnce() -> F) -> Result<Vec<Done>, BootstrapError>
 where
     F: Future<Output = Result<Loaded, ConfigError>>,
 {
@@ -167,7 +167,7 @@ where
 }
 
 async fn prepare<F>(
-    place: &Place,
+    place: &HostRoot,
     load: impl FnOnce() -> F,
     done: &mut Vec<Done>,
     known: &mut Option<Config>,
@@ -193,8 +193,8 @@ where
         done.push(block_imds().await?);
     }
     if let Some(overlay) = &config.bootstrap.overlay {
-        let shelf = Shelf::of(overlay, config).await;
-        done.extend(overlay::apply(&shelf, config.bootstrap.overlay_version.as_deref(), place).await?);
+        let source = OverlaySource::of(overlay, config).await;
+        done.extend(overlay::apply(&source, config.bootstrap.overlay_version.as_deref(), place).await?);
     }
     Ok(())
 }
@@ -215,7 +215,7 @@ async fn locked(path: &Path) -> Result<Flock<fs::File>, BootstrapError> {
     }
 }
 
-fn written(place: &Place, path: &str, text: &str, mode: u32) -> Result<Done, BootstrapError> {
+fn written(place: &HostRoot, path: &str, text: &str, mode: u32) -> Result<Done, BootstrapError> {
     let target = below(&place.root, Path::new(path));
     let change = put(&target, text.as_bytes(), Attributes { mode, owner: None })
         .map_err(|source| BootstrapError::Write { path: target, source })?;
@@ -223,7 +223,7 @@ fn written(place: &Place, path: &str, text: &str, mode: u32) -> Result<Done, Boo
 }
 
 /// The text of a configuration that is checked by itself: a wrong one never takes the place of the one that is there.
-async fn fetch_config(from: &str, place: &Place) -> Result<String, BootstrapError> {
+async fn fetch_config(from: &str, place: &HostRoot) -> Result<String, BootstrapError> {
     let failed = |reason: String| BootstrapError::Fetch { from: from.to_owned(), reason };
     let bytes = if let Some(rest) = from.strip_prefix("s3://") {
         let (bucket, key) = rest
@@ -246,7 +246,7 @@ async fn fetch_config(from: &str, place: &Place) -> Result<String, BootstrapErro
 }
 
 /// The block in the ECS agent's file; `None` where there is none and none is wanted.
-fn ecs_config(config: &Config, place: &Place) -> Result<Option<Done>, BootstrapError> {
+fn ecs_config(config: &Config, place: &HostRoot) -> Result<Option<Done>, BootstrapError> {
     let path = below(&place.root, Path::new(ECS_CONFIG));
     let unusable = |source| BootstrapError::Write { path: path.clone(), source };
     let before = match fs::read_to_string(&path) {

@@ -12,11 +12,9 @@
 
 mod check;
 mod container;
-mod difference;
+mod diff;
 mod fault;
-mod gather;
-mod kept;
-mod key;
+mod load;
 mod mount_options;
 pub mod quantity;
 mod read;
@@ -24,8 +22,10 @@ mod redact;
 #[cfg(test)]
 mod reference;
 mod schema;
+mod setting;
 mod show;
 mod signal;
+mod snapshot;
 mod source;
 mod value;
 
@@ -40,13 +40,13 @@ use self::show::Defaults;
 use crate::error::{Advise, Exit};
 
 pub use container::{Bind, Container, Expect, Owner, Port, Probe, Protocol, Selector};
-pub use difference::Consequence;
+pub use diff::Consequence;
 pub use fault::{ConfigError, Expected, Fault, Faults, Problem, SyntaxFault};
-pub use gather::Inputs;
-pub use key::{KEYS, Key, KeyPath, Kind, Step};
+pub use load::Inputs;
 pub use mount_options::{CredentialsChoice, KernelFlags, MountRequest, Remark};
 pub use redact::{REDACTED, names_a_secret};
 pub use schema::schema;
+pub use setting::{KEYS, KeyPath, Kind, Setting, Step};
 pub use show::Origins;
 pub use signal::StackSignal;
 pub use source::{Entries, Layer, Origin, RESERVED_VARIABLES, STATE_TAG, parameter, variable_of};
@@ -107,7 +107,7 @@ impl Loaded {
     fn checked(entries: Entries, mut faults: Vec<Fault>) -> Result<Loaded, ConfigError> {
         let outcome = read::config(&entries);
         faults.extend(outcome.faults);
-        faults.extend(gather::circular(&entries));
+        faults.extend(load::circular(&entries));
         faults.extend(check::faults(&entries, &outcome.claims));
         faults.sort_by_key(|fault| match &fault.origin {
             Some(Origin::File { line, .. }) => line.unwrap_or(0),

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!   cli --> doctor  --+
-//!       --> explain --+--> finding: ok, warn or fail, the cause, the cure
+//!       --> explain --+--> result: ok, warn or fail, the cause, the cure
 //!       --> bundle    |
 //!                     +--> asked: keys, bucket, child      (each question with a deadline, none changes anything)
 //! ```
@@ -11,10 +11,10 @@
 //! What must hold: all of it works while the daemon is down or hangs; nothing is changed by asking; no file below a mount
 //! is touched from this process; no secret is printed.
 
-pub mod asked;
 pub mod bundle;
+pub mod clients;
 pub mod doctor;
 pub mod explain;
-pub mod finding;
 pub mod lint;
 pub mod mapfile;
+pub mod result;

@@ -7,17 +7,17 @@
 //! (`probe.rs`), everything else is read from `/proc` and `/sys`.
 
 mod cluster;
+mod convert;
+mod credential_cache;
 mod escalation;
-mod figures;
-mod keys;
-mod meaning;
+mod image_pins;
+mod mount_watch;
 mod mounts;
-mod recorded;
 pub mod reload;
 mod services;
+mod stats;
 mod stores;
-mod succession;
-mod table;
+mod takeover;
 mod work;
 
 use std::cell::RefCell;
@@ -34,18 +34,18 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use self::cluster::Cluster;
+use self::convert::{escalation, named, state_of};
+pub use self::convert::{seen_at, settings};
+use self::credential_cache::CredentialCache;
 use self::escalation::GivingBack;
-use self::figures::Meter;
-use self::keys::Keys;
-use self::meaning::{escalation, named, state_of};
-pub use self::meaning::{seen_at, settings};
+use self::image_pins::Recorded;
 use self::mounts::{Mounts, device};
-use self::recorded::Recorded;
 use self::reload::Inbox;
 use self::services::Services;
+use self::stats::Meter;
 use self::stores::Stores;
 use super::status::uptime;
-use super::{Adoption, Host, Orders};
+use super::{ConfigChange, Host, Orders};
 use crate::config::{self, Config, Selector};
 use crate::error::{Advise, Chain, Exit};
 use crate::host::container::{self, Engine, Facts, Found, follow_events};
@@ -55,7 +55,7 @@ use crate::host::mount::{MountTable, is_kernel};
 use crate::host::probe::{Limits, MountFinding, MountProbe, MountProbeError};
 use ladder::state::{
     Action, ContainerSettings, ContainerState, CredentialsSeen, DataSeen, Device, DockerSeen, EcsSeen,
-    Failure, Figures, Maintenance, MountAnswer, MountEntry, Repair, Requests, Seen, ServiceSeen, Session,
+    Failure, Maintenance, MountAnswer, MountEntry, Repair, Requests, Seen, ServiceSeen, Session, Stats,
     StoreSeen, Target,
 };
 
@@ -140,7 +140,7 @@ pub struct Live {
     left: RefCell<Option<Sessions>>,
     orders: Option<Orders>,
     mounts: RefCell<Rc<Mounts>>,
-    keys: RefCell<Rc<Keys>>,
+    keys: RefCell<Rc<CredentialCache>>,
     stores: RefCell<Rc<Stores>>,
     cluster: RefCell<Option<Rc<Cluster>>>,
     giving_back: RefCell<Rc<GivingBack>>,
@@ -150,7 +150,7 @@ pub struct Live {
     recorded: RefCell<Recorded>,
     runtime_dir: Option<PathBuf>,
     state_dir: PathBuf,
-    table: table::Watch,
+    table: mount_watch::Watch,
     /// By the name in the settings.
     containers: RefCell<Rc<BTreeMap<String, config::Container>>>,
     engine: RefCell<Option<Engine>>,
@@ -188,7 +188,7 @@ impl Live {
             left: RefCell::new(Some(options.left)),
             orders: options.orders,
             mounts: RefCell::new(Rc::new(Mounts::new(config))),
-            keys: RefCell::new(Rc::new(Keys::new(config, options.credentials))),
+            keys: RefCell::new(Rc::new(CredentialCache::new(config, options.credentials))),
             stores: RefCell::new(Rc::new(Stores::new(config))),
             cluster: RefCell::new(Cluster::new(config).map(Rc::new)),
             giving_back: RefCell::new(Rc::new(GivingBack::new(
@@ -201,7 +201,7 @@ impl Live {
             runtime_dir: options.runtime_dir,
             state_dir: options.state_dir,
             probe: MountProbe::new(options.program, MOUNT_LIMITS),
-            table: table::Watch::new().map_err(|source| LiveError::Watch { source })?,
+            table: mount_watch::Watch::new().map_err(|source| LiveError::Watch { source })?,
             containers: RefCell::new(Rc::new(
                 named(config).into_iter().map(|(name, wanted)| (name, wanted.clone())).collect(),
             )),
@@ -521,18 +521,18 @@ impl Host for Live {
         }
     }
 
-    fn figures(&self) -> Figures {
+    fn stats(&self) -> Stats {
         let mounts = self.mounts();
         let served = mounts.served();
         self.meter.borrow_mut().figures(served.iter().map(|(spec, mounted)| (*spec, mounted.session())))
     }
 
-    async fn adopt(&self) -> Option<Adoption> {
+    async fn apply_config(&self) -> Option<ConfigChange> {
         self.resume_left().await;
         self.take_over().await
     }
 
-    async fn nudge(&self) {
+    async fn wake(&self) {
         let mounts = self.mounts();
         let arrival = async {
             match &self.inbox {

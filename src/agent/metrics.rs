@@ -122,14 +122,14 @@ fn health(to: &mut DescriptorEncoder, document: &Document) -> Result<(), Error> 
 
 fn figures(to: &mut DescriptorEncoder, document: &Document) -> Result<(), Error> {
     let figures = &document.figures;
-    let of_mounts = |value: fn(&ladder::state::MountFigures) -> f64| {
+    let of_mounts = |value: fn(&ladder::state::MountStats) -> f64| {
         figures
             .mounts
             .iter()
             .map(move |mount| (labels(&[("mount", &mount.mount)]), value(mount)))
             .collect::<Vec<_>>()
     };
-    let counted = |value: fn(&ladder::state::MountFigures) -> u64| {
+    let counted = |value: fn(&ladder::state::MountStats) -> u64| {
         figures
             .mounts
             .iter()

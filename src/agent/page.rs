@@ -12,7 +12,7 @@ use std::collections::VecDeque;
 use std::fmt::Write;
 use std::time::Duration;
 
-use super::status::{Document, Happening, LinkReport, age_ms, event_line, is_fresh};
+use super::status::{Document, EventKind, LinkReport, age_ms, event_line, is_fresh};
 use bucketfs::measure;
 use ladder::state::{Health, LinkState};
 
@@ -216,9 +216,9 @@ fn events(html: &mut String, document: &Document) {
     html.push_str("<ul class=\"events\">");
     for event in document.events.iter().rev().take(EVENTS) {
         let class = match event.what {
-            Happening::Recovered { .. } | Happening::Configured { .. } => "ok",
-            Happening::Detected { .. } | Happening::ConfigurationRefused { .. } => "broken",
-            Happening::Acted { .. } => "degraded",
+            EventKind::Recovered { .. } | EventKind::Configured { .. } => "ok",
+            EventKind::Detected { .. } | EventKind::ConfigurationRefused { .. } => "broken",
+            EventKind::Acted { .. } => "degraded",
         };
         let _ = write!(html, "<li class=\"{class}\">{}</li>", escaped(&event_line(event)));
     }

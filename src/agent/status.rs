@@ -15,8 +15,8 @@
 //! writer lives, promise kept ---------> [Fresh]
 //! ```
 
-mod board;
 mod render;
+mod tracker;
 
 use std::fs;
 use std::io::{self, Write};
@@ -27,13 +27,13 @@ use std::time::Duration;
 use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
 
-pub use board::{Board, Clock, id};
 pub use render::{event_line, figure_lines, render, word};
+pub use tracker::{Clock, StatusTracker, id};
 
 use crate::error::{Advise, Exit};
 use crate::lock;
 use ladder::state::{
-    Failure, Figures, Health, LinkState, Maintenance, Outcome, Repair, RepairCount, Target, Trigger,
+    Failure, Health, LinkState, Maintenance, Outcome, Reason, Repair, RepairCount, Stats, Target,
 };
 
 /// Version of the document's shape. A field may be added without changing it.
@@ -83,7 +83,7 @@ pub struct Document {
     pub events: Vec<Event>,
     /// What was counted so far.
     #[serde(default)]
-    pub figures: Figures,
+    pub figures: Stats,
     /// Repairs since the agent started.
     #[serde(default)]
     pub repairs: Vec<RepairCount>,
@@ -104,7 +104,7 @@ impl Document {
     /// The same without what is counted.
     pub fn without_figures(&self) -> Document {
         Document {
-            figures: Figures::default(),
+            figures: Stats::default(),
             repairs: Vec::new(),
             program: String::new(),
             up_ms: 0,
@@ -128,7 +128,7 @@ pub struct LinkReport {
     #[serde(flatten)]
     pub target: Target,
     pub state: LinkState,
-    pub trigger: Option<Trigger>,
+    pub trigger: Option<Reason>,
     pub detail: String,
     pub hint: Option<String>,
     /// Since when it is in this state; wall time, RFC 3339.
@@ -139,7 +139,7 @@ pub struct LinkReport {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FaultReport {
     pub target: Target,
-    pub trigger: Option<Trigger>,
+    pub trigger: Option<Reason>,
     pub cause: String,
     pub hint: Option<String>,
 }
@@ -149,7 +149,7 @@ pub struct FaultReport {
 pub struct Acting {
     pub target: Target,
     pub action: Repair,
-    pub trigger: Trigger,
+    pub trigger: Reason,
     pub attempt: u32,
 }
 
@@ -161,17 +161,17 @@ pub struct Event {
     /// The link it happened to; `None`: the host as a whole.
     pub target: Option<Target>,
     #[serde(flatten)]
-    pub what: Happening,
+    pub what: EventKind,
 }
 
 /// What happened.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "event")]
-pub enum Happening {
+pub enum EventKind {
     /// It was seen amiss.
-    Detected { trigger: Option<Trigger>, seen: String },
+    Detected { trigger: Option<Reason>, seen: String },
     /// A repair was tried.
-    Acted { trigger: Trigger, action: Repair, attempt: u32, outcome: Outcome, elapsed_ms: u64 },
+    Acted { trigger: Reason, action: Repair, attempt: u32, outcome: Outcome, elapsed_ms: u64 },
     /// A new configuration is in force.
     Configured { consequences: Vec<String> },
     /// A new configuration was refused; the old one stays in force.

@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use tokio::sync::Notify;
 
-use super::status::{Event, Happening};
+use super::status::{Event, EventKind};
 use super::*;
 use ladder::state::*;
 
@@ -27,7 +27,7 @@ struct Model {
     hangs: RefCell<Vec<&'static str>>,
     fails: RefCell<Option<Failure>>,
     action_takes: Cell<Duration>,
-    nudge: Notify,
+    wake: Notify,
     looks: Cell<u32>,
     applied: RefCell<Vec<Repair>>,
     shut_down: Cell<bool>,
@@ -161,7 +161,7 @@ impl Host for Rc<Model> {
         let service = if now() >= self.answers_from.get() {
             ServiceSeen::Healthy
         } else {
-            ServiceSeen::Faulty { trigger: Trigger::NoConnection, detail: "refused".to_owned() }
+            ServiceSeen::Faulty { trigger: Reason::NoConnection, detail: "refused".to_owned() }
         };
         self.answer("service", service).await
     }
@@ -188,8 +188,8 @@ impl Host for Rc<Model> {
         Ok(())
     }
 
-    async fn nudge(&self) {
-        self.nudge.notified().await;
+    async fn wake(&self) {
+        self.wake.notified().await;
     }
 
     async fn shut_down(&self) {
@@ -273,7 +273,7 @@ fn seconds(count: u64) -> Duration {
 
 fn elapsed(events: &[Event], target: Option<Target>) -> Option<u64> {
     events.iter().rev().find_map(|event| match &event.what {
-        Happening::Recovered { elapsed_ms } if event.target == target => Some(*elapsed_ms),
+        EventKind::Recovered { elapsed_ms } if event.target == target => Some(*elapsed_ms),
         _ => None,
     })
 }
@@ -293,7 +293,7 @@ async fn a_killed_container_is_started_and_the_document_says_how_long_it_took() 
     tell(Rc::default(), |mut story| async move {
         story.until_healthy(seconds(5)).await;
         *story.host.container.borrow_mut() = Some(None);
-        story.host.nudge.notify_one();
+        story.host.wake.notify_one();
         story.until(seconds(5), |document| document.health != Health::Healthy).await;
         let took = story.until_healthy(seconds(5)).await;
         assert_eq!(story.applied()[2..], [Repair::Start]);
@@ -311,12 +311,12 @@ async fn an_aborted_mount_is_mounted_again_and_the_container_on_it_restarted() {
     tell(Rc::default(), |mut story| async move {
         story.until_healthy(seconds(5)).await;
         story.host.session_dead.set(true);
-        story.host.nudge.notify_one();
+        story.host.wake.notify_one();
         story.until(seconds(5), |document| document.health != Health::Healthy).await;
         story.until_healthy(seconds(5)).await;
         assert_eq!(story.applied()[2..], [Repair::Remount, Repair::Restart]);
         let detected = story.document().events.iter().any(|event| {
-            matches!(&event.what, Happening::Detected { trigger: Some(Trigger::StaleMount), .. })
+            matches!(&event.what, EventKind::Detected { trigger: Some(Reason::StaleMount), .. })
         });
         assert!(detected, "{:#?}", story.document().events);
         story
@@ -342,7 +342,7 @@ async fn a_part_that_hangs_is_unknown_and_holds_up_no_other() {
         story.until_healthy(seconds(5)).await;
         story.host.hangs.borrow_mut().push("docker");
         story.host.session_dead.set(true);
-        story.host.nudge.notify_one();
+        story.host.wake.notify_one();
         let remounted = |document: &Document| document.events.iter().any(|event| event.target.is_some());
         story.until(seconds(20), remounted).await;
         story
@@ -380,7 +380,7 @@ async fn a_storm_of_nudges_does_not_make_the_loop_spin() {
         story.until_healthy(seconds(5)).await;
         let looks = story.host.looks.get();
         for _ in 0..10_000 {
-            story.host.nudge.notify_one();
+            story.host.wake.notify_one();
             sleep(Duration::from_millis(1)).await;
         }
         let more = story.host.looks.get() - looks;

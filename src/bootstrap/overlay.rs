@@ -25,7 +25,7 @@ use tokio::time::timeout;
 
 use super::file::{Attributes, Change, below, beside, stage, sync_directory};
 use super::manifest::{self, Manifest, OverlayFile, Step, When};
-use super::{BootstrapError, Done, Place};
+use super::{BootstrapError, Done, HostRoot};
 use crate::aws;
 use crate::config::{Config, Overlay};
 use bucketfs::store::s3::{Endpoint, S3};
@@ -38,18 +38,18 @@ const FILE_BYTES: u64 = 256 << 20;
 const ONCE: &str = "/var/lib/mapkeeper/once";
 
 /// Where the files are.
-pub(super) enum Shelf {
+pub(super) enum OverlaySource {
     Bucket { store: Box<S3>, prefix: String },
     Directory(PathBuf),
 }
 
-impl Shelf {
-    pub(super) async fn of(overlay: &Overlay, config: &Config) -> Shelf {
+impl OverlaySource {
+    pub(super) async fn of(overlay: &Overlay, config: &Config) -> OverlaySource {
         match overlay {
-            Overlay::Directory(path) => Shelf::Directory(path.clone()),
+            Overlay::Directory(path) => OverlaySource::Directory(path.clone()),
             Overlay::Bucket { bucket, prefix } => {
                 let store = Box::new(bucket_of(bucket, config.region.as_deref()).await);
-                Shelf::Bucket { store, prefix: prefix.clone() }
+                OverlaySource::Bucket { store, prefix: prefix.clone() }
             }
         }
     }
@@ -57,8 +57,10 @@ impl Shelf {
     /// The whole content of one file.
     async fn read(&self, key: &str, version: Option<&str>) -> Result<Vec<u8>, String> {
         match self {
-            Shelf::Bucket { store, prefix } => read_object(store, &format!("{prefix}{key}"), version).await,
-            Shelf::Directory(directory) => {
+            OverlaySource::Bucket { store, prefix } => {
+                read_object(store, &format!("{prefix}{key}"), version).await
+            }
+            OverlaySource::Directory(directory) => {
                 let path = directory.join(key);
                 let read = tokio::task::spawn_blocking(move || fs::read(path));
                 // It may be on a mount that hangs.
@@ -98,15 +100,15 @@ pub(super) async fn read_object(store: &S3, key: &str, version: Option<&str>) ->
 
 /// Puts all files of the overlay in place and runs its commands.
 pub(super) async fn apply(
-    shelf: &Shelf,
+    source: &OverlaySource,
     version: Option<&str>,
-    place: &Place,
+    place: &HostRoot,
 ) -> Result<Vec<Done>, BootstrapError> {
     let unreadable = |reason| BootstrapError::Overlay { file: MANIFEST.to_owned(), reason };
-    let text = shelf.read(MANIFEST, version).await.map_err(unreadable)?;
+    let text = source.read(MANIFEST, version).await.map_err(unreadable)?;
     let text = String::from_utf8(text).map_err(|error| unreadable(error.to_string()))?;
     let manifest = manifest::parse(&text).map_err(|faults| BootstrapError::Manifest { faults })?;
-    let mut done = put_in_place(shelf, &manifest, place).await?;
+    let mut done = put_in_place(source, &manifest, place).await?;
     for step in &manifest.commands {
         done.push(run(step, place).await?);
     }
@@ -120,14 +122,14 @@ struct Staged {
 }
 
 async fn put_in_place(
-    shelf: &Shelf,
+    source: &OverlaySource,
     manifest: &Manifest,
-    place: &Place,
+    place: &HostRoot,
 ) -> Result<Vec<Done>, BootstrapError> {
     let (mut done, mut staged) = (Vec::new(), Vec::new());
     for file in &manifest.files {
         let what = file.path.display().to_string();
-        match stage_one(shelf, file, place).await {
+        match stage_one(source, file, place).await {
             Ok(Some(one)) => {
                 staged.push(one);
                 done.push(Done { what, change: Change::Made });
@@ -144,7 +146,11 @@ async fn put_in_place(
 }
 
 /// Fetches and stages a file; `None` where it is right already.
-async fn stage_one(shelf: &Shelf, file: &OverlayFile, place: &Place) -> Result<Option<Staged>, String> {
+async fn stage_one(
+    source: &OverlaySource,
+    file: &OverlayFile,
+    place: &HostRoot,
+) -> Result<Option<Staged>, String> {
     let attributes =
         Attributes { mode: file.bits().ok_or("its mode is not octal")?, owner: Some(owner(&file.owner)?) };
     let path = below(&place.root, &file.path);
@@ -154,7 +160,7 @@ async fn stage_one(shelf: &Shelf, file: &OverlayFile, place: &Place) -> Result<O
     let content = match there {
         Some(content) => content,
         None => {
-            let content = shelf.read(&file.key(), file.version.as_deref()).await?;
+            let content = source.read(&file.key(), file.version.as_deref()).await?;
             let found = sum(&content);
             if found != wanted {
                 return Err(format!("its sha256 is {found}, the manifest says {wanted}"));
@@ -239,7 +245,7 @@ fn owner(text: &str) -> Result<(u32, u32), String> {
 }
 
 /// Runs one command, unless it was to be run once and has been.
-async fn run(step: &Step, place: &Place) -> Result<Done, BootstrapError> {
+async fn run(step: &Step, place: &HostRoot) -> Result<Done, BootstrapError> {
     let what = format!("command {:?}", step.name);
     let mark = below(&place.root, Path::new(ONCE)).join(sum(step.run.join("\0").as_bytes()));
     if step.when == When::Once && mark.exists() {

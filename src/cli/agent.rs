@@ -126,7 +126,7 @@ async fn look_after(arguments: &RunArguments, runtime_dir: &Path) -> Result<(), 
     let (mut publisher, documents) = Publisher::new(Some(runtime_dir));
     let _listening = match config.health {
         Some(health) => {
-            let listening = agent::health::listen(health.listen, documents.clone()).await;
+            let listening = agent::http::listen(health.listen, documents.clone()).await;
             Some(listening.map_err(|source| RunError::Listen { address: health.listen, source })?)
         }
         None => None,
@@ -148,7 +148,7 @@ async fn look_after(arguments: &RunArguments, runtime_dir: &Path) -> Result<(), 
 async fn gathered(inputs: &Inputs, left: &Sessions) -> Result<(Loaded, Option<String>), ConfigError> {
     let before = left.settings().and_then(|bytes| Loaded::from_bytes(&bytes));
     let tags = before.as_ref().and_then(|before| before.tags.as_ref());
-    let error = match Loaded::gather(inputs, tags).await {
+    let error = match Loaded::load(inputs, tags).await {
         Ok(loaded) => return Ok((loaded, None)),
         Err(error) => error,
     };

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::path::Path;
 
 use super::arguments::BootstrapArguments;
-use crate::bootstrap::{self, BootstrapError, Change, Place};
+use crate::bootstrap::{self, HostRoot, BootstrapError, Change};
 use crate::config::{ConfigFile, Inputs, Loaded};
 use crate::error::Chain;
 use crate::logging::JOURNAL;
@@ -19,7 +19,7 @@ const FILE: &str = "etc/mapkeeper/config.toml";
 ///
 /// The first step that failed.
 pub(super) async fn bootstrap(arguments: &BootstrapArguments) -> Result<(), BootstrapError> {
-    let place = Place { root: arguments.root.clone(), from: arguments.from.clone() };
+    let place = HostRoot { root: arguments.root.clone(), from: arguments.from.clone() };
     let mut inputs = arguments.file.inputs();
     let of_host = arguments.root.join(FILE);
     if arguments.root != Path::new("/") && inputs.file == ConfigFile::Standard {
@@ -43,7 +43,7 @@ pub(super) async fn bootstrap(arguments: &BootstrapArguments) -> Result<(), Boot
 }
 
 async fn load(inputs: Inputs) -> Result<Loaded, crate::config::ConfigError> {
-    let loaded = Loaded::gather(&inputs, None).await?;
+    let loaded = Loaded::load(&inputs, None).await?;
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use super::arguments::{CheckArguments, ShowArguments};
 use crate::config::{self, ConfigError, Loaded, Origins};
 use crate::diagnose::doctor;
-use crate::diagnose::finding;
+use crate::diagnose::result;
 use crate::error::Exit;
 use crate::terminal::{Style, counted, while_waiting};
 
@@ -17,7 +17,7 @@ use crate::terminal::{Style, counted, while_waiting};
 /// Every fault of the configuration at once.
 pub(super) async fn check(arguments: &CheckArguments) -> Result<Exit, ConfigError> {
     let inputs = arguments.file.inputs();
-    let loaded = while_waiting("asking Parameter Store and tags", Loaded::gather(&inputs, None)).await?;
+    let loaded = while_waiting("asking Parameter Store and tags", Loaded::load(&inputs, None)).await?;
     warn(&loaded);
     let (mounts, containers) = (loaded.config.mounts.len(), loaded.config.containers.len());
     print(&format!(
@@ -28,9 +28,9 @@ pub(super) async fn check(arguments: &CheckArguments) -> Result<Exit, ConfigErro
     if !arguments.remote {
         return Ok(Exit::Success);
     }
-    let findings = while_waiting("asking AWS", doctor::remote(&loaded.config)).await;
-    print(&finding::text(&findings, Style::of(&io::stdout())));
-    Ok(finding::exit(&findings))
+    let results = while_waiting("asking AWS", doctor::remote(&loaded.config)).await;
+    print(&result::text(&results, Style::of(&io::stdout())));
+    Ok(result::exit(&results))
 }
 
 /// Prints the effective configuration as TOML, without secrets.
@@ -40,7 +40,7 @@ pub(super) async fn check(arguments: &CheckArguments) -> Result<Exit, ConfigErro
 /// Every fault of the configuration at once.
 pub(super) async fn show(arguments: &ShowArguments) -> Result<(), ConfigError> {
     let inputs = arguments.file.inputs();
-    let loaded = while_waiting("asking Parameter Store and tags", Loaded::gather(&inputs, None)).await?;
+    let loaded = while_waiting("asking Parameter Store and tags", Loaded::load(&inputs, None)).await?;
     for warning in &loaded.warnings {
         eprintln!("warning: {warning}");
     }

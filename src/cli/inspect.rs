@@ -13,9 +13,9 @@ use super::arguments::{BundleArguments, DoctorArguments, ExplainArguments};
 use super::config::print;
 use crate::config::{ConfigError, Inputs, Loaded};
 use crate::diagnose::bundle::{self, Bundle};
-use crate::diagnose::doctor::{self, Place};
+use crate::diagnose::doctor::{self, AgentAt};
 use crate::diagnose::explain::{self, ExplainError, Explanation};
-use crate::diagnose::finding;
+use crate::diagnose::result;
 use crate::error::{Advise, Exit};
 use crate::terminal::{COLUMNS, Style, while_waiting, wrap};
 
@@ -56,16 +56,16 @@ impl Advise for InspectError {
 /// None: what is wrong is what it prints.
 pub(super) async fn doctor(arguments: &DoctorArguments, runtime_dir: &Path) -> Result<Exit, NoError> {
     let loaded = configuration(arguments.file.inputs()).await;
-    let findings =
-        while_waiting("looking at everything", doctor::doctor(&loaded, Place { runtime_dir })).await;
+    let results =
+        while_waiting("looking at everything", doctor::doctor(&loaded, AgentAt { runtime_dir })).await;
     if arguments.json {
-        let json = json!({ "version": VERSION, "worst": finding::worst(&findings), "checks": findings });
+        let json = json!({ "version": VERSION, "worst": result::worst(&results), "checks": results });
         print(&format!("{json:#}\n"));
     } else {
-        print(&finding::text(&findings, Style::of(&io::stdout())));
-        print(&format!("\n{} checks: {}\n", findings.len(), finding::counts(&findings)));
+        print(&result::text(&results, Style::of(&io::stdout())));
+        print(&format!("\n{} checks: {}\n", results.len(), result::counts(&results)));
     }
-    Ok(finding::exit(&findings))
+    Ok(result::exit(&results))
 }
 
 /// Why there is no bundle.
@@ -161,17 +161,17 @@ fn told(explained: &Explanation, style: Style) -> String {
     let mut links = explained.links.clone();
     // Its cure stands at the top.
     links.iter_mut().filter(|link| Some(&link.name) == first.as_ref()).for_each(|link| link.hint = None);
-    text.push_str(&finding::text(&links, style));
+    text.push_str(&result::text(&links, style));
     if !explained.remarks.is_empty() {
         text.push_str("\nin the mapfile:\n");
-        text.push_str(&finding::text(&explained.remarks, style));
+        text.push_str(&result::text(&explained.remarks, style));
     }
     text
 }
 
 /// The configuration from all of its sources; from file and environment alone where the others do not answer.
 async fn configuration(inputs: Inputs) -> Result<Loaded, ConfigError> {
-    let gathered = timeout(SOURCES_LIMIT, Loaded::gather(&inputs, None));
+    let gathered = timeout(SOURCES_LIMIT, Loaded::load(&inputs, None));
     let gathered = while_waiting("asking Parameter Store and tags", gathered);
     match gathered.await {
         Ok(Ok(loaded)) => Ok(loaded),

@@ -25,7 +25,7 @@ use crate::host::systemd;
 
 /// Why the configuration is looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Reason {
+enum Cause {
     /// A person or systemd asked.
     Asked,
     Polled,
@@ -55,21 +55,21 @@ pub(super) struct InForce {
 pub(super) async fn follow(inputs: Inputs, mut current: InForce, mut requests: Signal, outbox: Outbox) {
     loop {
         let reason = wait(&current.config, &mut requests).await;
-        if reason == Reason::Asked {
+        if reason == Cause::Asked {
             systemd::reloading();
         }
-        match Loaded::gather(&inputs, current.tags.as_ref()).await {
+        match Loaded::load(&inputs, current.tags.as_ref()).await {
             Ok(loaded) => take(&mut current, loaded, reason, &outbox).await,
             Err(error) => refuse(&mut current, Chain(&error).to_string(), reason, &outbox),
         }
-        if reason == Reason::Asked {
+        if reason == Cause::Asked {
             systemd::ready();
         }
     }
 }
 
 /// Hands over what differs, and tells what is amiss with it once.
-async fn take(current: &mut InForce, loaded: Loaded, reason: Reason, outbox: &Outbox) {
+async fn take(current: &mut InForce, loaded: Loaded, reason: Cause, outbox: &Outbox) {
     let told = loaded.unasked();
     let is_new = loaded.config != current.config;
     if is_new {
@@ -77,13 +77,13 @@ async fn take(current: &mut InForce, loaded: Loaded, reason: Reason, outbox: &Ou
         for consequence in current.config.difference(&loaded.config) {
             tracing::info!(%consequence, "new configuration");
         }
-    } else if reason == Reason::Asked {
+    } else if reason == Cause::Asked {
         tracing::info!("the configuration is the same as before");
     }
     if current.warnings != loaded.warnings {
         loaded.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
     }
-    if is_new || reason == Reason::Asked || told != current.told {
+    if is_new || reason == Cause::Asked || told != current.told {
         outbox.fresh(loaded.config.clone()).await;
         if let Some(why) = &told {
             outbox.refused(why.clone());
@@ -94,10 +94,10 @@ async fn take(current: &mut InForce, loaded: Loaded, reason: Reason, outbox: &Ou
 }
 
 /// Tells why the configuration in force stays so.
-fn refuse(current: &mut InForce, error: String, reason: Reason, outbox: &Outbox) {
+fn refuse(current: &mut InForce, error: String, reason: Cause, outbox: &Outbox) {
     match reason {
-        Reason::Asked => tracing::error!(error, "new configuration refused, the old one stays in force"),
-        Reason::Polled => {
+        Cause::Asked => tracing::error!(error, "new configuration refused, the old one stays in force"),
+        Cause::Polled => {
             tracing::warn!(error, "the configuration cannot be read anew, the old one stays in force");
         }
     }
@@ -105,14 +105,14 @@ fn refuse(current: &mut InForce, error: String, reason: Reason, outbox: &Outbox)
     current.told = Some(error);
 }
 
-async fn wait(current: &Config, requests: &mut Signal) -> Reason {
+async fn wait(current: &Config, requests: &mut Signal) -> Cause {
     let poll = current.sources.poll.mul_f64(0.9 + 0.2 * fastrand::f64());
     let elsewhere = current.sources.parameters.is_some()
         || (current.sources.instance_tags && Metadata::from_environment().is_expected());
     let pause = if elsewhere { poll } else { Duration::from_secs(u32::MAX.into()) };
     // Both arms are cancel-safe: a signal that was not waited for is kept, and a timer.
     tokio::select! {
-        _ = requests.recv() => Reason::Asked,
-        () = sleep(pause) => Reason::Polled,
+        _ = requests.recv() => Cause::Asked,
+        () = sleep(pause) => Cause::Polled,
     }
 }

@@ -4,8 +4,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use super::fault::{Fault, Problem};
-use super::key::{KeyPath, Step};
 use super::read::fault;
+use super::setting::{KeyPath, Step};
 use super::source::{Entries, Value};
 use super::{Port, Protocol, value};
 

@@ -11,8 +11,8 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use super::fault::{ConfigError, Expected, Fault, Faults, Problem};
-use super::key::{KEYS, KeyPath, nearest};
 use super::quantity::{show_duration, show_mode};
+use super::setting::{KEYS, KeyPath, nearest};
 use super::source::{Layer, Origin};
 use super::{Config, Loaded, Mount, redact};
 

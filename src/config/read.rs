@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use super::check::Claims;
 use super::fault::{Expected, Fault, Problem};
-use super::key::{Key, KeyPath};
 use super::quantity::{self, show_duration, show_size};
 use super::redact::{self, REDACTED};
+use super::setting::{KeyPath, Setting};
 use super::source::{Entries, Entry, Value};
 use super::{
     Bootstrap, Config, Container, Credentials, Ecs, Escalate, Expect, Health, Mount, OnConflict, Owner,
@@ -413,11 +413,11 @@ fn shown(path: &KeyPath, entry: &Entry) -> String {
     if may_hold_one && redact::names_a_secret(&name) { REDACTED.to_owned() } else { entry.shown() }
 }
 
-fn key(path: &KeyPath) -> &'static Key {
+fn key(path: &KeyPath) -> &'static Setting {
     path.known().value().expect("every path that is read stands in KEYS")
 }
 
-fn judged<T>(key: &Key, entry: &Entry, judge: impl Fn(&Value) -> Judged<T>) -> Result<T, Expected> {
+fn judged<T>(key: &Setting, entry: &Entry, judge: impl Fn(&Value) -> Judged<T>) -> Result<T, Expected> {
     judge(&entry.value).unwrap_or(Err(Expected::fixed(key.expects)))
 }
 

@@ -3,7 +3,7 @@
 //! What must hold: each table has every setting of its section, in the order of the list, and says of each what the list
 //! says. A test compares; `CONFIGURATION_WRITE=1 cargo test --lib reference` writes the page anew.
 
-use super::key::{KEYS, Key, Kind};
+use super::setting::{KEYS, Kind, Setting};
 
 /// The page with its tables made anew. A run of rows is the table of the section that its first row belongs to.
 fn rewritten(page: &str) -> String {
@@ -35,7 +35,7 @@ fn section(path: &str) -> &str {
     path.split_once('.').map_or("", |(section, _)| section)
 }
 
-fn row(key: &Key) -> String {
+fn row(key: &Setting) -> String {
     let default = match key.default {
         None => "none".to_owned(),
         Some(text) if matches!(key.kind, Kind::Boolean | Kind::Number) => format!("`{text}`"),

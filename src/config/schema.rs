@@ -6,7 +6,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::key::{KEYS, Key, Kind, Part};
+use super::setting::{KEYS, Kind, Part, Setting};
 
 /// The JSON Schema (draft 2020-12) of a configuration file.
 pub fn schema() -> Value {
@@ -29,7 +29,7 @@ fn table() -> Value {
 }
 
 /// Puts the schema of `key` where `steps` lead to, making the tables on the way.
-fn put(at: &mut Value, steps: &[Part], key: &Key) {
+fn put(at: &mut Value, steps: &[Part], key: &Setting) {
     match steps {
         [Part::Name(name)] => {
             at["properties"][*name] = value(key);
@@ -49,7 +49,7 @@ fn child<'a>(at: &'a mut Value, name: &str, make: impl FnOnce() -> Value) -> &'a
     properties.entry(name).or_insert_with(make)
 }
 
-fn value(key: &Key) -> Value {
+fn value(key: &Setting) -> Value {
     let mut schema = Map::new();
     let mut say = |name: &str, value: Value| schema.insert(name.to_owned(), value);
     say("description", json!(key.expects));

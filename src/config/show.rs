@@ -6,9 +6,9 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use super::key::{KeyPath, quoted, quoted_key};
 use super::quantity::{show_duration, show_mode, show_size};
 use super::redact::{self, REDACTED};
+use super::setting::{KeyPath, quoted, quoted_key};
 use super::source::{Entries, Origin};
 use super::{Config, Container, Mount, Probe, Selector};
 

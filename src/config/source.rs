@@ -13,9 +13,9 @@
 mod environment;
 mod file;
 mod flags;
+mod key_syntax;
 mod parameters;
 mod tags;
-mod words;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
@@ -25,8 +25,8 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::fault::{ConfigError, Fault, Problem};
-use super::key::{Key, KeyPath, Known, Step, quoted};
 use super::redact::{self, REDACTED};
+use super::setting::{KeyPath, Known, Setting, Step, quoted};
 
 pub use parameters::parameter;
 pub use tags::STATE_TAG;
@@ -359,7 +359,7 @@ pub const RESERVED_VARIABLES: &[&str] =
 
 /// The environment variable of a setting: `MAPKEEPER_MOUNT__0__FRESHNESS`, with `NAME` where the user
 /// chooses a name.
-pub fn variable_of(key: &Key) -> String {
+pub fn variable_of(key: &Setting) -> String {
     environment::pattern(key, "0")
 }
 

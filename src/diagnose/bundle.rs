@@ -14,9 +14,9 @@ use aws_credential_types::provider::ProvideCredentials;
 use tokio::time::timeout;
 
 use self::redact::Redactor;
-use super::asked::{KEYS_LIMIT, keys};
-use super::doctor::{self, Place};
-use super::finding;
+use super::clients::{KEYS_LIMIT, keys};
+use super::doctor::{self, AgentAt};
+use super::result;
 use crate::agent::status;
 use crate::bootstrap;
 use crate::config::{Config, ConfigError, Loaded, Origins, names_a_secret};
@@ -62,11 +62,11 @@ impl Bundle {
         known.extend(of_containers);
         let redactor = Redactor::new(known);
         let mut files = BTreeMap::from([("README.txt".to_owned(), README.to_owned())]);
-        let place = Place { runtime_dir };
-        let (findings, journal, versions, metrics) =
+        let place = AgentAt { runtime_dir };
+        let (results, journal, versions, metrics) =
             futures::join!(doctor::doctor(loaded, place), journal(), versions(), metrics(config));
         files.extend(status_files(runtime_dir));
-        files.insert("doctor.txt".to_owned(), finding::text(&findings, Style::Plain));
+        files.insert("doctor.txt".to_owned(), result::text(&results, Style::Plain));
         files.insert("config.toml".to_owned(), configuration(loaded));
         files.insert("journal.txt".to_owned(), journal);
         files.insert("versions.txt".to_owned(), versions);

@@ -23,27 +23,27 @@ use std::time::Duration;
 use futures::future::join_all;
 use tokio::time::timeout;
 
-use super::finding::Finding;
+use super::result::CheckResult;
 use crate::config::{Config, ConfigError, Loaded};
 use crate::error::{Advise, Chain};
 use crate::terminal::counted;
 
 /// Where a host is looked at.
 #[derive(Debug, Clone, Copy)]
-pub struct Place<'a> {
+pub struct AgentAt<'a> {
     /// The runtime directory of the agent.
     pub runtime_dir: &'a Path,
 }
 
 /// Looks at everything. `loaded` is the configuration, or why there is none.
-pub async fn doctor(loaded: &Result<Loaded, ConfigError>, place: Place<'_>) -> Vec<Finding> {
-    let mut findings = configuration(loaded);
+pub async fn doctor(loaded: &Result<Loaded, ConfigError>, place: AgentAt<'_>) -> Vec<CheckResult> {
+    let mut results = configuration(loaded);
     let Ok(Loaded { config, .. }) = loaded else {
         let (host, network) = futures::join!(host::checks(None), network::checks());
-        findings.extend(host);
-        findings.extend(network);
-        findings.extend(agent::checks(None, place).await);
-        return findings;
+        results.extend(host);
+        results.extend(network);
+        results.extend(agent::checks(None, place).await);
+        return results;
     };
     let mounts = join_all(config.mounts.iter().map(|mount| buckets::checks(config, mount)));
     let (host, network, mounts, containers, cluster, escalation, agent) = futures::join!(
@@ -55,29 +55,29 @@ pub async fn doctor(loaded: &Result<Loaded, ConfigError>, place: Place<'_>) -> V
         cluster::escalation(config),
         agent::checks(Some(config), place),
     );
-    findings.extend(host);
-    findings.extend(network);
-    findings.extend(mounts.into_iter().flatten());
-    findings.extend(containers);
-    findings.extend(cluster);
-    findings.push(escalation);
-    findings.extend(agent);
-    findings
+    results.extend(host);
+    results.extend(network);
+    results.extend(mounts.into_iter().flatten());
+    results.extend(containers);
+    results.extend(cluster);
+    results.push(escalation);
+    results.extend(agent);
+    results
 }
 
 /// What of a configuration only others can say: names and ways of the network, keys, buckets and rights, the cluster.
-pub async fn remote(config: &Config) -> Vec<Finding> {
+pub async fn remote(config: &Config) -> Vec<CheckResult> {
     let mounts = join_all(config.mounts.iter().map(|mount| buckets::checks(config, mount)));
-    let (mut findings, mounts, cluster) = futures::join!(network::checks(), mounts, cluster::checks(config));
-    findings.extend(mounts.into_iter().flatten());
-    findings.extend(cluster);
-    findings
+    let (mut results, mounts, cluster) = futures::join!(network::checks(), mounts, cluster::checks(config));
+    results.extend(mounts.into_iter().flatten());
+    results.extend(cluster);
+    results
 }
 
-fn configuration(loaded: &Result<Loaded, ConfigError>) -> Vec<Finding> {
+fn configuration(loaded: &Result<Loaded, ConfigError>) -> Vec<CheckResult> {
     let name = "configuration";
     match loaded {
-        Err(error) => vec![Finding::failed(name, error, "mapkeeper config check lists every fault")],
+        Err(error) => vec![CheckResult::failed(name, error, "mapkeeper config check lists every fault")],
         Ok(Loaded { config, warnings, .. }) => {
             let (mounts, containers) = (config.mounts.len(), config.containers.len());
             let counted =
@@ -86,18 +86,23 @@ fn configuration(loaded: &Result<Loaded, ConfigError>) -> Vec<Finding> {
             let notices = config.notices().into_iter().map(|notice| notice.to_string());
             let doubts = warnings.chain(notices);
             let doubts = doubts.map(|doubt| {
-                Finding::warn(name, doubt, "mapkeeper config show --origin says where it is from")
+                CheckResult::warn(name, doubt, "mapkeeper config show --origin says where it is from")
             });
-            std::iter::once(Finding::ok(name, counted)).chain(doubts).collect()
+            std::iter::once(CheckResult::ok(name, counted)).chain(doubts).collect()
         }
     }
 }
 
 /// What a check finds, or that it did not end in time.
-async fn limited(name: &str, limit: Duration, hint: &str, check: impl Future<Output = Finding>) -> Finding {
+async fn limited(
+    name: &str,
+    limit: Duration,
+    hint: &str,
+    check: impl Future<Output = CheckResult>,
+) -> CheckResult {
     match timeout(limit, check).await {
-        Ok(finding) => finding,
-        Err(_) => Finding::fail(name, format!("no answer within {} s", limit.as_secs()), hint),
+        Ok(result) => result,
+        Err(_) => CheckResult::fail(name, format!("no answer within {} s", limit.as_secs()), hint),
     }
 }
 
@@ -127,21 +132,21 @@ async fn command(program: &str, arguments: &[&str], limit: Duration) -> Result<S
     }
 }
 
-/// A finding of an error that knows its cure, prefixed with what it is about.
-fn of_error<E: Advise + 'static>(name: &str, about: &str, error: &E, otherwise: &str) -> Finding {
+/// A result of an error that knows its cure, prefixed with what it is about.
+fn of_error<E: Advise + 'static>(name: &str, about: &str, error: &E, otherwise: &str) -> CheckResult {
     let hint = error.hint().unwrap_or_else(|| otherwise.to_owned());
-    Finding::fail(name, format!("{about}{}", Chain(error)), hint)
+    CheckResult::fail(name, format!("{about}{}", Chain(error)), hint)
 }
 
-/// `mount: ` where there are several, so that a finding says which is meant.
+/// `mount: ` where there are several, so that a result says which is meant.
 fn about(name: &str, of: usize) -> String {
     if of > 1 { format!("{name}: ") } else { String::new() }
 }
 
 /// Names of the checks that look at one mount or container.
-fn skipped(names: &[&str], about: &str, why: &str) -> Vec<Finding> {
-    let finding = |name: &&str| {
-        Finding::warn(name, format!("{about}not looked at: {why}"), "cure what fails above first")
+fn skipped(names: &[&str], about: &str, why: &str) -> Vec<CheckResult> {
+    let result = |name: &&str| {
+        CheckResult::warn(name, format!("{about}not looked at: {why}"), "cure what fails above first")
     };
-    names.iter().map(finding).collect()
+    names.iter().map(result).collect()
 }

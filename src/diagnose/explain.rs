@@ -10,8 +10,8 @@
 //! more than one. What must hold: nothing is changed, and every link has its deadline.
 
 mod files;
-mod place;
-mod reader;
+mod location;
+mod process_identity;
 mod service;
 
 use std::path::{Path, PathBuf};
@@ -23,12 +23,12 @@ use tokio::time::{sleep, timeout};
 
 pub use self::service::admits;
 
-use self::place::{Place, places};
-use self::reader::{Reader, allows};
-use super::asked::{BUCKET_LIMIT, KEYS_LIMIT, bucket, child, content, in_time, keys};
-use super::finding::{Finding, Grade, exit};
+use self::location::{MapLocation, places};
+use self::process_identity::{Reader, allows};
+use super::clients::{BUCKET_LIMIT, KEYS_LIMIT, bucket, child, content, in_time, keys};
 use super::lint::{Seen, remarks};
 use super::mapfile::{self, Mapfile};
+use super::result::{CheckResult, Grade, exit};
 use crate::config::{Config, Mount, Source};
 use crate::error::{Advise, Chain, Exit};
 use crate::host::container::{Engine, Facts, Found, Phase};
@@ -53,14 +53,14 @@ pub struct Explanation {
     /// Its address in the bucket.
     pub map: String,
     /// The links of the chain, in order.
-    pub links: Vec<Finding>,
+    pub links: Vec<CheckResult>,
     /// What is unwise in the mapfile.
-    pub remarks: Vec<Finding>,
+    pub remarks: Vec<CheckResult>,
 }
 
 impl Explanation {
     /// The first link that is wrong.
-    pub fn first_wrong(&self) -> Option<&Finding> {
+    pub fn first_wrong(&self) -> Option<&CheckResult> {
         self.links.iter().find(|link| link.grade == Grade::Fail)
     }
 
@@ -126,10 +126,10 @@ struct Host {
     facts: Option<Facts>,
     environment: Vec<(String, String)>,
     reader: Option<Reader>,
-    finding: Finding,
+    result: CheckResult,
 }
 
-async fn follow(config: &Config, place: &Place<'_>) -> Explanation {
+async fn follow(config: &Config, place: &MapLocation<'_>) -> Explanation {
     let host = host(config, place).await;
     let mut links = Vec::new();
     let mut remarks = Vec::new();
@@ -148,9 +148,9 @@ async fn follow(config: &Config, place: &Place<'_>) -> Explanation {
     if place.container.is_some() {
         links.push(bind(place, host.facts.as_ref(), device));
     }
-    let runs = host.finding.grade != Grade::Fail;
+    let runs = host.result.grade != Grade::Fail;
     let host_running = host.facts.as_ref().is_some_and(|facts| facts.phase == Phase::Running);
-    links.push(host.finding);
+    links.push(host.result);
     if let (Some(container), Some(inside), true) = (place.container, place.inside(), host_running || runs) {
         links.push(service::asked(container, &inside.to_string_lossy(), restored.as_deref()).await);
     }
@@ -160,20 +160,20 @@ async fn follow(config: &Config, place: &Place<'_>) -> Explanation {
 /// What the bucket tells of a map.
 #[derive(Default)]
 struct Told {
-    links: Vec<Finding>,
-    remarks: Vec<Finding>,
+    links: Vec<CheckResult>,
+    remarks: Vec<CheckResult>,
     /// With the hash of its first bytes.
     object: Option<(Object, u64)>,
     /// How the version before is brought back, where there is one.
     restored: Option<String>,
 }
 
-async fn of_bucket(config: &Config, place: &Place<'_>, host: &Host) -> Told {
+async fn of_bucket(config: &Config, place: &MapLocation<'_>, host: &Host) -> Told {
     let mut told = Told::default();
     let store = match asked(config, place.mount).await {
         Ok(store) => store,
-        Err(finding) => {
-            told.links.push(finding);
+        Err(result) => {
+            told.links.push(result);
             return told;
         }
     };
@@ -186,7 +186,7 @@ async fn of_bucket(config: &Config, place: &Place<'_>, host: &Host) -> Told {
             return told;
         }
     };
-    told.links.push(Finding::ok("object", described(&object, &history)));
+    told.links.push(CheckResult::ok("object", described(&object, &history)));
     told.restored = history.get(1).and_then(|before| before.version_id.as_ref()).map(|version| {
         let source = place.url(&place.below).replace("s3://", "");
         format!("aws s3api copy-object {} --copy-source '{source}?versionId={version}'", place.named())
@@ -209,15 +209,15 @@ async fn of_bucket(config: &Config, place: &Place<'_>, host: &Host) -> Told {
 }
 
 /// The bucket of a mount, with the keys that the agent would use.
-async fn asked(config: &Config, mount: &Mount) -> Result<S3, Finding> {
+async fn asked(config: &Config, mount: &Mount) -> Result<S3, CheckResult> {
     let keys = match timeout(KEYS_LIMIT, keys(config, mount)).await {
         Ok(Ok(keys)) => keys,
         Ok(Err(error)) => {
-            return Err(Finding::failed("object", &error, "mapkeeper doctor looks at each source"));
+            return Err(CheckResult::failed("object", &error, "mapkeeper doctor looks at each source"));
         }
         Err(_) => {
             let said = format!("not asked for: no credentials within {} s", KEYS_LIMIT.as_secs());
-            return Err(Finding::fail(
+            return Err(CheckResult::fail(
                 "object",
                 said,
                 "mapkeeper doctor looks at each source of credentials",
@@ -231,12 +231,12 @@ async fn asked(config: &Config, mount: &Mount) -> Result<S3, Finding> {
     }
 }
 
-fn unasked(name: &str, error: &StoreError) -> Finding {
+fn unasked(name: &str, error: &StoreError) -> CheckResult {
     let hint = store_hint(error).unwrap_or_else(|| "mapkeeper doctor asks S3 step by step".to_owned());
-    Finding::fail(name, Chain(error).to_string(), hint)
+    CheckResult::fail(name, Chain(error).to_string(), hint)
 }
 
-async fn absent(store: &S3, place: &Place<'_>, error: &StoreError, history: &[Change]) -> Finding {
+async fn absent(store: &S3, place: &MapLocation<'_>, error: &StoreError, history: &[Change]) -> CheckResult {
     if !matches!(error, StoreError::NotFound { .. }) {
         return unasked("object", error);
     }
@@ -244,13 +244,13 @@ async fn absent(store: &S3, place: &Place<'_>, error: &StoreError, history: &[Ch
     if let [Change { deleted: true, at, author, version_id: Some(version) }, ..] = history {
         let said = format!("{said}: it was deleted on {}{}", date(*at), by(author.as_deref()));
         let hint = format!("bring it back: aws s3api delete-object {} --version-id {version}", place.named());
-        return Finding::fail("object", said, hint);
+        return CheckResult::fail("object", said, hint);
     }
     let hint = match files::like(store, place, &place.below).await {
         Some(name) => format!("{name:?} is there: was that meant? Names are case-sensitive"),
         None => format!("put it there: aws s3 cp FILE {}", place.url(&place.below)),
     };
-    Finding::fail("object", said, hint)
+    CheckResult::fail("object", said, hint)
 }
 
 /// Size, version, time and author of an object.
@@ -286,7 +286,7 @@ fn date(seconds: i64) -> String {
 }
 
 /// Whether MapServer may read the object, and look into the directories above it.
-async fn headers(store: &S3, place: &Place<'_>, object: &Object, host: &Host) -> Finding {
+async fn headers(store: &S3, place: &MapLocation<'_>, object: &Object, host: &Host) -> CheckResult {
     let mount = place.mount;
     let defaults = Defaults {
         uid: mount.uid,
@@ -323,10 +323,10 @@ async fn headers(store: &S3, place: &Place<'_>, object: &Object, host: &Host) ->
         "mode {:04o}, owner {}:{}, by {said_by}: readable by {who}",
         own.permissions, own.uid, own.gid
     );
-    Finding::ok("headers", said)
+    CheckResult::ok("headers", said)
 }
 
-fn forbidden(below: &str, found: &Attributes, who: &str, url: &str, mode: u32) -> Finding {
+fn forbidden(below: &str, found: &Attributes, who: &str, url: &str, mode: u32) -> CheckResult {
     let said = format!(
         "{below} has mode {:04o}, owner {}:{}: not readable by {who}",
         found.permissions, found.uid, found.gid
@@ -334,16 +334,16 @@ fn forbidden(below: &str, found: &Attributes, who: &str, url: &str, mode: u32) -
     let hint = format!(
         "write its headers anew: aws s3 cp {url} {url} --metadata-directive REPLACE --metadata mode={mode}"
     );
-    Finding::fail("headers", said, hint)
+    CheckResult::fail("headers", said, hint)
 }
 
-async fn with_includes(store: &S3, place: &Place<'_>, text: &str) -> Mapfile {
+async fn with_includes(store: &S3, place: &MapLocation<'_>, text: &str) -> Mapfile {
     let mut map = mapfile::read(text);
     let mut next = 0;
     let mut read = 0;
     while let Some((word, named)) = map.files.get(next).cloned() {
         next += 1;
-        let below = place::plain(&format!("{}/{}", place.directory(), named.value));
+        let below = location::plain(&format!("{}/{}", place.directory(), named.value));
         if word != "INCLUDE" || named.value.starts_with('/') || read == INCLUDES_MAX {
             continue;
         }
@@ -357,7 +357,7 @@ async fn with_includes(store: &S3, place: &Place<'_>, text: &str) -> Mapfile {
     map
 }
 
-fn of_text(remarks: &[Finding], history: &[Change], map: &Mapfile) -> Finding {
+fn of_text(remarks: &[CheckResult], history: &[Change], map: &Mapfile) -> CheckResult {
     let counted = match map.layers.len() {
         1 => "1 layer".to_owned(),
         count => format!("{count} layers"),
@@ -365,7 +365,7 @@ fn of_text(remarks: &[Finding], history: &[Change], map: &Mapfile) -> Finding {
     let Some(worst) =
         remarks.iter().max_by_key(|remark| (remark.grade, std::cmp::Reverse(remark.name.clone())))
     else {
-        return Finding::ok("mapfile", format!("{counted}, nothing to remark"));
+        return CheckResult::ok("mapfile", format!("{counted}, nothing to remark"));
     };
     let more = if remarks.len() > 1 { format!("; {} remarks below", remarks.len()) } else { String::new() };
     let said = format!("{counted}; {}: {}{more}", worst.name, worst.detail);
@@ -375,20 +375,20 @@ fn of_text(remarks: &[Finding], history: &[Change], map: &Mapfile) -> Finding {
             let since = history
                 .first()
                 .map(|change| format!(" (written {}{})", date(change.at), by(change.author.as_deref())));
-            Finding::fail("mapfile", said + &since.unwrap_or_default(), hint)
+            CheckResult::fail("mapfile", said + &since.unwrap_or_default(), hint)
         }
-        _ => Finding::warn("mapfile", said, hint),
+        _ => CheckResult::warn("mapfile", said, hint),
     }
 }
 
 /// What the kernel has at the mount's path, and its device.
-fn mounted(mount: &Mount) -> (Finding, Option<bucketfs::mountinfo::Device>) {
+fn mounted(mount: &Mount) -> (CheckResult, Option<bucketfs::mountinfo::Device>) {
     let path = mount.path.display();
     let table = match MountTable::of(None) {
         Ok(table) => table,
         Err(error) => {
             return (
-                Finding::fail(
+                CheckResult::fail(
                     "mount",
                     format!("cannot read the list of mounts: {error}"),
                     "is /proc mounted?",
@@ -400,13 +400,13 @@ fn mounted(mount: &Mount) -> (Finding, Option<bucketfs::mountinfo::Device>) {
     match table.top(&mount.path) {
         None => {
             let hint = "mapkeeper status says why; where no agent runs: systemctl start mapkeeper";
-            (Finding::fail("mount", format!("nothing is mounted at {path}"), hint), None)
+            (CheckResult::fail("mount", format!("nothing is mounted at {path}"), hint), None)
         }
         Some(entry) if entry.fs_type != FS_TYPE && !shows(&mount.source, entry) => {
             let said =
                 format!("{} ({}) is mounted at {path}, not {}", entry.source, entry.fs_type, mount.source);
             (
-                Finding::fail(
+                CheckResult::fail(
                     "mount",
                     said,
                     format!("umount {path}; look for it in /etc/fstab and rc.local"),
@@ -416,13 +416,13 @@ fn mounted(mount: &Mount) -> (Finding, Option<bucketfs::mountinfo::Device>) {
         }
         Some(entry) => {
             let said = format!("{} at {path}, device {}", entry.source, entry.device);
-            (Finding::ok("mount", said), Some(entry.device))
+            (CheckResult::ok("mount", said), Some(entry.device))
         }
     }
 }
 
 /// Whether the mount shows the bytes of the object, asked by a child. A change is given the mount's freshness to show.
-async fn file(place: &Place<'_>, object: Option<&(Object, u64)>) -> Finding {
+async fn file(place: &MapLocation<'_>, object: Option<&(Object, u64)>) -> CheckResult {
     let (path, child) = (place.on_host(), child());
     let freshness = place.mount.freshness;
     for attempt in 0..2 {
@@ -430,7 +430,10 @@ async fn file(place: &Place<'_>, object: Option<&(Object, u64)>) -> Finding {
         let said = match (&found, object) {
             (Ok(MountFinding::Content { size, hash }), Some((object, wanted))) => {
                 if (*size, *hash) == (object.size, *wanted) {
-                    return Finding::ok("file", format!("{} shows what the object holds", path.display()));
+                    return CheckResult::ok(
+                        "file",
+                        format!("{} shows what the object holds", path.display()),
+                    );
                 }
                 format!(
                     "{} shows {size} bytes that are not those of the object ({} bytes)",
@@ -439,7 +442,7 @@ async fn file(place: &Place<'_>, object: Option<&(Object, u64)>) -> Finding {
                 )
             }
             (Ok(MountFinding::Content { size, .. }), None) => {
-                return Finding::ok("file", format!("{} has {size} bytes", path.display()));
+                return CheckResult::ok("file", format!("{} has {size} bytes", path.display()));
             }
             (Ok(MountFinding::Failed { errno }), _) => format!("{} cannot be read: {errno}", path.display()),
             (Ok(other), _) => format!("{}: {other:?}", path.display()),
@@ -452,7 +455,7 @@ async fn file(place: &Place<'_>, object: Option<&(Object, u64)>) -> Finding {
                 }
                 _ => "mapkeeper status says how the mount is, and whether it is being repaired",
             };
-            return Finding::fail("file", said, hint);
+            return CheckResult::fail("file", said, hint);
         }
         if found.is_ok() {
             sleep(freshness.min(Duration::from_secs(5)) + Duration::from_millis(500)).await;
@@ -462,21 +465,29 @@ async fn file(place: &Place<'_>, object: Option<&(Object, u64)>) -> Finding {
 }
 
 /// Whether the container sees the mount that the host has.
-fn bind(place: &Place<'_>, facts: Option<&Facts>, device: Option<bucketfs::mountinfo::Device>) -> Finding {
+fn bind(
+    place: &MapLocation<'_>,
+    facts: Option<&Facts>,
+    device: Option<bucketfs::mountinfo::Device>,
+) -> CheckResult {
     let (Some(root), Some(inside)) = (&place.root_inside, place.inside()) else {
-        return Finding::fail(
+        return CheckResult::fail(
             "bind",
             "no bind of the container shows the mount",
             "add it to `binds` of [container]",
         );
     };
     let Some(pid) = facts.filter(|facts| facts.phase == Phase::Running).and_then(|facts| facts.pid) else {
-        return Finding::warn("bind", "not looked at: the container does not run", "see `container` below");
+        return CheckResult::warn(
+            "bind",
+            "not looked at: the container does not run",
+            "see `container` below",
+        );
     };
     let table = match MountTable::of(Some(pid)) {
         Ok(table) => table,
         Err(error) => {
-            return Finding::warn(
+            return CheckResult::warn(
                 "bind",
                 format!("cannot look into the container: {error}"),
                 "run it as root",
@@ -489,7 +500,7 @@ fn bind(place: &Place<'_>, facts: Option<&Facts>, device: Option<bucketfs::mount
     let restart =
         "the agent restarts it by itself; by hand: docker restart of the container, once the mount serves";
     match (seen, device) {
-        (Some(seen), Some(device)) if seen == device => Finding::ok(
+        (Some(seen), Some(device)) if seen == device => CheckResult::ok(
             "bind",
             format!("the container sees device {seen} at {}, as the host does", root.display()),
         ),
@@ -498,29 +509,29 @@ fn bind(place: &Place<'_>, facts: Option<&Facts>, device: Option<bucketfs::mount
                 "stale: the container sees device {seen} at {}, the host has mounted {device}",
                 root.display()
             );
-            Finding::fail("bind", said, restart)
+            CheckResult::fail("bind", said, restart)
         }
         (seen, None) => {
             let seen = seen.map_or_else(|| "nothing".to_owned(), |seen| format!("device {seen}"));
             let said =
                 format!("the container sees {seen} at {}, the host has nothing mounted", root.display());
-            Finding::fail("bind", said, "repair the mount first: see `mount` above")
+            CheckResult::fail("bind", said, "repair the mount first: see `mount` above")
         }
         (None, Some(_)) => {
-            Finding::fail("bind", format!("the container sees no mount at {}", root.display()), restart)
+            CheckResult::fail("bind", format!("the container sees no mount at {}", root.display()), restart)
         }
     }
 }
 
 /// The container that shows the map, as Docker knows it.
-async fn host(config: &Config, place: &Place<'_>) -> Host {
-    let finding = |finding| Host { facts: None, environment: Vec::new(), reader: None, finding };
+async fn host(config: &Config, place: &MapLocation<'_>) -> Host {
+    let result = |result| Host { facts: None, environment: Vec::new(), reader: None, result };
     let Some(container) = place.container else {
         let said = match config.containers.is_empty() {
             true => "no container is configured",
             false => "no configured container binds the mount",
         };
-        return finding(Finding::warn("container", said, "add it: [container] with `binds`"));
+        return result(CheckResult::warn("container", said, "add it: [container] with `binds`"));
     };
     let asked = async {
         let engine = Engine::connect().await?;
@@ -534,20 +545,20 @@ async fn host(config: &Config, place: &Place<'_>) -> Host {
     let (facts, environment) = match timeout(DOCKER_LIMIT, asked).await {
         Err(_) => {
             let said = format!("Docker does not answer within {} s", DOCKER_LIMIT.as_secs());
-            return finding(Finding::fail(
+            return result(CheckResult::fail(
                 "container",
                 said,
                 "systemctl status docker; journalctl -u docker",
             ));
         }
-        Ok(Err(error)) => return finding(Finding::failed("container", &error, "systemctl status docker")),
+        Ok(Err(error)) => return result(CheckResult::failed("container", &error, "systemctl status docker")),
         Ok(Ok((Found::Absent, _))) => {
             let said = format!("there is no container {}", crate::host::container::title(container));
-            return finding(Finding::fail("container", said, "mapkeeper status says why it is not made"));
+            return result(CheckResult::fail("container", said, "mapkeeper status says why it is not made"));
         }
         Ok(Ok((Found::Foreign { id, .. }, _))) => {
             let said = format!("container {id} has the name, and was not made by mapkeeper");
-            return finding(Finding::fail(
+            return result(CheckResult::fail(
                 "container",
                 said,
                 format!("docker rm -f {id}, or choose another name"),
@@ -555,19 +566,19 @@ async fn host(config: &Config, place: &Place<'_>) -> Host {
         }
         Ok(Ok((Found::Present(facts), environment))) => (*facts, environment),
     };
-    let reader = facts.pid.and_then(reader::reader);
-    let finding = running(&facts, &environment, place.inside().as_deref());
-    Host { facts: Some(facts), environment, reader, finding }
+    let reader = facts.pid.and_then(process_identity::reader);
+    let result = running(&facts, &environment, place.inside().as_deref());
+    Host { facts: Some(facts), environment, reader, result }
 }
 
-fn running(facts: &Facts, environment: &[(String, String)], inside: Option<&Path>) -> Finding {
+fn running(facts: &Facts, environment: &[(String, String)], inside: Option<&Path>) -> CheckResult {
     let name = &facts.name;
     if facts.phase != Phase::Running {
         let ended =
             facts.exit_code.filter(|_| facts.phase == Phase::Exited).map(|code| format!(" with code {code}"));
         let memory = if facts.oom_killed { ", out of memory" } else { "" };
         let said = format!("{name} is {:?}{}{memory}", facts.phase, ended.unwrap_or_default()).to_lowercase();
-        return Finding::fail(
+        return CheckResult::fail(
             "container",
             said,
             format!("docker logs {name}; mapkeeper status says what is done about it"),
@@ -580,9 +591,9 @@ fn running(facts: &Facts, environment: &[(String, String)], inside: Option<&Path
     {
         let said = format!("MS_MAP_PATTERN of {name} is {pattern:?} and does not match {path}");
         let hint = "set it: environment = { MS_MAP_PATTERN = \"^/mapfiles/.*[.]map$\" } in [container], or rename the map";
-        return Finding::fail("container", said, hint);
+        return CheckResult::fail("container", said, hint);
     }
-    Finding::ok(
+    CheckResult::ok(
         "container",
         format!("{name} runs {} since {}", facts.image, facts.started.get(..19).unwrap_or(&facts.started)),
     )

@@ -6,8 +6,8 @@ use std::path::Path;
 
 use regex_lite::Regex;
 
-use super::finding::{Finding, Grade};
 use super::mapfile::Mapfile;
+use super::result::{CheckResult, Grade};
 
 /// Longest file name that a remark repeats.
 const SHOWN: usize = 60;
@@ -22,7 +22,7 @@ pub struct Seen<'a> {
 }
 
 /// Everything unwise that can be told from the text alone, in the order of the lines.
-pub fn remarks(map: &Mapfile, text: &str, seen: &Seen<'_>) -> Vec<Finding> {
+pub fn remarks(map: &Mapfile, text: &str, seen: &Seen<'_>) -> Vec<CheckResult> {
     let mut found = secrets(text);
     if !map.is_map {
         found.push((
@@ -80,15 +80,15 @@ pub fn remarks(map: &Mapfile, text: &str, seen: &Seen<'_>) -> Vec<Finding> {
 
 type Remark = (u32, Grade, String, String);
 
-fn sorted(mut found: Vec<Remark>) -> Vec<Finding> {
+fn sorted(mut found: Vec<Remark>) -> Vec<CheckResult> {
     found.sort_by_key(|(line, ..)| *line);
-    let finding = |(line, grade, detail, hint)| Finding {
+    let result = |(line, grade, detail, hint)| CheckResult {
         name: format!("line {line}"),
         grade,
         detail,
         hint: Some(hint),
     };
-    found.into_iter().map(finding).collect()
+    found.into_iter().map(result).collect()
 }
 
 /// Absolute paths that the mount does not hold.

@@ -33,7 +33,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use zeroize::Zeroize;
 
-use self::refresh::{Desk, Held, Refusal};
+use self::refresh::{CredentialCell, Held, Refusal};
 use crate::aws;
 use crate::error::{Advise, Exit};
 
@@ -212,7 +212,7 @@ impl Stage {
 /// next request is signed with.
 #[derive(Clone)]
 pub struct Holder {
-    desk: Arc<Desk>,
+    cell: Arc<CredentialCell>,
     source: Arc<str>,
     /// Present where something refreshes the value; it ends with the last clone.
     refresher: Option<Arc<Refresher>>,
@@ -322,7 +322,7 @@ impl Holder {
 
     /// What is held, without any part of it: age, version, source.
     pub fn description(&self) -> String {
-        let held = self.desk.held.borrow();
+        let held = self.cell.held.borrow();
         let age = held.since.elapsed().as_secs();
         let version = match (&held.version, held.stage) {
             (Some(version), Some(Stage::Previous)) => format!(", version {version} (AWSPREVIOUS)"),
@@ -334,23 +334,27 @@ impl Holder {
 
     /// From now on the source is looked at about every `refresh`.
     pub fn look_every(&self, refresh: Duration) {
-        self.desk.every.send_if_modified(|every| std::mem::replace(every, refresh) != refresh);
+        self.cell.every.send_if_modified(|every| std::mem::replace(every, refresh) != refresh);
     }
 
     /// Whether requests that were refused wait for other credentials.
     pub fn renewing(&self) -> bool {
-        self.desk.renewing()
+        self.cell.renewing()
     }
 
     /// A request that the key `id` has signed was refused: whether there are other credentials by now. Has the
     /// source looked at, but not at every refusal.
     async fn refused(&self, id: &str, refusal: Refusal) -> bool {
-        self.refresher.is_some() && self.desk.refused(id, refusal).await
+        self.refresher.is_some() && self.cell.refused(id, refusal).await
     }
 
     fn of(credentials: Credentials, source: &str) -> Holder {
         let held = Held { credentials, stage: None, version: None, since: Instant::now() };
-        Holder { desk: Arc::new(Desk::new(held, CHAIN_REFRESH)), source: source.into(), refresher: None }
+        Holder {
+            cell: Arc::new(CredentialCell::new(held, CHAIN_REFRESH)),
+            source: source.into(),
+            refresher: None,
+        }
     }
 
     async fn refreshed(
@@ -358,10 +362,10 @@ impl Holder {
         refresh: Duration,
         prover: Option<Prover>,
     ) -> Result<Holder, CredentialsError> {
-        let desk = Arc::new(Desk::new(refresh::first(&origin, prover.as_ref()).await?, refresh));
+        let cell = Arc::new(CredentialCell::new(refresh::first(&origin, prover.as_ref()).await?, refresh));
         let source = origin.to_string().into();
-        let task = tokio::spawn(refresh::keep_fresh(origin, Arc::downgrade(&desk), prover));
-        Ok(Holder { desk, source, refresher: Some(Arc::new(Refresher(task))) })
+        let task = tokio::spawn(refresh::keep_fresh(origin, Arc::downgrade(&cell), prover));
+        Ok(Holder { cell, source, refresher: Some(Arc::new(Refresher(task))) })
     }
 }
 
@@ -370,7 +374,7 @@ impl ProvideCredentials for Holder {
     where
         Self: 'a,
     {
-        future::ProvideCredentials::ready(Ok(self.desk.held.borrow().credentials.clone()))
+        future::ProvideCredentials::ready(Ok(self.cell.held.borrow().credentials.clone()))
     }
 }
 

@@ -28,7 +28,7 @@ const ELSEWHERE: &[(&str, &str, &str)] = &[
     ("cargo test", "scripts/test", "cargo test"),
     ("cargo bench", "Makefile", "cargo bench"),
     ("docker run", "tests/container.rs", "mapserver:8"),
-    ("journalctl MESSAGE_ID", "src/agent/status/board.rs", "6d2b5c4f1e0a4c7d9b3f8a1765c0e2d2"),
+    ("journalctl MESSAGE_ID", "src/agent/status/tracker.rs", "6d2b5c4f1e0a4c7d9b3f8a1765c0e2d2"),
     ("curl -s http://127.0.0.1:8081/metrics", "tests/observability.rs", "promtool"),
     ("mapkeeper bootstrap", "tests/bootstrap.rs", "bootstrap"),
     ("mapkeeper run", "tests/support/agent.rs", "arg(\"run\")"),

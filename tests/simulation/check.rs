@@ -263,7 +263,7 @@ fn container(model: &Model, told: &Answered, action: &Action) -> Result<(), Stri
 pub fn is_silent(seen: &ServiceSeen) -> bool {
     match seen {
         ServiceSeen::Faulty { trigger, .. } => {
-            matches!(trigger, Trigger::NoConnection | Trigger::ServerError)
+            matches!(trigger, Reason::NoConnection | Reason::ServerError)
         }
         ServiceSeen::Unanswered { waited, timeout, works: Seen::Known(false) } => {
             *waited >= SILENCE && *waited >= 10 * *timeout

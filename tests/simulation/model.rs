@@ -3,12 +3,12 @@
 //! Two things are kept apart: what is true, and what was last answered. The agent is judged by both: by what it could
 //! know when it acts, and by what comes of it.
 //!
-//! `strikes.rs` breaks it, `shown.rs` answers for it, `deeds.rs` repairs it, and `host.rs` is its face to the loop.
+//! `faults.rs` breaks it, `views.rs` answers for it, `actions.rs` repairs it, and `host.rs` is its face to the loop.
 
-mod deeds;
+mod actions;
+mod faults;
 mod host;
-mod shown;
-mod strikes;
+mod views;
 
 use std::cell::{Cell, RefCell};
 use std::time::Duration;
@@ -142,7 +142,7 @@ pub struct Model {
     /// How often a fault came or went.
     pub turns: Cell<u32>,
     rng: RefCell<fastrand::Rng>,
-    nudge: Notify,
+    wake: Notify,
     kill: Notify,
     wall_jump: Cell<Duration>,
     /// Each action as it began, and whether it disturbed nobody.
@@ -195,7 +195,7 @@ impl Model {
             killed: Cell::default(),
             turns: Cell::default(),
             rng: RefCell::new(fastrand::Rng::with_seed(seed ^ 0x5eed)),
-            nudge: Notify::new(),
+            wake: Notify::new(),
             kill: Notify::new(),
             wall_jump: Cell::default(),
             begun: RefCell::default(),

@@ -333,7 +333,11 @@ impl Content {
     }
 
     /// Fetches `blocks` into the cache; goes on once from where a body broke off.
-    async fn fetch_blocks(&self, blocks: Range<u64>, sender: &watch::Sender<Progress>) -> Result<(), StoreError> {
+    async fn fetch_blocks(
+        &self,
+        blocks: Range<u64>,
+        sender: &watch::Sender<Progress>,
+    ) -> Result<(), StoreError> {
         let mut retried = false;
         loop {
             let from = sender.borrow().ready;

@@ -12,25 +12,25 @@
 
 use std::time::Duration;
 
-use super::course::awaited;
-use super::judge::{Fault, Finding, Judgement, Verdict, is_gone};
+use super::assess::{Assessment, Condition, Fault, Finding, is_gone};
+use super::remedy::awaited;
 use super::{is_late, restart_may_cure};
 use crate::state::{
     Action, Attempts, Budget, ContainerState, Failure, History, Life, Moment, Observation, Outcome, Owner,
-    Persistence, Phase, Record, Rung, Seen, Settings, Target, Timing, Trigger,
+    Persistence, Phase, Reason, Record, Rung, Seen, Settings, Target, Timing,
 };
 
 impl History {
     /// Takes note of a look at the host.
-    pub fn note(&mut self, seen: &Observation, judgement: &Judgement, now: Moment, settings: &Settings) {
-        for finding in &judgement.findings {
+    pub fn note(&mut self, seen: &Observation, assessment: &Assessment, now: Moment, settings: &Settings) {
+        for finding in &assessment.findings {
             let record = self.targets.entry(finding.target.clone()).or_default();
-            record.note(&finding.verdict, now);
+            record.note(&finding.condition, now);
         }
         for container in &settings.containers {
-            let service = judgement.verdict(&Target::Service(container.name.clone()));
+            let service = assessment.condition(&Target::Service(container.name.clone()));
             let record = self.targets.entry(Target::Container(container.name.clone())).or_default();
-            if service.is_some_and(|verdict| !forgivable(verdict)) {
+            if service.is_some_and(|condition| !forgivable(condition)) {
                 record.well_since = None;
             }
             if let Some(life) = life(seen, &container.name) {
@@ -49,17 +49,17 @@ impl History {
                 }
             }
         }
-        self.note_credentials(judgement, now);
-        self.note_instance(judgement, now, settings);
+        self.note_credentials(assessment, now);
+        self.note_instance(assessment, now, settings);
         for record in self.targets.values_mut() {
             record.forgive(now, &settings.timing);
         }
     }
 
     /// Credentials that a bucket refuses are not well, however surely they are held.
-    fn note_credentials(&mut self, judgement: &Judgement, now: Moment) {
-        let refused = judgement.findings.iter().any(|finding| {
-            matches!(&finding.verdict, Verdict::Faulty(fault) if fault.trigger == Trigger::StoreRefuses)
+    fn note_credentials(&mut self, assessment: &Assessment, now: Moment) {
+        let refused = assessment.findings.iter().any(|finding| {
+            matches!(&finding.condition, Condition::Faulty(fault) if fault.trigger == Reason::StoreRefuses)
         });
         if refused {
             let record = self.targets.entry(Target::Credentials).or_default();
@@ -70,25 +70,26 @@ impl History {
 
     /// The instance as a whole is at fault while anything on it is exhausted. A cause that others share stops that
     /// clock: what is repaired then is nobody's own.
-    fn note_instance(&mut self, judgement: &Judgement, now: Moment, settings: &Settings) {
-        let exhausted = judgement.exhausted(self, now, settings);
-        let unknown = judgement.findings.iter().any(|finding| matches!(finding.verdict, Verdict::Unknown(_)));
-        let shared = judgement.findings.iter().find(|finding| {
+    fn note_instance(&mut self, assessment: &Assessment, now: Moment, settings: &Settings) {
+        let exhausted = assessment.exhausted(self, now, settings);
+        let unknown =
+            assessment.findings.iter().any(|finding| matches!(finding.condition, Condition::Unknown(_)));
+        let shared = assessment.findings.iter().find(|finding| {
             matches!(finding.target, Target::Credentials | Target::Store(_))
-                && matches!(finding.verdict, Verdict::Faulty(_))
+                && matches!(finding.condition, Condition::Faulty(_))
         });
         let record = self.targets.entry(Target::Instance).or_default();
-        let verdict = match (exhausted, shared) {
-            (true, Some(shared)) => Verdict::Blocked(shared.target.clone()),
-            (true, None) => Verdict::Faulty(Fault::exhausted()),
-            (false, _) if unknown => Verdict::Unknown("something could not be looked at".to_owned()),
+        let condition = match (exhausted, shared) {
+            (true, Some(shared)) => Condition::Blocked(shared.target.clone()),
+            (true, None) => Condition::Faulty(Fault::exhausted()),
+            (false, _) if unknown => Condition::Unknown("something could not be looked at".to_owned()),
             // What the drain took away is not well for being away, and what is tried anew not before it serves.
-            (false, _) if record.faulty_since.is_some() && !judgement.all_serve(settings) => {
-                Verdict::Unknown("it does not serve yet".to_owned())
+            (false, _) if record.faulty_since.is_some() && !assessment.all_serve(settings) => {
+                Condition::Unknown("it does not serve yet".to_owned())
             }
-            (false, _) => Verdict::Good("it can be repaired".to_owned()),
+            (false, _) => Condition::Good("it can be repaired".to_owned()),
         };
-        record.note(&verdict, now);
+        record.note(&condition, now);
     }
 
     /// Takes note of an action that ended at `now`. `seed` is a random number that spreads the pause.
@@ -125,9 +126,9 @@ impl History {
 }
 
 impl Record {
-    fn note(&mut self, verdict: &Verdict, now: Moment) {
-        match verdict {
-            Verdict::Good(_) => {
+    fn note(&mut self, condition: &Condition, now: Moment) {
+        match condition {
+            Condition::Good(_) => {
                 self.well_since.get_or_insert(now);
                 self.amiss_since = None;
                 self.faulty_since = None;
@@ -135,7 +136,7 @@ impl Record {
                 self.fault = None;
                 self.ever_well = true;
             }
-            Verdict::Reduced(_) => {
+            Condition::Reduced(_) => {
                 self.well_since.get_or_insert(now);
                 self.amiss_since.get_or_insert(now);
                 self.faulty_since = None;
@@ -143,21 +144,21 @@ impl Record {
                 self.fault = None;
                 self.ever_well = true;
             }
-            Verdict::Faulty(fault) => {
+            Condition::Faulty(fault) => {
                 self.stand(fault.trigger, now);
                 self.well_since = None;
                 self.amiss_since.get_or_insert(now);
                 self.faulty_since.get_or_insert(now);
                 self.unknown_since = None;
             }
-            Verdict::Blocked(_) => {
+            Condition::Blocked(_) => {
                 self.well_since = None;
                 self.amiss_since.get_or_insert(now);
                 self.faulty_since = None;
                 self.fault = None;
                 self.unknown_since = None;
             }
-            Verdict::Unknown(_) => {
+            Condition::Unknown(_) => {
                 self.well_since = None;
                 self.unknown_since.get_or_insert(now);
             }
@@ -165,7 +166,7 @@ impl Record {
     }
 
     /// Counts looks at one and the same fault.
-    fn stand(&mut self, trigger: Trigger, now: Moment) {
+    fn stand(&mut self, trigger: Reason, now: Moment) {
         match &mut self.fault {
             Some(fault) if fault.trigger == trigger => fault.looks = fault.looks.saturating_add(1),
             fault => *fault = Some(Persistence { trigger, since: now, looks: 1 }),
@@ -173,26 +174,26 @@ impl Record {
     }
 
     /// Counts the failed looks at a service within one life of its container.
-    fn note_life(&mut self, name: String, service: Option<&Verdict>, now: Moment) {
+    fn note_life(&mut self, name: String, service: Option<&Condition>, now: Moment) {
         let fresh = self.life.as_ref().is_none_or(|life| life.name != name);
         if fresh {
             self.life = Some(Life { name, first_seen: now, served: false, misses: 0, missing_since: now });
         }
         let Some(life) = self.life.as_mut() else { return };
         match service {
-            Some(Verdict::Faulty(fault)) if restart_may_cure(fault.trigger) => {
+            Some(Condition::Faulty(fault)) if restart_may_cure(fault.trigger) => {
                 if life.misses == 0 {
                     life.missing_since = now;
                 }
                 life.misses = life.misses.saturating_add(1);
             }
-            Some(Verdict::Faulty(fault)) if is_late(fault.trigger) => {}
+            Some(Condition::Faulty(fault)) if is_late(fault.trigger) => {}
             // A wrong answer is an answer: the process in the container works.
-            Some(Verdict::Good(_) | Verdict::Reduced(_) | Verdict::Faulty(_)) => {
+            Some(Condition::Good(_) | Condition::Reduced(_) | Condition::Faulty(_)) => {
                 life.served = true;
                 life.misses = 0;
             }
-            Some(Verdict::Unknown(_) | Verdict::Blocked(_)) | None => {}
+            Some(Condition::Unknown(_) | Condition::Blocked(_)) | None => {}
         }
     }
 
@@ -220,12 +221,12 @@ impl Record {
     }
 }
 
-impl Judgement {
+impl Assessment {
     /// Whether all that is configured serves.
     fn all_serve(&self, settings: &Settings) -> bool {
-        let good = |verdict: &Verdict| matches!(verdict, Verdict::Good(_) | Verdict::Reduced(_));
+        let good = |condition: &Condition| matches!(condition, Condition::Good(_) | Condition::Reduced(_));
         let serves = |finding: &Finding| match &finding.target {
-            Target::Container(_) | Target::Service(_) => good(&finding.verdict),
+            Target::Container(_) | Target::Service(_) => good(&finding.condition),
             _ => true,
         };
         self.proven.len() == settings.mounts.len() && self.findings.iter().all(serves)
@@ -240,23 +241,25 @@ impl Judgement {
     /// time, whatever became of the one before.
     pub(super) fn all_exhausted(&self, history: &History, now: Moment, settings: &Settings) -> Vec<Target> {
         let timing = &settings.timing;
-        let stuck = |target: &Target, verdict: &Verdict| match (target, verdict) {
-            (Target::Container(name), Verdict::Faulty(fault))
+        let stuck = |target: &Target, condition: &Condition| match (target, condition) {
+            (Target::Container(name), Condition::Faulty(fault))
                 if is_gone(fault.trigger) && is_of_ecs(name, settings) =>
             {
                 let since = history.record(target).faulty_since;
                 since.is_some_and(|since| now.since(since) > timing.replacement_deadline)
                     && spent(target, history, settings)
             }
-            (Target::Mount(_) | Target::Container(_), Verdict::Faulty(_)) => spent(target, history, settings),
-            (Target::Service(name), Verdict::Faulty(fault)) => {
+            (Target::Mount(_) | Target::Container(_), Condition::Faulty(_)) => {
+                spent(target, history, settings)
+            }
+            (Target::Service(name), Condition::Faulty(fault)) => {
                 let life = history.record(&Target::Container(name.clone())).life;
                 let confirmed = life.is_some_and(|life| awaited(&life, fault.trigger, now, timing).is_none());
                 restart_may_cure(fault.trigger) && confirmed && spent(target, history, settings)
             }
             _ => false,
         };
-        let found = self.findings.iter().filter(|finding| stuck(&finding.target, &finding.verdict));
+        let found = self.findings.iter().filter(|finding| stuck(&finding.target, &finding.condition));
         found.map(|finding| finding.target.clone()).collect()
     }
 }
@@ -280,12 +283,12 @@ fn is_of_ecs(container: &str, settings: &Settings) -> bool {
     named.is_some_and(|one| one.owner == Owner::Ecs)
 }
 
-/// Whether a container whose service is judged so may have its attempts forgiven.
-fn forgivable(service: &Verdict) -> bool {
+/// Whether a container whose service is assessed so may have its attempts forgiven.
+fn forgivable(service: &Condition) -> bool {
     match service {
-        Verdict::Good(_) | Verdict::Reduced(_) => true,
-        Verdict::Faulty(fault) => !restart_may_cure(fault.trigger) && !is_late(fault.trigger),
-        Verdict::Unknown(_) | Verdict::Blocked(_) => false,
+        Condition::Good(_) | Condition::Reduced(_) => true,
+        Condition::Faulty(fault) => !restart_may_cure(fault.trigger) && !is_late(fault.trigger),
+        Condition::Unknown(_) | Condition::Blocked(_) => false,
     }
 }
 

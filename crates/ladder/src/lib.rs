@@ -18,7 +18,7 @@
 //! | 4 | unpause, restart, make the error log (of an ECS container: stop) | every mount that it binds is proven; its view is stale, or its service fails in a way that this can cure, of which being slow is none; an ECS container only while its agent is well |
 //! | 5 | start, create, recreate | the same proofs; it ended or is gone, was made from another configuration, or rung 4 is exhausted; never for ECS |
 //! | 5 | restart the ECS agent, reregister | every mount is proven, and the agent had its patience to come up by itself |
-//! | 6 | mark unready, mark ready | the instance is known to be this host; the rungs above are exhausted and nobody else drains it; this host could serve again, judged without what the drain took away |
+//! | 6 | mark unready, mark ready | the instance is known to be this host; the rungs above are exhausted and nobody else drains it; this host could serve again, assessed without what the drain took away |
 //! | 7 | terminate | opted in, once; drained for long; the cause is local: credentials held, every bucket answers, and what is broken was well in this run |
 //!
 //! ```text
@@ -27,43 +27,43 @@
 //!     ^                    |                                              |
 //!     +--------------------+------------------ well ----------------------+
 //!
-//! [any] -- mapkeeper pause --> [paused: judged and told, no action] -- resume, or the time is over --> [any]
+//! [any] -- mapkeeper pause --> [paused: assessed and told, no action] -- resume, or the time is over --> [any]
 //! ```
 //!
 //! The first fault in order of dependency whose repair is due is acted on. A fault in its pause does
 //! not hold up another chain: what depends on the fault is blocked anyway.
 
-mod course;
+mod assess;
 mod history;
-mod judge;
 mod link;
+mod remedy;
 pub mod state;
 
 use std::time::Duration;
 
-use course::{Course, Round};
-pub use judge::{Fault, Finding, Judgement, Proven, Verdict, judge};
+pub use assess::{Assessment, Condition, Fault, Finding, Proven, assess};
+use remedy::{Remedy, Round};
 
-use state::{Decision, Health, History, Maintenance, Moment, Observation, Settings, Trigger};
+use state::{Decision, Health, History, Maintenance, Moment, Observation, Reason, Settings};
 
 /// The shortest wait between two looks that is ever asked for.
 const SHORTEST_LOOK: Duration = Duration::from_millis(100);
 
 /// Decides what a round comes to. `history` must already have taken note of `seen`.
 pub fn plan(seen: &Observation, history: &History, now: Moment, settings: &Settings) -> Decision {
-    let judgement = judge(seen, settings);
-    let round = Round { seen, history, now, settings, judgement: &judgement };
-    let mut links = Vec::with_capacity(judgement.findings.len());
+    let assessment = assess(seen, settings);
+    let round = Round { seen, history, now, settings, assessment: &assessment };
+    let mut links = Vec::with_capacity(assessment.findings.len());
     let mut action = None;
     let mut health = Health::Healthy;
     let mut next_look = settings.timing.look_every;
-    for finding in &judgement.findings {
+    for finding in &assessment.findings {
         let finding = &round.with_memory(finding);
-        let course = round.course(finding);
-        health = link::worse(health, round.health(finding, &course));
-        next_look = next_look.min(round.patience(finding, &course));
-        links.push(round.link(finding, &course));
-        if let (None, Course::Act(due)) = (&action, course) {
+        let remedy = round.remedy(finding);
+        health = link::worse(health, round.health(finding, &remedy));
+        next_look = next_look.min(round.patience(finding, &remedy));
+        links.push(round.link(finding, &remedy));
+        if let (None, Remedy::Act(due)) = (&action, remedy) {
             action = Some(due);
         }
     }
@@ -83,13 +83,13 @@ pub fn plan(seen: &Observation, history: &History, now: Moment, settings: &Setti
 ///
 /// A wrong answer (a broken map, a refused pattern) proves that the process works, and so does a late one: only silence
 /// and server errors are reasons for a restart.
-pub fn restart_may_cure(trigger: Trigger) -> bool {
-    matches!(trigger, Trigger::NoConnection | Trigger::NoAnswer | Trigger::ServerError)
+pub fn restart_may_cure(trigger: Reason) -> bool {
+    matches!(trigger, Reason::NoConnection | Reason::NoAnswer | Reason::ServerError)
 }
 
 /// Whether a service is slow beyond its timeout and not silent: that proves neither that it lives nor that it does not.
-fn is_late(trigger: Trigger) -> bool {
-    matches!(trigger, Trigger::AnswerOverdue | Trigger::Overloaded)
+fn is_late(trigger: Reason) -> bool {
+    matches!(trigger, Reason::AnswerOverdue | Reason::Overloaded)
 }
 
 #[cfg(test)]

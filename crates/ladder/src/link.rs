@@ -1,19 +1,19 @@
-//! How a finding and its course look from outside: link, health, and when to look again.
+//! How a finding and its remedy look from outside: link, health, and when to look again.
 
 use std::time::Duration;
 
-use super::course::{Course, Round, Waiting};
+use super::assess::{Condition, Fault, Finding};
 use super::history::spent;
-use super::judge::{Fault, Finding, Verdict};
-use crate::state::{Health, Link, LinkState, Maintenance, Target, Timing, Trigger};
+use super::remedy::{Remedy, Round, Waiting};
+use crate::state::{Health, Link, LinkState, Maintenance, Reason, Target, Timing};
 
 impl Round<'_> {
     /// What a finding does to the health of the whole.
-    pub(super) fn health(&self, finding: &Finding, course: &Course) -> Health {
-        match (&finding.verdict, course) {
-            (Verdict::Good(_), _) => Health::Healthy,
-            (Verdict::Reduced(_), _) => Health::Degraded,
-            (Verdict::Unknown(_), _) => {
+    pub(super) fn health(&self, finding: &Finding, remedy: &Remedy) -> Health {
+        match (&finding.condition, remedy) {
+            (Condition::Good(_), _) => Health::Healthy,
+            (Condition::Reduced(_), _) => Health::Degraded,
+            (Condition::Unknown(_), _) => {
                 let record = self.history.record(&finding.target);
                 let unseen = record.unknown_since.map_or(Duration::ZERO, |since| self.now.since(since));
                 // What was amiss when it was last seen is not taken for well because it cannot be seen now.
@@ -22,11 +22,11 @@ impl Round<'_> {
                 if patient { Health::Healthy } else { Health::Degraded }
             }
             // The link that it waits for speaks for it.
-            (Verdict::Blocked(_), _) => Health::Healthy,
-            (Verdict::Faulty(_), Course::Rest) => Health::Degraded,
-            (Verdict::Faulty(_), Course::Person) => Health::Failed,
-            (Verdict::Faulty(_), Course::Await(_)) => Health::Repairing,
-            (Verdict::Faulty(_), Course::Act(_) | Course::Later(_)) => {
+            (Condition::Blocked(_), _) => Health::Healthy,
+            (Condition::Faulty(_), Remedy::Rest) => Health::Degraded,
+            (Condition::Faulty(_), Remedy::Person) => Health::Failed,
+            (Condition::Faulty(_), Remedy::Await(_)) => Health::Repairing,
+            (Condition::Faulty(_), Remedy::Act(_) | Remedy::Later(_)) => {
                 if spent(&finding.target, self.history, self.settings) {
                     Health::Failed
                 } else {
@@ -37,17 +37,17 @@ impl Round<'_> {
     }
 
     /// How long the next look may wait, as far as this finding goes.
-    pub(super) fn patience(&self, finding: &Finding, course: &Course) -> Duration {
+    pub(super) fn patience(&self, finding: &Finding, remedy: &Remedy) -> Duration {
         let timing: &Timing = &self.settings.timing;
-        match (&finding.verdict, course) {
-            (_, Course::Later(moment)) => moment.since(self.now).min(timing.look_every),
-            (_, Course::Act(_) | Course::Await(_)) => timing.look_again,
-            (Verdict::Unknown(_), _) => timing.look_again,
+        match (&finding.condition, remedy) {
+            (_, Remedy::Later(moment)) => moment.since(self.now).min(timing.look_every),
+            (_, Remedy::Act(_) | Remedy::Await(_)) => timing.look_again,
+            (Condition::Unknown(_), _) => timing.look_again,
             _ => timing.look_every,
         }
     }
 
-    pub(super) fn link(&self, finding: &Finding, course: &Course) -> Link {
+    pub(super) fn link(&self, finding: &Finding, remedy: &Remedy) -> Link {
         let target = finding.target.clone();
         let plain = |state, detail: &str| Link {
             target: target.clone(),
@@ -63,21 +63,21 @@ impl Round<'_> {
             detail,
             hint,
         };
-        match &finding.verdict {
-            Verdict::Good(detail) => plain(LinkState::Ok, detail),
-            Verdict::Unknown(reason) => plain(LinkState::Unknown, &format!("could not look: {reason}")),
-            Verdict::Blocked(on) => plain(LinkState::Waiting, &format!("waits for {on}")),
-            Verdict::Reduced(fault) => {
+        match &finding.condition {
+            Condition::Good(detail) => plain(LinkState::Ok, detail),
+            Condition::Unknown(reason) => plain(LinkState::Unknown, &format!("could not look: {reason}")),
+            Condition::Blocked(on) => plain(LinkState::Waiting, &format!("waits for {on}")),
+            Condition::Reduced(fault) => {
                 of(LinkState::Degraded, fault, fault.detail.clone(), fault.hint.clone())
             }
-            Verdict::Faulty(fault) if *course == Course::Await(Waiting::Start) => {
+            Condition::Faulty(fault) if *remedy == Remedy::Await(Waiting::Start) => {
                 of(LinkState::Waiting, fault, format!("is starting: {}", fault.detail), None)
             }
-            Verdict::Faulty(fault) if fault.trigger == Trigger::AnswerOverdue => {
+            Condition::Faulty(fault) if fault.trigger == Reason::AnswerOverdue => {
                 of(LinkState::Degraded, fault, fault.detail.clone(), fault.hint.clone())
             }
-            Verdict::Faulty(fault) => {
-                let failure = self.last_failure(&finding.target, course);
+            Condition::Faulty(fault) => {
+                let failure = self.last_failure(&finding.target, remedy);
                 let (error, cure) = failure.map_or((None, None), |(error, hint)| (Some(error), hint));
                 let detail = match error {
                     Some(error) => format!("{}; last repair: {error}", fault.detail),
@@ -89,8 +89,8 @@ impl Round<'_> {
     }
 
     /// Error and hint of the last attempt at repairing `target`, while repairs go on.
-    fn last_failure(&self, target: &Target, course: &Course) -> Option<(String, Option<String>)> {
-        if !matches!(course, Course::Act(_) | Course::Later(_)) {
+    fn last_failure(&self, target: &Target, remedy: &Remedy) -> Option<(String, Option<String>)> {
+        if !matches!(remedy, Remedy::Act(_) | Remedy::Later(_)) {
             return None;
         }
         let repaired = match target {

@@ -97,13 +97,13 @@ fn good_mount(device: Device) -> MountSeen {
 
 fn service() -> impl Strategy<Value = ServiceSeen> {
     let triggers = vec![
-        Trigger::NoConnection,
-        Trigger::NoAnswer,
-        Trigger::ServerError,
-        Trigger::MapBroken,
-        Trigger::MapMissing,
-        Trigger::PatternRefused,
-        Trigger::NotWms,
+        Reason::NoConnection,
+        Reason::NoAnswer,
+        Reason::ServerError,
+        Reason::MapBroken,
+        Reason::MapMissing,
+        Reason::PatternRefused,
+        Reason::NotWms,
     ];
     prop_oneof![
         1 => Just(ServiceSeen::Healthy),
@@ -323,7 +323,7 @@ fn broken_while_running(shown: &ContainerSeen, seen: &Observation) -> bool {
     let silent = matches!(
         shown.service,
         Some(Seen::Known(ServiceSeen::Faulty {
-            trigger: Trigger::NoConnection | Trigger::NoAnswer | Trigger::ServerError,
+            trigger: Reason::NoConnection | Reason::NoAnswer | Reason::ServerError,
             ..
         }))
     );
@@ -370,8 +370,8 @@ fn run(
     for step in schedule {
         let end = now.after(step.lasts);
         while now < end {
-            let judgement = judge(&step.seen, settings);
-            history.note(&step.seen, &judgement, now, settings);
+            let assessment = assess(&step.seen, settings);
+            history.note(&step.seen, &assessment, now, settings);
             let decision = plan(&step.seen, &history, now, settings);
             check(&step.seen, &decision, now)?;
             prop_assert!(decision.next_look >= SHORTEST_LOOK, "{:?}", decision.next_look);
@@ -513,7 +513,7 @@ fn repairable(fault: usize) -> Observation {
         docker: Seen::Known(DockerSeen::Answers),
         containers: [("web".to_owned(), running(DEVICES[0], ServiceSeen::Healthy))].into(),
     };
-    let silent = ServiceSeen::Faulty { trigger: Trigger::NoAnswer, detail: String::new() };
+    let silent = ServiceSeen::Faulty { trigger: Reason::NoAnswer, detail: String::new() };
     match fault {
         0 => seen.mounts.get_mut("maps").unwrap().entry = Seen::Known(None),
         1 => {

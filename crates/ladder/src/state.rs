@@ -7,11 +7,11 @@
 //! A fault travels through these types as
 //!
 //! ```text
-//! Observation --judge--> Finding --plan--> Decision { links, action } --apply--> History
+//! Observation --assess--> Finding --plan--> Decision { links, action } --apply--> History
 //! ```
 
-mod figures;
 mod seen;
+mod stats;
 mod timing;
 
 use std::collections::BTreeMap;
@@ -20,12 +20,12 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-pub use figures::{BucketFigures, Figures, MountFigures, RepairCount, ServiceFigures};
 pub use seen::{
     ContainerFacts, ContainerSeen, ContainerState, CredentialsSeen, DataSeen, DockerSeen, EcsAgent,
     EcsInstance, EcsSeen, Identity, Maintenance, MountAnswer, MountEntry, MountSeen, Observation, Origin,
     Phase, Requests, ServiceSeen, Session, SessionState, Specification, StoreSeen, silence,
 };
+pub use stats::{BucketStats, MountStats, RepairCount, ServiceStats, Stats};
 pub use timing::{Budget, Timing};
 
 /// The answer to one question about the host.
@@ -66,7 +66,7 @@ impl fmt::Display for Device {
     }
 }
 
-/// One link of the chain, the thing that is judged, repaired and counted.
+/// One link of the chain, the thing that is assessed, repaired and counted.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "kind", content = "name")]
 pub enum Target {
@@ -104,7 +104,7 @@ impl fmt::Display for Target {
 /// What is wrong, as a word that `action` and events carry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Trigger {
+pub enum Reason {
     CredentialsMissing,
     /// S3 cannot be asked.
     StoreAway,
@@ -270,7 +270,7 @@ pub enum Rung {
 pub struct Action {
     pub target: Target,
     pub repair: Repair,
-    pub trigger: Trigger,
+    pub trigger: Reason,
     /// The mounts that had to be proven for this action, with the devices that proved it. Whoever
     /// applies it compares them once more and refuses if one has changed.
     pub rests_on: Vec<Proof>,
@@ -324,7 +324,7 @@ pub struct Record {
     pub ever_well: bool,
     /// End of the last action on it.
     pub last_action: Option<Moment>,
-    /// The life of the container that its service is judged in.
+    /// The life of the container that its service is assessed in.
     pub life: Option<Life>,
     /// Since when requests have been waiting for its session at every look.
     pub waiting_since: Option<Moment>,
@@ -335,7 +335,7 @@ pub struct Record {
 /// How long one fault has stood.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Persistence {
-    pub trigger: Trigger,
+    pub trigger: Reason,
     pub since: Moment,
     pub looks: u32,
 }
@@ -463,12 +463,12 @@ impl LinkState {
     }
 }
 
-/// The verdict on one link of the chain.
+/// The condition on one link of the chain.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Link {
     pub target: Target,
     pub state: LinkState,
-    pub trigger: Option<Trigger>,
+    pub trigger: Option<Reason>,
     pub detail: String,
     pub hint: Option<String>,
 }

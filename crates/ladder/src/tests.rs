@@ -40,8 +40,8 @@ impl World {
     }
 
     fn look(&mut self) -> Decision {
-        let judgement = judge(&self.seen, &self.settings);
-        self.history.note(&self.seen, &judgement, self.now, &self.settings);
+        let assessment = assess(&self.seen, &self.settings);
+        self.history.note(&self.seen, &assessment, self.now, &self.settings);
         plan(&self.seen, &self.history, self.now, &self.settings)
     }
 
@@ -180,7 +180,7 @@ fn entry(device: Device, origin: Origin) -> MountEntry {
 }
 
 fn no_connection() -> ServiceSeen {
-    ServiceSeen::Faulty { trigger: Trigger::NoConnection, detail: "connection refused".to_owned() }
+    ServiceSeen::Faulty { trigger: Reason::NoConnection, detail: "connection refused".to_owned() }
 }
 
 fn failure(error: &str) -> Outcome {

@@ -324,7 +324,7 @@ impl Mounts {
 
     /// Waits until something happened to a mount: its session ended, or the kernel shows another device
     /// at its path than at the last look. Cancel-safe.
-    pub(super) async fn disturbed(&self, table: &super::table::Watch) {
+    pub(super) async fn disturbed(&self, table: &super::mount_watch::Watch) {
         let served = self.slots.values().filter(|slot| !slot.end_told.get()).filter_map(|slot| {
             let served = slot.served.borrow().clone()?;
             Some(async move {
@@ -337,7 +337,7 @@ impl Mounts {
         select_all(ends).await;
     }
 
-    async fn displaced(&self, table: &super::table::Watch) {
+    async fn displaced(&self, table: &super::mount_watch::Watch) {
         loop {
             table.changed().await;
             let Ok(now) = MountTable::of(None) else { return };

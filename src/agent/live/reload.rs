@@ -17,12 +17,12 @@ use std::sync::{Arc, Mutex};
 use tokio::sync::Notify;
 
 use super::cluster::Cluster;
+use super::credential_cache::CredentialCache;
 use super::escalation::GivingBack;
-use super::keys::Keys;
 use super::mounts::Mounts;
 use super::stores::Stores;
 use super::{Live, escalation, named, settings};
-use crate::agent::Adoption;
+use crate::agent::ConfigChange;
 use crate::config::{self, Config, Owner};
 use crate::error::Chain;
 use ladder::state::Settings;
@@ -89,17 +89,17 @@ impl Inbox {
 
 impl Live {
     /// Takes over what has come since, if anything.
-    pub(super) async fn take_over(&self) -> Option<Adoption> {
+    pub(super) async fn take_over(&self) -> Option<ConfigChange> {
         let inbox = self.inbox.as_ref()?;
         match inbox.take()? {
-            Arrival::Refused(error) => Some(Adoption::Refused { error }),
+            Arrival::Refused(error) => Some(ConfigChange::Refused { error }),
             Arrival::Fresh(new) => {
                 let consequences = self.config.borrow().difference(&new);
                 self.reconfigure(&new).await;
                 inbox.0.taken.notify_one();
                 let consequences = consequences.iter().map(ToString::to_string).collect();
                 let settings = Settings { workers: self.workers(), ..settings(&new) };
-                Some(Adoption::Taken { settings: Box::new(settings), consequences })
+                Some(ConfigChange::Taken { settings: Box::new(settings), consequences })
             }
         }
     }
@@ -115,7 +115,7 @@ impl Live {
         let is_same_source = old.credentials.is_same_source(&new.credentials);
         let keys = match is_same_source && old.region == new.region && profiles(&old) == profiles(new) {
             true => self.keys.borrow().renewed(new),
-            false => Keys::new(new, None),
+            false => CredentialCache::new(new, None),
         };
         self.keys.replace(Rc::new(keys));
         let wanted: BTreeMap<_, _> =

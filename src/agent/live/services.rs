@@ -25,7 +25,7 @@ use crate::config::Probe;
 use crate::error::Chain;
 use crate::host::probe::{ServiceError, ServiceVerdict, ask_service, classify};
 use bucketfs::measure;
-use ladder::state::{Seen, ServiceSeen, Trigger, silence};
+use ladder::state::{Reason, Seen, ServiceSeen, silence};
 
 /// Between the looks and the publishing, something always takes its time.
 const SLACK: Duration = Duration::from_secs(1);
@@ -208,9 +208,9 @@ pub(super) fn map_asked_for(url: &str) -> Option<&str> {
 /// missing. A path in an answer is only told, because whoever writes a mapfile chooses it.
 pub(super) fn confined(seen: ServiceSeen, named: Option<&str>) -> ServiceSeen {
     match seen {
-        ServiceSeen::Faulty { trigger: Trigger::ErrorFile, detail } => {
+        ServiceSeen::Faulty { trigger: Reason::ErrorFile, detail } => {
             let is_named = named.is_some() && error_log_in(&detail).as_deref() == named;
-            let trigger = if is_named { Trigger::ErrorFile } else { Trigger::ErrorFileUnnamed };
+            let trigger = if is_named { Reason::ErrorFile } else { Reason::ErrorFileUnnamed };
             ServiceSeen::Faulty { trigger, detail }
         }
         other => other,
@@ -226,8 +226,8 @@ fn error_log_in(detail: &str) -> Option<String> {
 
 fn unasked(error: &ServiceError) -> ServiceSeen {
     let trigger = match error {
-        ServiceError::Connect { .. } | ServiceError::Broken { .. } => Trigger::NoConnection,
-        ServiceError::Silent(_) | ServiceError::Url { .. } => Trigger::NotWms,
+        ServiceError::Connect { .. } | ServiceError::Broken { .. } => Reason::NoConnection,
+        ServiceError::Silent(_) | ServiceError::Url { .. } => Reason::NotWms,
     };
     ServiceSeen::Faulty { trigger, detail: Chain(error).to_string() }
 }
@@ -236,16 +236,16 @@ fn understood(verdict: &ServiceVerdict, url: &str) -> ServiceSeen {
     let trigger = match verdict {
         // The request is wrong, the service is not.
         ServiceVerdict::Healthy | ServiceVerdict::LayerUnknown => return ServiceSeen::Healthy,
-        ServiceVerdict::MapBroken { .. } => Trigger::MapBroken,
-        ServiceVerdict::MapMissing { .. } => Trigger::MapMissing,
-        ServiceVerdict::ErrorFile { .. } => Trigger::ErrorFile,
-        ServiceVerdict::PatternRefused => Trigger::PatternRefused,
-        ServiceVerdict::ConfigMissing => Trigger::ConfigMissing,
-        ServiceVerdict::RasterCredentials { .. } => Trigger::RasterCredentials,
-        ServiceVerdict::ServiceException { .. } => Trigger::ServiceException,
-        ServiceVerdict::HttpStatus(500..) => Trigger::ServerError,
-        ServiceVerdict::HttpStatus(_) => Trigger::HttpStatus,
-        ServiceVerdict::NotWms { .. } => Trigger::NotWms,
+        ServiceVerdict::MapBroken { .. } => Reason::MapBroken,
+        ServiceVerdict::MapMissing { .. } => Reason::MapMissing,
+        ServiceVerdict::ErrorFile { .. } => Reason::ErrorFile,
+        ServiceVerdict::PatternRefused => Reason::PatternRefused,
+        ServiceVerdict::ConfigMissing => Reason::ConfigMissing,
+        ServiceVerdict::RasterCredentials { .. } => Reason::RasterCredentials,
+        ServiceVerdict::ServiceException { .. } => Reason::ServiceException,
+        ServiceVerdict::HttpStatus(500..) => Reason::ServerError,
+        ServiceVerdict::HttpStatus(_) => Reason::HttpStatus,
+        ServiceVerdict::NotWms { .. } => Reason::NotWms,
     };
     let detail = match (verdict, map_asked_for(url)) {
         (ServiceVerdict::MapBroken { .. } | ServiceVerdict::PatternRefused, Some(map)) => {
@@ -326,10 +326,7 @@ mod tests {
         let story = async {
             for _ in 0..3 {
                 let seen = look(&services, "life", &probe).await;
-                assert!(
-                    matches!(seen, ServiceSeen::Faulty { trigger: Trigger::ServerError, .. }),
-                    "{seen:?}"
-                );
+                assert!(matches!(seen, ServiceSeen::Faulty { trigger: Reason::ServerError, .. }), "{seen:?}");
             }
             assert_eq!(*count.borrow(), 3);
         };
@@ -367,7 +364,7 @@ mod tests {
         assert!(matches!(seen, ServiceSeen::Unanswered { .. }), "{seen:?}");
         drop(listener);
         let seen = look(&services, "another life", &short).await;
-        assert!(matches!(seen, ServiceSeen::Faulty { trigger: Trigger::NoConnection, .. }), "{seen:?}");
+        assert!(matches!(seen, ServiceSeen::Faulty { trigger: Reason::NoConnection, .. }), "{seen:?}");
     }
 
     /// Answers each request after `pause`.
@@ -459,17 +456,17 @@ mod tests {
     #[test]
     fn an_error_log_that_only_the_answer_names_is_told_and_not_made() {
         let missed = |path: &str| ServiceSeen::Faulty {
-            trigger: Trigger::ErrorFile,
+            trigger: Reason::ErrorFile,
             detail: format!("msSetErrorFile(): General error message. Failed to open MS_ERRORFILE {path}"),
         };
         let named = Some("/var/log/ms_error.log");
         for (path, named, expected) in [
-            ("/var/log/ms_error.log", named, Trigger::ErrorFile),
-            ("/etc/shadow", named, Trigger::ErrorFileUnnamed),
-            ("/x/../data/secret", named, Trigger::ErrorFileUnnamed),
-            ("/var/log/ms_error.log", None, Trigger::ErrorFileUnnamed),
-            ("/var/log/ms_error.log", Some("stderr"), Trigger::ErrorFileUnnamed),
-            ("", None, Trigger::ErrorFileUnnamed),
+            ("/var/log/ms_error.log", named, Reason::ErrorFile),
+            ("/etc/shadow", named, Reason::ErrorFileUnnamed),
+            ("/x/../data/secret", named, Reason::ErrorFileUnnamed),
+            ("/var/log/ms_error.log", None, Reason::ErrorFileUnnamed),
+            ("/var/log/ms_error.log", Some("stderr"), Reason::ErrorFileUnnamed),
+            ("", None, Reason::ErrorFileUnnamed),
         ] {
             let ServiceSeen::Faulty { trigger, detail } = confined(missed(path), named) else { panic!() };
             assert_eq!(trigger, expected, "{path} {named:?}");
@@ -497,16 +494,16 @@ mod tests {
         let cases = [
             (ServiceVerdict::Healthy, None),
             (ServiceVerdict::LayerUnknown, None),
-            (ServiceVerdict::MapBroken { near: text(), line: 1, message: text() }, Some(Trigger::MapBroken)),
-            (ServiceVerdict::MapMissing { path: text() }, Some(Trigger::MapMissing)),
-            (ServiceVerdict::ErrorFile { message: text() }, Some(Trigger::ErrorFile)),
-            (ServiceVerdict::PatternRefused, Some(Trigger::PatternRefused)),
-            (ServiceVerdict::ConfigMissing, Some(Trigger::ConfigMissing)),
-            (ServiceVerdict::RasterCredentials { message: text() }, Some(Trigger::RasterCredentials)),
-            (ServiceVerdict::ServiceException { message: text() }, Some(Trigger::ServiceException)),
-            (ServiceVerdict::HttpStatus(499), Some(Trigger::HttpStatus)),
-            (ServiceVerdict::HttpStatus(500), Some(Trigger::ServerError)),
-            (ServiceVerdict::NotWms { excerpt: text() }, Some(Trigger::NotWms)),
+            (ServiceVerdict::MapBroken { near: text(), line: 1, message: text() }, Some(Reason::MapBroken)),
+            (ServiceVerdict::MapMissing { path: text() }, Some(Reason::MapMissing)),
+            (ServiceVerdict::ErrorFile { message: text() }, Some(Reason::ErrorFile)),
+            (ServiceVerdict::PatternRefused, Some(Reason::PatternRefused)),
+            (ServiceVerdict::ConfigMissing, Some(Reason::ConfigMissing)),
+            (ServiceVerdict::RasterCredentials { message: text() }, Some(Reason::RasterCredentials)),
+            (ServiceVerdict::ServiceException { message: text() }, Some(Reason::ServiceException)),
+            (ServiceVerdict::HttpStatus(499), Some(Reason::HttpStatus)),
+            (ServiceVerdict::HttpStatus(500), Some(Reason::ServerError)),
+            (ServiceVerdict::NotWms { excerpt: text() }, Some(Reason::NotWms)),
         ];
         for (verdict, expected) in cases {
             let trigger = match understood(&verdict, "http://x/") {

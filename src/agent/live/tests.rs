@@ -6,7 +6,7 @@ use tokio::time::timeout;
 use super::*;
 use crate::config::{Bind, Mount, Source};
 use crate::host::credentials::Secret;
-use ladder::state::{Origin, Owner, Proof, Trigger};
+use ladder::state::{Origin, Owner, Proof, Reason};
 
 /// Longest wait for something that is about to happen.
 const SOON: Duration = Duration::from_secs(20);
@@ -201,9 +201,9 @@ async fn a_change_at_our_path_nudges_and_one_elsewhere_does_not() {
     let live = live(&config(vec![mount("maps", ours.path())], Vec::new()), "exit 1");
     live.mount_entry("maps").await;
     other.mount();
-    assert!(timeout(Duration::from_millis(300), live.nudge()).await.is_err());
+    assert!(timeout(Duration::from_millis(300), live.wake()).await.is_err());
     ours.mount();
-    timeout(SOON, live.nudge()).await.unwrap();
+    timeout(SOON, live.wake()).await.unwrap();
 }
 
 #[tokio::test]
@@ -213,7 +213,7 @@ async fn a_mount_that_fails_says_why_how_to_cure_it_and_with_which_exit_code() {
     let action = Action {
         target: Target::Mount("maps".to_owned()),
         repair: Repair::Mount,
-        trigger: Trigger::NothingMounted,
+        trigger: Reason::NothingMounted,
         rests_on: Vec::new(),
     };
     let failure = live.apply(&action).await.unwrap_err();
@@ -237,7 +237,7 @@ async fn a_container_is_not_touched_when_its_mount_changed_after_the_look() {
     let action = Action {
         target: Target::Container(name),
         repair: Repair::Create,
-        trigger: Trigger::ContainerAbsent,
+        trigger: Reason::ContainerAbsent,
         rests_on: vec![Proof { mount: "maps".to_owned(), device: Device { major: 0, minor: 1 } }],
     };
     let failure = live.apply(&action).await.unwrap_err();

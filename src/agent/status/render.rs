@@ -3,9 +3,9 @@
 //! Everything shown may come from outside (a container's answer, a kernel string): control characters
 //! never reach the terminal.
 
-use super::{Document, Event, Happening, LinkReport, Report, Standing};
+use super::{Document, Event, EventKind, LinkReport, Report, Standing};
 use crate::terminal::{COLUMNS, Colour, Style, clean, fit, paint, shorten, wrap};
-use ladder::state::{Health, LinkState, Maintenance, Outcome, Target, Trigger};
+use ladder::state::{Health, LinkState, Maintenance, Outcome, Reason, Target};
 
 /// Most links shown, one line each.
 const LINKS: usize = 8;
@@ -187,14 +187,14 @@ fn link_lines(links: &[LinkReport]) -> Vec<(LinkState, String)> {
 pub fn event_line(event: &Event) -> String {
     let target = event.target.as_ref().map_or_else(|| "everything".to_owned(), Target::to_string);
     let what = match &event.what {
-        Happening::Detected { seen, .. } => seen.clone(),
-        Happening::Configured { consequences } if consequences.is_empty() => "new configuration".to_owned(),
-        Happening::Configured { consequences } => format!("new configuration: {}", consequences.join(", ")),
-        Happening::ConfigurationRefused { error } => format!("new configuration refused: {error}"),
-        Happening::Recovered { elapsed_ms } => {
+        EventKind::Detected { seen, .. } => seen.clone(),
+        EventKind::Configured { consequences } if consequences.is_empty() => "new configuration".to_owned(),
+        EventKind::Configured { consequences } => format!("new configuration: {}", consequences.join(", ")),
+        EventKind::ConfigurationRefused { error } => format!("new configuration refused: {error}"),
+        EventKind::Recovered { elapsed_ms } => {
             format!("good again after {}.{} s", elapsed_ms / 1000, elapsed_ms % 1000 / 100)
         }
-        Happening::Acted { action, attempt, outcome, trigger, .. } => {
+        EventKind::Acted { action, attempt, outcome, trigger, .. } => {
             let action = word(action);
             match outcome {
                 Outcome::Done => format!("{action} done ({}, attempt {attempt})", cause_word(trigger)),
@@ -207,7 +207,7 @@ pub fn event_line(event: &Event) -> String {
     format!("{at} {target}: {what}")
 }
 
-fn cause_word(trigger: &Trigger) -> String {
+fn cause_word(trigger: &Reason) -> String {
     word(trigger).replace('_', " ")
 }
 

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::terminal::Style;
-use ladder::state::{Action, BucketFigures, Decision, Link, Moment, MountFigures};
+use ladder::state::{Action, BucketStats, Decision, Link, Moment, MountStats};
 
 fn writer() -> Writer {
     Writer::this().unwrap()
@@ -30,7 +30,7 @@ pub(crate) fn document() -> Document {
         acting: None,
         last_failure: None,
         events: Vec::new(),
-        figures: Figures::default(),
+        figures: Stats::default(),
         repairs: Vec::new(),
         program: String::new(),
         up_ms: 0,
@@ -241,8 +241,8 @@ fn the_json_of_a_document_has_the_promised_names() {
     shown.events.push(Event {
         at: "2024-05-06T07:08:09.123Z".to_owned(),
         target: Some(Target::Container("mapserver".to_owned())),
-        what: Happening::Acted {
-            trigger: Trigger::StaleMount,
+        what: EventKind::Acted {
+            trigger: Reason::StaleMount,
             action: Repair::Restart,
             attempt: 1,
             outcome: Outcome::Done,
@@ -334,7 +334,7 @@ fn the_screen_shows_the_chain_the_fault_its_cure_and_the_last_events() {
     ];
     shown.first_fault = Some(FaultReport {
         target: Target::Mount("mapfiles".to_owned()),
-        trigger: Some(Trigger::SessionEnded),
+        trigger: Some(Reason::SessionEnded),
         cause: "the session ended: aborted".to_owned(),
         hint: Some("wait".to_owned()),
     });
@@ -344,21 +344,21 @@ fn the_screen_shows_the_chain_the_fault_its_cure_and_the_last_events() {
         what,
     };
     shown.events = vec![
-        event(Happening::Recovered { elapsed_ms: 1 }),
-        event(Happening::Detected {
-            trigger: Some(Trigger::SessionEnded),
+        event(EventKind::Recovered { elapsed_ms: 1 }),
+        event(EventKind::Detected {
+            trigger: Some(Reason::SessionEnded),
             seen: "the session ended".to_owned(),
         }),
-        event(Happening::Acted {
-            trigger: Trigger::SessionEnded,
+        event(EventKind::Acted {
+            trigger: Reason::SessionEnded,
             action: Repair::Remount,
             attempt: 2,
             outcome: Outcome::Done,
             elapsed_ms: 4,
         }),
-        event(Happening::Recovered { elapsed_ms: 1250 }),
-        Event { target: None, ..event(Happening::Recovered { elapsed_ms: 3999 }) },
-        event(Happening::Detected { trigger: None, seen: "again".to_owned() }),
+        event(EventKind::Recovered { elapsed_ms: 1250 }),
+        Event { target: None, ..event(EventKind::Recovered { elapsed_ms: 3999 }) },
+        event(EventKind::Detected { trigger: None, seen: "again".to_owned() }),
     ];
     let (_dir, found) = published(&shown);
     let expected = format!(
@@ -388,7 +388,7 @@ fn what_was_counted_is_shown_below_the_links() {
     let mut shown = document();
     shown.program = "1.2.3".to_owned();
     shown.up_ms = 90_061_000;
-    let mount = MountFigures {
+    let mount = MountStats {
         mount: "mapfiles".to_owned(),
         freshness_ms: 1000,
         oldest_answer_ms: Some(850),
@@ -396,11 +396,11 @@ fn what_was_counted_is_shown_below_the_links() {
         cache_misses: 3,
         cache_bytes: 5 << 20,
         resumed: 2,
-        ..MountFigures::default()
+        ..MountStats::default()
     };
     shown.figures.mounts.push(mount);
     let requests = BTreeMap::from([("get".to_owned(), 40), ("list".to_owned(), 2)]);
-    let bucket = BucketFigures { bucket: "maps".to_owned(), requests, failed: 1, cents_per_month: Some(123) };
+    let bucket = BucketStats { bucket: "maps".to_owned(), requests, failed: 1, cents_per_month: Some(123) };
     shown.figures.buckets.push(bucket);
     let expected = [
         "fresh    mapfiles: oldest answer 0.8 s of 1.0 s; cache 97 %; resumed 2 times",
@@ -453,12 +453,12 @@ proptest! {
             .map(|_| Event {
                 at: text.clone(),
                 target: None,
-                what: Happening::Detected { trigger: None, seen: text.clone() },
+                what: EventKind::Detected { trigger: None, seen: text.clone() },
             })
             .collect();
-        let mount = MountFigures { mount: text.clone(), cache_hits: u64::MAX / 4, resumed: 7, ..Default::default() };
+        let mount = MountStats { mount: text.clone(), cache_hits: u64::MAX / 4, resumed: 7, ..Default::default() };
         shown.figures.mounts = vec![mount; links];
-        shown.figures.buckets = vec![BucketFigures { cents_per_month: Some(u64::MAX / 64), ..Default::default() }; 3];
+        shown.figures.buckets = vec![BucketStats { cents_per_month: Some(u64::MAX / 64), ..Default::default() }; 3];
         shown.program = text.clone();
         shown.up_ms = u64::MAX;
         shown.configuration_fault = Some(text.clone());
@@ -474,15 +474,15 @@ proptest! {
     }
 }
 
-/// A board and its clock.
+/// A tracker and its clock.
 struct Story {
-    board: Board,
+    tracker: StatusTracker,
     now: u64,
 }
 
 impl Story {
     fn new() -> Story {
-        Story { board: Board::new(writer(), SystemTime::UNIX_EPOCH), now: 0 }
+        Story { tracker: StatusTracker::new(writer(), SystemTime::UNIX_EPOCH), now: 0 }
     }
 
     fn clock(&self) -> Clock {
@@ -493,11 +493,11 @@ impl Story {
     /// One second later, the mount and the container are in these states.
     fn round(&mut self, mount: LinkState, container: LinkState) -> Vec<(String, String)> {
         self.now += 1;
-        let before = self.board.document(self.clock(), Duration::ZERO).events.len();
+        let before = self.tracker.document(self.clock(), Duration::ZERO).events.len();
         let link = |target, state| Link {
             target,
             state,
-            trigger: (state == LinkState::Broken).then_some(Trigger::SessionEnded),
+            trigger: (state == LinkState::Broken).then_some(Reason::SessionEnded),
             detail: "as it is".to_owned(),
             hint: None,
         };
@@ -513,8 +513,8 @@ impl Story {
             reason: String::new(),
             next_look: Duration::ZERO,
         };
-        self.board.decided(&decision, self.clock());
-        let events = self.board.document(self.clock(), Duration::ZERO).events;
+        self.tracker.decided(&decision, self.clock());
+        let events = self.tracker.document(self.clock(), Duration::ZERO).events;
         events[before..].iter().map(story_line).collect()
     }
 }
@@ -522,10 +522,10 @@ impl Story {
 fn story_line(event: &Event) -> (String, String) {
     let target = event.target.as_ref().map_or("all".to_owned(), Target::to_string);
     let what = match &event.what {
-        Happening::Detected { .. } => "detected".to_owned(),
-        Happening::Recovered { elapsed_ms } => format!("recovered {elapsed_ms}"),
-        Happening::Acted { .. } => "acted".to_owned(),
-        Happening::Configured { .. } | Happening::ConfigurationRefused { .. } => "configured".to_owned(),
+        EventKind::Detected { .. } => "detected".to_owned(),
+        EventKind::Recovered { elapsed_ms } => format!("recovered {elapsed_ms}"),
+        EventKind::Acted { .. } => "acted".to_owned(),
+        EventKind::Configured { .. } | EventKind::ConfigurationRefused { .. } => "configured".to_owned(),
     };
     (target, what)
 }
@@ -581,16 +581,16 @@ fn only_the_newest_events_are_kept() {
     let action = Action {
         target: Target::Mount("m".to_owned()),
         repair: Repair::Mount,
-        trigger: Trigger::NothingMounted,
+        trigger: Reason::NothingMounted,
         rests_on: Vec::new(),
     };
     for attempt in 1..=30 {
         let clock = story.clock();
-        story.board.acted(&action, attempt, &Outcome::Done, Duration::ZERO, Duration::ZERO, clock);
+        story.tracker.acted(&action, attempt, &Outcome::Done, Duration::ZERO, Duration::ZERO, clock);
     }
-    let events = story.board.document(story.clock(), Duration::ZERO).events;
+    let events = story.tracker.document(story.clock(), Duration::ZERO).events;
     assert_eq!(events.len(), EVENTS);
-    assert!(matches!(events.last().unwrap().what, Happening::Acted { attempt: 30, .. }));
+    assert!(matches!(events.last().unwrap().what, EventKind::Acted { attempt: 30, .. }));
 }
 
 #[test]

@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 
 use super::super::fault::{Fault, Problem};
-use super::super::key::{KEYS, Key, KeyPath, Part, Step, nearest};
-use super::words::Spelling;
+use super::super::setting::{KEYS, KeyPath, Part, Setting, Step, nearest};
+use super::key_syntax::Spelling;
 use super::{Layer, Origin, RESERVED_VARIABLES};
 
 const PREFIX: &str = "MAPKEEPER_";
@@ -61,7 +61,7 @@ pub(super) fn variable(path: &KeyPath) -> Option<String> {
 }
 
 /// The variable of a key, with `place` wherever a number stands.
-pub(super) fn pattern(key: &Key, place: &str) -> String {
+pub(super) fn pattern(key: &Setting, place: &str) -> String {
     let word = |part: &Part| match part {
         Part::Name(name) => name.to_ascii_uppercase(),
         Part::AnyPlace => place.to_owned(),

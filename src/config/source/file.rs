@@ -8,8 +8,8 @@ use toml::Spanned;
 use toml::de::{DeArray, DeTable, DeValue};
 
 use super::super::fault::{ConfigError, SyntaxFault};
-use super::super::key::KeyPath;
 use super::super::redact;
+use super::super::setting::KeyPath;
 use super::{Item, Layer, Origin, Value};
 
 /// Largest file that is taken for a configuration.

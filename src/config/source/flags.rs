@@ -1,7 +1,7 @@
 //! Settings from the command line: `--set mount[0].freshness=5s`, or with dots only, `mount.0.freshness=5s`.
 
 use super::super::fault::{Expected, Fault};
-use super::words::plain;
+use super::key_syntax::plain;
 use super::{Layer, Origin};
 
 pub(super) fn layer(flags: &[String]) -> Layer {

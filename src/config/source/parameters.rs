@@ -11,7 +11,7 @@ use aws_sdk_ssm::types::{Parameter, ParameterType};
 use tokio::time::timeout;
 
 use super::super::fault::ConfigError;
-use super::words::plain;
+use super::key_syntax::plain;
 use super::{Item, Layer, Origin, Value};
 use crate::aws;
 use crate::error::Chain;

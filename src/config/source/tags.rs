@@ -1,13 +1,13 @@
 //! Settings from the tags of the instance: `mapkeeper:mount.0.freshness` = `5s`.
 //!
 //! The right to write tags is given away more freely than root, so only settings that are marked for it
-//! ([`Key::taggable`](super::super::key::Key)) are taken from one. Tags of mapkeeper's own, which it writes itself
+//! ([`Setting::taggable`](super::super::setting::Setting)) are taken from one. Tags of mapkeeper's own, which it writes itself
 //! (`mapkeeper:state`), are no settings.
 
 use std::collections::BTreeMap;
 
 use super::super::fault::{Fault, Problem};
-use super::words::plain;
+use super::key_syntax::plain;
 use super::{Layer, Origin};
 use crate::host::instance::TAG_PREFIX;
 

@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use super::super::key::KEYS;
+use super::super::setting::KEYS;
 use super::*;
 
 fn path(text: &str) -> KeyPath {

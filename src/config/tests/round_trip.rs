@@ -67,7 +67,7 @@ proptest! {
         let _ = load_with(LEAST, &[(variable.as_str(), text.replace('\0', "").as_str())]);
         let _ = load_with(LEAST, &[(variable.as_str(), number.to_string().as_str())]);
         let name = KEYS[key].path.replace("[]", "").replace('*', "name");
-        for value in [number.to_string(), key::quoted(&text), format!("[{number}]"), format!("{{ a = {number} }}")] {
+        for value in [number.to_string(), setting::quoted(&text), format!("[{number}]"), format!("{{ a = {number} }}")] {
             let _ = load(&format!("{name} = {value}\n{LEAST}"));
         }
     }

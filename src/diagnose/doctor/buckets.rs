@@ -11,8 +11,8 @@ use tokio::time::timeout;
 
 use super::{about, detached, of_error, skipped};
 use crate::config::{Config, Mount, Source};
-use crate::diagnose::asked::{KEYS_LIMIT, bucket, child, content, in_time, keys};
-use crate::diagnose::finding::Finding;
+use crate::diagnose::clients::{KEYS_LIMIT, bucket, child, content, in_time, keys};
+use crate::diagnose::result::CheckResult;
 use crate::error::Chain;
 use crate::host::credentials::Holder;
 use crate::host::mount::{MountTable, shows, store_hint};
@@ -39,41 +39,44 @@ const LISTED: u16 = 200;
 const ASKED: [&str; 6] =
     ["bucket", "s3:ListBucket", "s3:GetObject", "s3:PutObject", "clock against S3", "headers in bucket"];
 
-pub(super) async fn checks(config: &Config, mount: &Mount) -> Vec<Finding> {
+pub(super) async fn checks(config: &Config, mount: &Mount) -> Vec<CheckResult> {
     let about = about(&mount.name, config.mounts.len());
     let point = mount_point(mount, &about);
     let Source::S3 { bucket, .. } = &mount.source else {
-        let mut findings =
-            vec![Finding::ok("bucket", format!("{about}not needed: {} is the kernel's", mount.source))];
-        findings.extend(point.await);
-        return findings;
+        let mut results =
+            vec![CheckResult::ok("bucket", format!("{about}not needed: {} is the kernel's", mount.source))];
+        results.extend(point.await);
+        return results;
     };
-    let (mut findings, credentials, point) =
+    let (mut results, credentials, point) =
         futures::join!(way(config, mount, bucket, &about), credentials(config, mount, &about), point);
     let (told, held) = credentials;
-    findings.push(told);
+    results.push(told);
     match held {
-        Some(held) => findings.extend(asked(config, mount, &held, &about).await),
-        None => findings.extend(skipped(&ASKED, &about, "there are no credentials")),
+        Some(held) => results.extend(asked(config, mount, &held, &about).await),
+        None => results.extend(skipped(&ASKED, &about, "there are no credentials")),
     }
-    findings.extend(point);
-    findings
+    results.extend(point);
+    results
 }
 
-async fn credentials(config: &Config, mount: &Mount, about: &str) -> (Finding, Option<Holder>) {
+async fn credentials(config: &Config, mount: &Mount, about: &str) -> (CheckResult, Option<Holder>) {
     let name = if config.credentials.secret.is_some() { "secret" } else { "credentials" };
     match timeout(KEYS_LIMIT, keys(config, mount)).await {
-        Ok(Ok(held)) => (Finding::ok(name, format!("{about}{}", held.description())), Some(held)),
+        Ok(Ok(held)) => (CheckResult::ok(name, format!("{about}{}", held.description())), Some(held)),
         Ok(Err(error)) => (of_error(name, about, &error, "docs/iam.md says what is needed"), None),
         Err(_) => {
             let said = format!("{about}none within {} s", KEYS_LIMIT.as_secs());
-            (Finding::fail(name, said, "check the way to Secrets Manager and to the metadata service"), None)
+            (
+                CheckResult::fail(name, said, "check the way to Secrets Manager and to the metadata service"),
+                None,
+            )
         }
     }
 }
 
 /// Name resolution and a connection: what everything else needs.
-async fn way(config: &Config, mount: &Mount, bucket: &str, about: &str) -> Vec<Finding> {
+async fn way(config: &Config, mount: &Mount, bucket: &str, about: &str) -> Vec<CheckResult> {
     let (host, port) = endpoint(config, mount, bucket);
     let asked = (host.clone(), port);
     let looked_up = detached(DNS_LIMIT, move || {
@@ -90,24 +93,24 @@ async fn way(config: &Config, mount: &Mount, bucket: &str, about: &str) -> Vec<F
         Ok(addresses) => addresses,
         Err(why) => {
             let hint = "resolvectl query, /etc/resolv.conf; is DNS of the VPC on? is the bucket's name or `endpoint_url` right?";
-            let mut findings = vec![Finding::fail("dns", format!("{about}{why}"), hint)];
-            findings.extend(skipped(&["connection to S3"], about, "its name has no address"));
-            return findings;
+            let mut results = vec![CheckResult::fail("dns", format!("{about}{why}"), hint)];
+            results.extend(skipped(&["connection to S3"], about, "its name has no address"));
+            return results;
         }
     };
     let first = addresses[0];
     let connected = match timeout(CONNECT_LIMIT, TcpStream::connect(first)).await {
-        Ok(Ok(_)) => Finding::ok("connection to S3", format!("{about}{first} accepts")),
+        Ok(Ok(_)) => CheckResult::ok("connection to S3", format!("{about}{first} accepts")),
         failed => {
             let why = match failed {
                 Ok(Err(error)) => error.to_string(),
                 _ => format!("no answer within {} s", CONNECT_LIMIT.as_secs()),
             };
             let hint = "a route or security group stands between: a gateway endpoint for S3, or a NAT gateway, port 443";
-            Finding::fail("connection to S3", format!("{about}{first}: {why}"), hint)
+            CheckResult::fail("connection to S3", format!("{about}{first}: {why}"), hint)
         }
     };
-    vec![Finding::ok("dns", format!("{about}{host} is {first}")), connected]
+    vec![CheckResult::ok("dns", format!("{about}{host} is {first}")), connected]
 }
 
 /// Host and port that requests for the bucket go to.
@@ -131,15 +134,15 @@ fn endpoint(config: &Config, mount: &Mount, bucket: &str) -> (String, u16) {
 }
 
 /// What the bucket itself has to say.
-async fn asked(config: &Config, mount: &Mount, held: &Holder, about: &str) -> Vec<Finding> {
+async fn asked(config: &Config, mount: &Mount, held: &Holder, about: &str) -> Vec<CheckResult> {
     let Source::S3 { bucket: name, prefix } = &mount.source else { return Vec::new() };
     let store = match bucket(config, mount, held).await {
         Ok(Some(store)) => store,
         Ok(None) => return Vec::new(),
         Err(error) => {
-            let mut findings = vec![refused("bucket", about, &error)];
-            findings.extend(skipped(&ASKED[1..], about, "the bucket does not answer"));
-            return findings;
+            let mut results = vec![refused("bucket", about, &error)];
+            results.extend(skipped(&ASKED[1..], about, "the bucket does not answer"));
+            return results;
         }
     };
     let (list, read, write, clock) = futures::join!(
@@ -149,55 +152,57 @@ async fn asked(config: &Config, mount: &Mount, held: &Holder, about: &str) -> Ve
         clock(&store, about)
     );
     let headers = headers(mount, &store, prefix, about).await;
-    vec![Finding::ok("bucket", format!("{about}{name} answers")), list, read, write, clock, headers]
+    vec![CheckResult::ok("bucket", format!("{about}{name} answers")), list, read, write, clock, headers]
 }
 
-fn refused(name: &str, about: &str, error: &StoreError) -> Finding {
+fn refused(name: &str, about: &str, error: &StoreError) -> CheckResult {
     let hint = store_hint(error).unwrap_or_else(|| "docs/iam.md says what is needed".to_owned());
-    Finding::fail(name, format!("{about}{}", Chain(error)), hint)
+    CheckResult::fail(name, format!("{about}{}", Chain(error)), hint)
 }
 
-async fn may_list(store: &S3, prefix: &str, about: &str) -> Finding {
+async fn may_list(store: &S3, prefix: &str, about: &str) -> CheckResult {
     let one = List { prefix, depth: Depth::Directory, from: ListStart::Start, limit: 1 };
     match in_time(store.list(one)).await {
         Ok(page) if page.objects.is_empty() && page.prefixes.is_empty() => {
             let said = format!("{about}allowed, and there is nothing below {prefix:?}");
-            Finding::warn("s3:ListBucket", said, "check `source`: a bucket and a prefix that hold maps")
+            CheckResult::warn("s3:ListBucket", said, "check `source`: a bucket and a prefix that hold maps")
         }
-        Ok(_) => Finding::ok("s3:ListBucket", format!("{about}allowed")),
+        Ok(_) => CheckResult::ok("s3:ListBucket", format!("{about}allowed")),
         Err(error) => refused("s3:ListBucket", about, &error),
     }
 }
 
 /// Reads the first object that is listed; a key that nobody has where there is none.
-async fn may_read(store: &S3, prefix: &str, about: &str) -> Finding {
+async fn may_read(store: &S3, prefix: &str, about: &str) -> CheckResult {
     let list = List { prefix, depth: Depth::Tree, from: ListStart::Start, limit: 20 };
     let listed = in_time(store.list(list)).await.map(|page| page.objects).unwrap_or_default();
     let key = listed.iter().find(|object| !object.key.ends_with('/')).map(|object| object.key.clone());
     let key = key.unwrap_or_else(|| format!("{prefix}{NO_KEY}"));
     match content(store, &key, 1).await {
-        Ok(_) | Err(StoreError::NotFound { .. }) => Finding::ok("s3:GetObject", format!("{about}allowed")),
+        Ok(_) | Err(StoreError::NotFound { .. }) => {
+            CheckResult::ok("s3:GetObject", format!("{about}allowed"))
+        }
         Err(error) => refused("s3:GetObject", about, &error),
     }
 }
 
 /// Asks to add to an upload that does not exist: refused before anything is written, or not known.
-async fn may_write(mount: &Mount, store: &S3, prefix: &str, about: &str) -> Finding {
+async fn may_write(mount: &Mount, store: &S3, prefix: &str, about: &str) -> CheckResult {
     let name = "s3:PutObject";
     if mount.read_only {
-        return Finding::ok(name, format!("{about}not needed: the mount is read only"));
+        return CheckResult::ok(name, format!("{about}not needed: the mount is read only"));
     }
     let key = format!("{prefix}{NO_KEY}");
     let upload = bucketfs::store::write::Upload { key: &key, id: "mapkeeper-doctor" };
     match in_time(store.put_part(upload, 1, bytes::Bytes::from_static(b"x"))).await {
         Err(StoreError::NoUpload { .. } | StoreError::NotFound { .. }) => {
-            Finding::ok(name, format!("{about}allowed"))
+            CheckResult::ok(name, format!("{about}allowed"))
         }
         Err(error @ (StoreError::Denied { .. } | StoreError::Credentials { .. })) => {
             let hint = "allow s3:PutObject, s3:DeleteObject and s3:AbortMultipartUpload (docs/iam.md), or set read_only = true";
-            Finding::fail(name, format!("{about}{}", Chain(&error)), hint)
+            CheckResult::fail(name, format!("{about}{}", Chain(&error)), hint)
         }
-        Ok(_) => Finding::warn(
+        Ok(_) => CheckResult::warn(
             name,
             format!("{about}the store takes parts of an upload that does not exist"),
             "is it an S3 server?",
@@ -206,7 +211,7 @@ async fn may_write(mount: &Mount, store: &S3, prefix: &str, about: &str) -> Find
     }
 }
 
-async fn clock(store: &S3, about: &str) -> Finding {
+async fn clock(store: &S3, about: &str) -> CheckResult {
     let name = "clock against S3";
     let here = OffsetDateTime::now_utc().unix_timestamp();
     match in_time(store.clock(NO_KEY)).await {
@@ -215,14 +220,14 @@ async fn clock(store: &S3, about: &str) -> Finding {
             let said = format!("{about}{off} s apart");
             let hint = "systemctl enable --now chronyd; chronyc makestep";
             if off <= CLOCK_DOUBT_S {
-                Finding::ok(name, said)
+                CheckResult::ok(name, said)
             } else if off < CLOCK_REFUSED_S {
-                Finding::warn(name, said, hint)
+                CheckResult::warn(name, said, hint)
             } else {
-                Finding::fail(name, said, hint)
+                CheckResult::fail(name, said, hint)
             }
         }
-        Ok(None) => Finding::warn(
+        Ok(None) => CheckResult::warn(
             name,
             format!("{about}the store does not say what time it has"),
             "date -u; curl -sI of its URL",
@@ -232,7 +237,7 @@ async fn clock(store: &S3, about: &str) -> Finding {
 }
 
 /// Whether what is in the bucket can be read by MapServer, judged by some of it.
-async fn headers(mount: &Mount, store: &S3, prefix: &str, about: &str) -> Finding {
+async fn headers(mount: &Mount, store: &S3, prefix: &str, about: &str) -> CheckResult {
     let name = "headers in bucket";
     let list = List { prefix, depth: Depth::Tree, from: ListStart::Start, limit: LISTED };
     let listed = match in_time(store.list(list)).await {
@@ -262,7 +267,7 @@ async fn headers(mount: &Mount, store: &S3, prefix: &str, about: &str) -> Findin
         }
     }
     match hidden {
-        None => Finding::ok(
+        None => CheckResult::ok(
             name,
             format!("{about}{seen} looked at, {with_mode} with headers of s3fs, all readable by everybody"),
         ),
@@ -272,59 +277,67 @@ async fn headers(mount: &Mount, store: &S3, prefix: &str, about: &str) -> Findin
                 found.permissions, found.uid, found.gid
             );
             let hint = "MapServer reads as another user: mapkeeper explain MAP says whether that one may, and how to change it";
-            Finding::warn(name, said, hint)
+            CheckResult::warn(name, said, hint)
         }
     }
 }
 
 /// The directory, or what is mounted there; the latter is asked by a child.
-async fn mount_point(mount: &Mount, about: &str) -> Vec<Finding> {
+async fn mount_point(mount: &Mount, about: &str) -> Vec<CheckResult> {
     let names = ["mount point", "mount answers"];
     let path = mount.path.clone();
     let entry = match MountTable::of(None) {
         Ok(table) => table.top(&path).cloned(),
-        Err(error) => return vec![Finding::fail(names[0], format!("{about}{error}"), "is /proc mounted?")],
+        Err(error) => {
+            return vec![CheckResult::fail(names[0], format!("{about}{error}"), "is /proc mounted?")];
+        }
     };
     let shown = path.display();
     let Some(entry) = entry else {
         let looked = path.clone();
         let found = detached(Duration::from_secs(3), move || directory(&looked)).await;
         let point = match found {
-            None => Finding::fail(
+            None => CheckResult::fail(
                 names[0],
                 format!("{about}{shown} does not answer"),
                 "findmnt -T shows what it is on",
             ),
-            Some(Ok(said)) => Finding::ok(names[0], format!("{about}{shown} {said}")),
-            Some(Err(said)) => Finding::fail(
+            Some(Ok(said)) => CheckResult::ok(names[0], format!("{about}{shown} {said}")),
+            Some(Err(said)) => CheckResult::fail(
                 names[0],
                 format!("{about}{shown} {said}"),
                 "move away what is there, or mount elsewhere",
             ),
         };
         let answers =
-            Finding::warn(names[1], format!("{about}nothing is mounted"), "systemctl start mapkeeper");
+            CheckResult::warn(names[1], format!("{about}nothing is mounted"), "systemctl start mapkeeper");
         return vec![point, answers];
     };
     if entry.fs_type != FS_TYPE && !shows(&mount.source, &entry) && mount.source != Source::External {
         let said = format!("{about}{} ({}) is mounted at {shown}", entry.source, entry.fs_type);
-        let answers =
-            Finding::warn(names[1], format!("{about}not asked: it is not ours"), "see `mount point` above");
+        let answers = CheckResult::warn(
+            names[1],
+            format!("{about}not asked: it is not ours"),
+            "see `mount point` above",
+        );
         return vec![
-            Finding::fail(names[0], said, format!("umount {shown}, and take it out of fstab")),
+            CheckResult::fail(names[0], said, format!("umount {shown}, and take it out of fstab")),
             answers,
         ];
     }
     let device = (entry.device.major, entry.device.minor);
-    let point = Finding::ok(names[0], format!("{about}{} at {shown}, device {}", entry.source, entry.device));
+    let point =
+        CheckResult::ok(names[0], format!("{about}{} at {shown}, device {}", entry.source, entry.device));
     let hint = "mapkeeper status says what is done about it; while no agent runs: systemctl start mapkeeper";
     let answers = match child().ask(&path, Some(device), true).await {
         Ok(MountFinding::Listed { .. } | MountFinding::Answered { .. }) => {
-            Finding::ok(names[1], format!("{about}yes"))
+            CheckResult::ok(names[1], format!("{about}yes"))
         }
-        Ok(MountFinding::Failed { errno }) => Finding::fail(names[1], format!("{about}no: {errno}"), hint),
-        Ok(other) => Finding::fail(names[1], format!("{about}{other:?}"), hint),
-        Err(error) => Finding::fail(names[1], format!("{about}{}", Chain(&error)), hint),
+        Ok(MountFinding::Failed { errno }) => {
+            CheckResult::fail(names[1], format!("{about}no: {errno}"), hint)
+        }
+        Ok(other) => CheckResult::fail(names[1], format!("{about}{other:?}"), hint),
+        Err(error) => CheckResult::fail(names[1], format!("{about}{}", Chain(&error)), hint),
     };
     vec![point, answers]
 }

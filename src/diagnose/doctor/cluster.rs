@@ -8,7 +8,7 @@ use tokio::time::timeout;
 
 use super::{of_error, skipped};
 use crate::config::{Config, Escalate};
-use crate::diagnose::finding::Finding;
+use crate::diagnose::result::CheckResult;
 #[cfg(feature = "ec2")]
 use crate::error::Chain;
 use crate::host::ecs::{Agent, DATA, Ecs, INTROSPECTION, Identity, Instance, STRANGER};
@@ -18,15 +18,17 @@ const ECS_CONFIG: &str = "/etc/ecs/ecs.config";
 const NAMES: [&str; 3] = ["ecs.config", "ecs agent", "ecs cluster"];
 
 /// What the last rung of the ladder needs, where an operator has opted in.
-pub(super) async fn escalation(config: &Config) -> Finding {
+pub(super) async fn escalation(config: &Config) -> CheckResult {
     let name = "escalation";
     if config.escalate == Escalate::Drain {
-        return Finding::ok(name, "not needed: this host never gives its instance back");
+        return CheckResult::ok(name, "not needed: this host never gives its instance back");
     }
     match timeout(LIMIT, may_give_back(config.region.as_deref())).await {
-        Err(_) => Finding::fail(name, "no answer", "check that this host reaches the endpoint of EC2"),
-        Ok(Err(said)) => Finding::fail(name, said, "allow ec2:TerminateInstances to the role (docs/iam.md)"),
-        Ok(Ok(instance)) => Finding::ok(name, format!("EC2 would end instance {instance}")),
+        Err(_) => CheckResult::fail(name, "no answer", "check that this host reaches the endpoint of EC2"),
+        Ok(Err(said)) => {
+            CheckResult::fail(name, said, "allow ec2:TerminateInstances to the role (docs/iam.md)")
+        }
+        Ok(Ok(instance)) => CheckResult::ok(name, format!("EC2 would end instance {instance}")),
     }
 }
 
@@ -43,24 +45,27 @@ async fn may_give_back(_region: Option<&str>) -> Result<String, String> {
     Err("this program was built without the EC2 API".to_owned())
 }
 
-pub(super) async fn checks(config: &Config) -> Vec<Finding> {
+pub(super) async fn checks(config: &Config) -> Vec<CheckResult> {
     let Some(wanted) = &config.ecs else {
-        return NAMES.iter().map(|name| Finding::ok(name, "not needed: no cluster is configured")).collect();
+        return NAMES
+            .iter()
+            .map(|name| CheckResult::ok(name, "not needed: no cluster is configured"))
+            .collect();
     };
-    let mut findings = vec![written(&wanted.cluster)];
+    let mut results = vec![written(&wanted.cluster)];
     let ecs = Ecs::new(&wanted.cluster, config.region.as_deref(), INTROSPECTION, Path::new(DATA));
     let hint = "systemctl status ecs; journalctl -u ecs";
     let instance = match timeout(LIMIT, ecs.agent()).await {
         Err(_) => {
-            findings.push(Finding::fail(NAMES[1], "no answer", hint));
+            results.push(CheckResult::fail(NAMES[1], "no answer", hint));
             None
         }
         Ok(Err(error)) => {
-            findings.push(of_error(NAMES[1], "", &error, hint));
+            results.push(of_error(NAMES[1], "", &error, hint));
             None
         }
         Ok(Ok(Agent::Down { reason })) => {
-            findings.push(Finding::fail(
+            results.push(CheckResult::fail(
                 NAMES[1],
                 format!("does not run: {reason}"),
                 "systemctl start --no-block ecs; journalctl -u ecs",
@@ -69,66 +74,66 @@ pub(super) async fn checks(config: &Config) -> Vec<Finding> {
         }
         Ok(Ok(Agent::Unregistered)) => {
             let hint = "it needs ecs:RegisterContainerInstance and the endpoints of ECS: journalctl -u ecs";
-            findings.push(Finding::fail(NAMES[1], "runs, and is in no cluster", hint));
+            results.push(CheckResult::fail(NAMES[1], "runs, and is in no cluster", hint));
             None
         }
         Ok(Ok(Agent::Registered { cluster, instance })) if cluster != wanted.cluster => {
             let said = format!("is in cluster {cluster:?}, configured is {:?}", wanted.cluster);
             let hint = "mapkeeper bootstrap writes ecs.config; then systemctl restart ecs with /var/lib/ecs/data moved aside";
-            findings.push(Finding::fail(NAMES[1], said, hint));
+            results.push(CheckResult::fail(NAMES[1], said, hint));
             Some(instance)
         }
         Ok(Ok(Agent::Registered { cluster, instance })) => {
-            findings.push(Finding::ok(NAMES[1], format!("is in cluster {cluster:?}")));
+            results.push(CheckResult::ok(NAMES[1], format!("is in cluster {cluster:?}")));
             Some(instance)
         }
     };
     match instance {
-        None => findings.extend(skipped(&NAMES[2..], "", "the agent is in no cluster")),
-        Some(instance) => findings.push(of_cluster(&ecs, &instance).await),
+        None => results.extend(skipped(&NAMES[2..], "", "the agent is in no cluster")),
+        Some(instance) => results.push(of_cluster(&ecs, &instance).await),
     }
-    findings
+    results
 }
 
-fn written(cluster: &str) -> Finding {
+fn written(cluster: &str) -> CheckResult {
     let hint = "mapkeeper bootstrap writes the block";
     match fs::read_to_string(ECS_CONFIG) {
-        Err(error) => Finding::fail(NAMES[0], format!("{ECS_CONFIG}: {error}"), hint),
+        Err(error) => CheckResult::fail(NAMES[0], format!("{ECS_CONFIG}: {error}"), hint),
         Ok(text) => {
             let told = text.lines().rev().find_map(|line| line.trim().strip_prefix("ECS_CLUSTER="));
             match told {
                 Some(found) if found == cluster => {
-                    Finding::ok(NAMES[0], format!("names cluster {cluster:?}"))
+                    CheckResult::ok(NAMES[0], format!("names cluster {cluster:?}"))
                 }
-                Some(found) => Finding::fail(
+                Some(found) => CheckResult::fail(
                     NAMES[0],
                     format!("names cluster {found:?}, configured is {cluster:?}"),
                     hint,
                 ),
-                None => Finding::fail(NAMES[0], "names no cluster", hint),
+                None => CheckResult::fail(NAMES[0], "names no cluster", hint),
             }
         }
     }
 }
 
-async fn of_cluster(ecs: &Ecs, instance: &str) -> Finding {
+async fn of_cluster(ecs: &Ecs, instance: &str) -> CheckResult {
     let hint = "check that this host reaches the endpoints of ECS";
     match timeout(LIMIT, ecs.instance(instance)).await {
-        Err(_) => Finding::fail(NAMES[2], "no answer", hint),
+        Err(_) => CheckResult::fail(NAMES[2], "no answer", hint),
         Ok(Err(error)) => of_error(NAMES[2], "", &error, hint),
-        Ok(Ok(Instance::Absent)) => Finding::fail(
+        Ok(Ok(Instance::Absent)) => CheckResult::fail(
             NAMES[2],
             "does not know this instance",
             "the agent registers it again by itself; journalctl -u ecs",
         ),
         Ok(Ok(Instance::Present { identity: Identity::Other(reason), .. })) => {
-            Finding::fail(NAMES[2], format!("{reason}: it is not marked by this host"), STRANGER)
+            CheckResult::fail(NAMES[2], format!("{reason}: it is not marked by this host"), STRANGER)
         }
         Ok(Ok(Instance::Present { identity: Identity::Unknown(reason), .. })) => {
             let said = format!("it cannot be told whether this is the host that the agent names: {reason}");
-            Finding::warn(NAMES[2], said, STRANGER)
+            CheckResult::warn(NAMES[2], said, STRANGER)
         }
-        Ok(Ok(Instance::Present { connected: false, .. })) => Finding::fail(
+        Ok(Ok(Instance::Present { connected: false, .. })) => CheckResult::fail(
             NAMES[2],
             "knows this instance and does not hear it",
             "systemctl restart --no-block ecs",
@@ -140,7 +145,7 @@ async fn of_cluster(ecs: &Ecs, instance: &str) -> Finding {
                 (Some(true), false) => ", ready for tasks",
                 (None, false) => "",
             };
-            Finding::ok(NAMES[2], format!("hears this instance{ready}"))
+            CheckResult::ok(NAMES[2], format!("hears this instance{ready}"))
         }
     }
 }

@@ -11,7 +11,7 @@ use super::{about, of_error, skipped};
 use crate::agent::live::seen_at;
 use crate::config::{Config, Container, Owner};
 use crate::diagnose::explain::admits;
-use crate::diagnose::finding::Finding;
+use crate::diagnose::result::CheckResult;
 use crate::error::Chain;
 use crate::host::container::{Engine, Facts, Found, Phase, title};
 use crate::host::probe::{ServiceVerdict, ask_service, classify};
@@ -25,89 +25,89 @@ const SOCKET: &str = "/var/run/docker.sock";
 
 const OF_CONTAINER: [&str; 4] = ["image", "container", "MS_MAP_PATTERN", "MS_ERRORFILE"];
 
-pub(super) async fn checks(config: &Config) -> Vec<Finding> {
+pub(super) async fn checks(config: &Config) -> Vec<CheckResult> {
     let names = ["docker socket", "docker version"];
     if config.containers.is_empty() {
         return names
             .iter()
-            .map(|name| Finding::ok(name, "not needed: no container is configured"))
+            .map(|name| CheckResult::ok(name, "not needed: no container is configured"))
             .collect();
     }
     let cure = "systemctl start docker; journalctl -u docker";
     let engine = match timeout(LIMIT, Engine::connect()).await {
         Ok(Ok(engine)) => Ok(engine),
         Ok(Err(error)) => Err(of_error(names[0], "", &error, cure)),
-        Err(_) => Err(Finding::fail(names[0], format!("no answer within {} s", LIMIT.as_secs()), cure)),
+        Err(_) => Err(CheckResult::fail(names[0], format!("no answer within {} s", LIMIT.as_secs()), cure)),
     };
-    let mut findings = Vec::new();
+    let mut results = Vec::new();
     match &engine {
-        Err(finding) => {
-            findings.push(finding.clone());
-            findings.extend(skipped(&names[1..], "", "Docker does not answer"));
+        Err(result) => {
+            results.push(result.clone());
+            results.extend(skipped(&names[1..], "", "Docker does not answer"));
         }
         Ok(engine) => {
             let at = std::env::var("DOCKER_HOST").unwrap_or_else(|_| SOCKET.to_owned());
-            findings.push(Finding::ok(names[0], format!("{at} answers")));
-            findings.push(version(engine).await);
+            results.push(CheckResult::ok(names[0], format!("{at} answers")));
+            results.push(version(engine).await);
         }
     }
     for container in &config.containers {
-        findings.extend(of_container(config, container, engine.as_ref().ok()).await);
+        results.extend(of_container(config, container, engine.as_ref().ok()).await);
     }
-    findings
+    results
 }
 
-async fn version(engine: &Engine) -> Finding {
+async fn version(engine: &Engine) -> CheckResult {
     let name = "docker version";
     let told = match timeout(LIMIT, engine.version()).await {
         Ok(Ok(told)) => told,
         Ok(Err(error)) => return of_error(name, "", &error, "docker version"),
-        Err(_) => return Finding::fail(name, "no answer", "docker version"),
+        Err(_) => return CheckResult::fail(name, "no answer", "docker version"),
     };
     let mut numbers = told.split('.').map_while(|part| part.parse::<u32>().ok());
     match numbers.next().zip(numbers.next()) {
         Some(version) if version < OLDEST => {
-            Finding::fail(name, told, "20.10 or later is needed: use a newer AMI")
+            CheckResult::fail(name, told, "20.10 or later is needed: use a newer AMI")
         }
-        _ => Finding::ok(name, told),
+        _ => CheckResult::ok(name, told),
     }
 }
 
-async fn of_container(config: &Config, container: &Container, engine: Option<&Engine>) -> Vec<Finding> {
+async fn of_container(config: &Config, container: &Container, engine: Option<&Engine>) -> Vec<CheckResult> {
     let about = about(&title(container), config.containers.len());
-    let mut findings = vec![bind(config, container, &about)];
+    let mut results = vec![bind(config, container, &about)];
     let Some(engine) = engine else {
-        findings.extend(skipped(&OF_CONTAINER, &about, "Docker does not answer"));
-        findings.extend(ports(container, None, &about));
-        findings.push(answer(container, &about).await);
-        return findings;
+        results.extend(skipped(&OF_CONTAINER, &about, "Docker does not answer"));
+        results.extend(ports(container, None, &about));
+        results.push(answer(container, &about).await);
+        return results;
     };
     let (found, environment) = match timeout(LIMIT, known(engine, container)).await {
         Ok(Ok(known)) => known,
         Ok(Err(error)) => {
-            findings.push(of_error("container", &about, &error, "docker ps -a"));
-            return findings;
+            results.push(of_error("container", &about, &error, "docker ps -a"));
+            return results;
         }
         Err(_) => {
-            findings.push(Finding::fail(
+            results.push(CheckResult::fail(
                 "container",
                 format!("{about}Docker does not answer"),
                 "systemctl status docker",
             ));
-            return findings;
+            return results;
         }
     };
     let facts = match &found {
         Found::Present(facts) => Some(&**facts),
         _ => None,
     };
-    findings.push(image(engine, container, facts, &about).await);
-    findings.push(state(container, &found, &about));
-    findings.push(pattern(config, container, environment.as_ref(), &about));
-    findings.push(error_file(environment.as_ref(), &about));
-    findings.extend(ports(container, facts, &about));
-    findings.push(answer(container, &about).await);
-    findings
+    results.push(image(engine, container, facts, &about).await);
+    results.push(state(container, &found, &about));
+    results.push(pattern(config, container, environment.as_ref(), &about));
+    results.push(error_file(environment.as_ref(), &about));
+    results.extend(ports(container, facts, &about));
+    results.push(answer(container, &about).await);
+    results
 }
 
 type Environment = BTreeMap<String, String>;
@@ -130,27 +130,29 @@ async fn known(
     Ok((found, environment))
 }
 
-async fn image(engine: &Engine, container: &Container, facts: Option<&Facts>, about: &str) -> Finding {
+async fn image(engine: &Engine, container: &Container, facts: Option<&Facts>, about: &str) -> CheckResult {
     let name = "image";
     let Some(image) = &container.image else {
         let said = facts.map_or("chosen by ECS".to_owned(), |facts| facts.image.clone());
-        return Finding::ok(name, format!("{about}{said}"));
+        return CheckResult::ok(name, format!("{about}{said}"));
     };
     match timeout(LIMIT, engine.image_environment(image)).await {
-        Ok(Ok(Some(_))) => Finding::ok(name, format!("{about}{image} is here")),
+        Ok(Ok(Some(_))) => CheckResult::ok(name, format!("{about}{image} is here")),
         Ok(Ok(None)) if container.owner == Owner::Ecs => {
-            Finding::ok(name, format!("{about}{image} is not here yet: ECS pulls it"))
+            CheckResult::ok(name, format!("{about}{image} is not here yet: ECS pulls it"))
         }
         Ok(Ok(None)) => {
             let hint = format!("docker pull {image}; image/build makes mapserver:8");
-            Finding::warn(name, format!("{about}{image} is not here, and will be pulled"), hint)
+            CheckResult::warn(name, format!("{about}{image} is not here, and will be pulled"), hint)
         }
         Ok(Err(error)) => of_error(name, about, &error, "docker images"),
-        Err(_) => Finding::fail(name, format!("{about}Docker does not answer"), "systemctl status docker"),
+        Err(_) => {
+            CheckResult::fail(name, format!("{about}Docker does not answer"), "systemctl status docker")
+        }
     }
 }
 
-fn state(container: &Container, found: &Found, about: &str) -> Finding {
+fn state(container: &Container, found: &Found, about: &str) -> CheckResult {
     let name = "container";
     let title = title(container);
     match found {
@@ -160,13 +162,13 @@ fn state(container: &Container, found: &Found, about: &str) -> Finding {
             } else {
                 String::new()
             };
-            Finding::ok(name, format!("{about}{} runs {}{again}", facts.name, facts.image))
+            CheckResult::ok(name, format!("{about}{} runs {}{again}", facts.name, facts.image))
         }
         Found::Present(facts) => {
             let code = facts.exit_code.map(|code| format!(", code {code}")).unwrap_or_default();
             let memory = if facts.oom_killed { ", out of memory" } else { "" };
             let said = format!("{about}{} is {:?}{code}{memory}", facts.name, facts.phase).to_lowercase();
-            Finding::fail(
+            CheckResult::fail(
                 name,
                 said,
                 format!("docker logs {}; mapkeeper status says what is done about it", facts.name),
@@ -174,13 +176,13 @@ fn state(container: &Container, found: &Found, about: &str) -> Finding {
         }
         Found::Foreign { id, .. } => {
             let said = format!("{about}{id} has the name {title:?} and was not made by mapkeeper");
-            Finding::fail(name, said, format!("docker rm -f {id}, or choose another name"))
+            CheckResult::fail(name, said, format!("docker rm -f {id}, or choose another name"))
         }
         Found::Absent if container.owner == Owner::Ecs => {
             let hint = "look at the events of the ECS service, and whether the instance is in the cluster";
-            Finding::warn(name, format!("{about}ECS has not started {title}"), hint)
+            CheckResult::warn(name, format!("{about}ECS has not started {title}"), hint)
         }
-        Found::Absent => Finding::warn(
+        Found::Absent => CheckResult::warn(
             name,
             format!("{about}{title} is not made yet"),
             "the agent makes it once the mounts are proven",
@@ -189,7 +191,7 @@ fn state(container: &Container, found: &Found, about: &str) -> Finding {
 }
 
 /// Whether a mount of ours is bound at all, in a way that works.
-fn bind(config: &Config, container: &Container, about: &str) -> Finding {
+fn bind(config: &Config, container: &Container, about: &str) -> CheckResult {
     let name = "bind";
     let shown = config.mounts.iter().filter_map(|mount| {
         container
@@ -204,7 +206,7 @@ fn bind(config: &Config, container: &Container, about: &str) -> Finding {
             "binds = [\"{}:/mapfiles:ro\"] in [container]; for ECS the same in the task definition",
             paths.join(" or ")
         );
-        return Finding::warn(name, format!("{about}no bind of it shows a mount"), hint);
+        return CheckResult::warn(name, format!("{about}no bind of it shows a mount"), hint);
     };
     // What is mounted over a bind's parent hides the mount from the container.
     let hidden = MountTable::of(None).ok().and_then(|table| {
@@ -217,9 +219,11 @@ fn bind(config: &Config, container: &Container, about: &str) -> Finding {
         Some((path, _)) => {
             let said =
                 format!("{about}{} is itself below a FUSE mount at {}", mount.path.display(), path.display());
-            Finding::warn(name, said, "mount elsewhere: a fault of the upper one is a fault of both")
+            CheckResult::warn(name, said, "mount elsewhere: a fault of the upper one is a fault of both")
         }
-        None => Finding::ok(name, format!("{about}{} is seen at {} ({bind})", mount.name, root.display())),
+        None => {
+            CheckResult::ok(name, format!("{about}{} is seen at {} ({bind})", mount.name, root.display()))
+        }
     }
 }
 
@@ -228,10 +232,10 @@ fn pattern(
     container: &Container,
     environment: Option<&Environment>,
     about: &str,
-) -> Finding {
+) -> CheckResult {
     let name = "MS_MAP_PATTERN";
     let Some(environment) = environment else {
-        return Finding::warn(
+        return CheckResult::warn(
             name,
             format!("{about}not looked at: there is no container and no image yet"),
             "look again later",
@@ -251,17 +255,17 @@ fn pattern(
         return match environment.contains_key("MS_MAPFILE")
             || environment.contains_key("MAPSERVER_CONFIG_FILE")
         {
-            true => Finding::ok(name, format!("{about}not set; the image's own configuration decides")),
-            false => Finding::warn(name, format!("{about}not set"), hint),
+            true => CheckResult::ok(name, format!("{about}not set; the image's own configuration decides")),
+            false => CheckResult::warn(name, format!("{about}not set"), hint),
         };
     };
     match admits(pattern, &map) {
-        Some(true) => Finding::ok(name, format!("{about}{pattern:?} admits {map}")),
+        Some(true) => CheckResult::ok(name, format!("{about}{pattern:?} admits {map}")),
         Some(false) => {
             let hint = "environment = { MS_MAP_PATTERN = \"^/mapfiles/.*[.]map$\" } in [container] or the task definition";
-            Finding::fail(name, format!("{about}{pattern:?} does not admit {map}"), hint)
+            CheckResult::fail(name, format!("{about}{pattern:?} does not admit {map}"), hint)
         }
-        None => Finding::warn(
+        None => CheckResult::warn(
             name,
             format!("{about}{pattern:?} is no pattern that can be read here"),
             "ask for a map: mapkeeper explain MAP",
@@ -269,22 +273,22 @@ fn pattern(
     }
 }
 
-fn error_file(environment: Option<&Environment>, about: &str) -> Finding {
+fn error_file(environment: Option<&Environment>, about: &str) -> CheckResult {
     let name = "MS_ERRORFILE";
     let Some(environment) = environment else {
-        return Finding::warn(
+        return CheckResult::warn(
             name,
             format!("{about}not looked at: there is no container and no image yet"),
             "look again later",
         );
     };
     match environment.get(name).map(String::as_str) {
-        Some("stderr" | "stdout") => Finding::ok(name, format!("{about}errors are in docker logs")),
+        Some("stderr" | "stdout") => CheckResult::ok(name, format!("{about}errors are in docker logs")),
         Some(path) => {
             let hint = "\"stderr\" needs no file; otherwise it must exist in the container and be writable by MapServer";
-            Finding::warn(name, format!("{about}{path}: a file in the container"), hint)
+            CheckResult::warn(name, format!("{about}{path}: a file in the container"), hint)
         }
-        None => Finding::warn(
+        None => CheckResult::warn(
             name,
             format!("{about}not set: MapServer tells nobody what goes wrong"),
             "environment = { MS_ERRORFILE = \"stderr\" }",
@@ -293,24 +297,24 @@ fn error_file(environment: Option<&Environment>, about: &str) -> Finding {
 }
 
 /// Whether each port is the container's, or free for it.
-fn ports(container: &Container, facts: Option<&Facts>, about: &str) -> Vec<Finding> {
+fn ports(container: &Container, facts: Option<&Facts>, about: &str) -> Vec<CheckResult> {
     let runs = facts.is_some_and(|facts| facts.phase == Phase::Running);
     let taken = listeners();
-    let finding = |port: &crate::config::Port| {
+    let result = |port: &crate::config::Port| {
         let name = format!("port {}", port.host);
         match (runs, taken.contains(&port.host)) {
             (true, _) => {
-                Finding::ok(&name, format!("{about}leads to port {} of the container", port.container))
+                CheckResult::ok(&name, format!("{about}leads to port {} of the container", port.container))
             }
-            (false, false) => Finding::ok(&name, format!("{about}is free")),
+            (false, false) => CheckResult::ok(&name, format!("{about}is free")),
             (false, true) => {
                 let hint =
                     format!("ss -ltnp 'sport = :{}' says by whom; end it, or choose another port", port.host);
-                Finding::fail(&name, format!("{about}is taken by somebody else"), hint)
+                CheckResult::fail(&name, format!("{about}is taken by somebody else"), hint)
             }
         }
     };
-    container.ports.iter().map(finding).collect()
+    container.ports.iter().map(result).collect()
 }
 
 /// Ports at which somebody listens on this host.
@@ -328,23 +332,23 @@ fn listener(line: &str) -> Option<u16> {
     (state == "0A").then(|| u16::from_str_radix(port, 16).ok()).flatten()
 }
 
-async fn answer(container: &Container, about: &str) -> Finding {
+async fn answer(container: &Container, about: &str) -> CheckResult {
     let name = "probe";
     let Some(probe) = &container.probe else {
         let hint = "[container.probe] lets the agent see what MapServer answers: it says 200 to every fault";
-        return Finding::warn(name, format!("{about}none is configured"), hint);
+        return CheckResult::warn(name, format!("{about}none is configured"), hint);
     };
     match ask_service(&probe.url, probe.timeout).await {
         Err(error) => {
             let hint = "the container is down, or still starting: mapkeeper status; docker logs";
-            Finding::fail(name, format!("{about}{}", Chain(&error)), hint)
+            CheckResult::fail(name, format!("{about}{}", Chain(&error)), hint)
         }
         Ok(answer) => {
             match classify(answer.status, answer.content_type.as_deref(), &answer.body, probe.expect) {
                 ServiceVerdict::Healthy | ServiceVerdict::LayerUnknown => {
-                    Finding::ok(name, format!("{about}answers as it should"))
+                    CheckResult::ok(name, format!("{about}answers as it should"))
                 }
-                verdict => Finding::fail(
+                verdict => CheckResult::fail(
                     name,
                     format!("{about}{verdict}"),
                     "mapkeeper explain MAP follows the map of the probe",

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::{command, detached, limited};
 use crate::bootstrap;
 use crate::config::Config;
-use crate::diagnose::finding::Finding;
+use crate::diagnose::result::CheckResult;
 
 /// The oldest kernel that mapkeeper is tested on, and the first that sends again what a dead process left.
 const TESTED: (u32, u32) = (6, 1);
@@ -24,8 +24,8 @@ const OVERHEAD: u64 = 64 << 20;
 /// Descriptors that a busy mount needs.
 const FILES_LEAST: u64 = 1024;
 
-pub(super) async fn checks(config: Option<&Config>) -> Vec<Finding> {
-    let mut findings = vec![root(), kernel(), fuse(), connections(), propagation()];
+pub(super) async fn checks(config: Option<&Config>) -> Vec<CheckResult> {
+    let mut results = vec![root(), kernel(), fuse(), connections(), propagation()];
     let (systemd, unit, gate, disk, clock) = futures::join!(
         systemd(),
         limited("unit", SYSTEMCTL_LIMIT, "systemctl status mapkeeper", unit()),
@@ -33,14 +33,14 @@ pub(super) async fn checks(config: Option<&Config>) -> Vec<Finding> {
         disk(config),
         async { clock() },
     );
-    findings.extend([systemd, unit, gate, clock, memory(config), disk, files(), leftovers(config)]);
-    findings
+    results.extend([systemd, unit, gate, clock, memory(config), disk, files(), leftovers(config)]);
+    results
 }
 
-fn root() -> Finding {
+fn root() -> CheckResult {
     match nix::unistd::geteuid().is_root() {
-        true => Finding::ok("user", "root"),
-        false => Finding::fail(
+        true => CheckResult::ok("user", "root"),
+        false => CheckResult::fail(
             "user",
             "not root: mounting and Docker need it, and so do some checks",
             "sudo mapkeeper doctor",
@@ -48,19 +48,19 @@ fn root() -> Finding {
     }
 }
 
-fn kernel() -> Finding {
+fn kernel() -> CheckResult {
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned();
     let mut numbers = release.split(['.', '-']).map_while(|part| part.parse::<u32>().ok());
     let version = numbers.next().zip(numbers.next());
     match version {
         Some(version) if version >= RESENDS => {
-            Finding::ok("kernel", format!("{release}: sends again what a killed process left unanswered"))
+            CheckResult::ok("kernel", format!("{release}: sends again what a killed process left unanswered"))
         }
-        Some(version) if version >= TESTED => Finding::ok(
+        Some(version) if version >= TESTED => CheckResult::ok(
             "kernel",
             format!("{release}: a killed process's requests are answered from its journal"),
         ),
-        _ => Finding::warn(
+        _ => CheckResult::warn(
             "kernel",
             format!("{release}: mapkeeper is not tested below 6.1"),
             "use an Amazon Linux 2023 AMI",
@@ -68,27 +68,27 @@ fn kernel() -> Finding {
     }
 }
 
-fn fuse() -> Finding {
+fn fuse() -> CheckResult {
     let hint = "modprobe fuse; in a container: --device /dev/fuse --cap-add SYS_ADMIN";
     match fs::File::options().read(true).write(true).open("/dev/fuse") {
-        Ok(_) => Finding::ok("/dev/fuse", "can be opened"),
-        Err(error) => Finding::fail("/dev/fuse", format!("cannot be opened: {error}"), hint),
+        Ok(_) => CheckResult::ok("/dev/fuse", "can be opened"),
+        Err(error) => CheckResult::fail("/dev/fuse", format!("cannot be opened: {error}"), hint),
     }
 }
 
 /// The kernel's list of connections is how a mount that hangs is taken away.
-fn connections() -> Finding {
+fn connections() -> CheckResult {
     match fs::read_dir("/sys/fs/fuse/connections").map(|entries| entries.count()) {
         Ok(count) if count > 0 || is_mounted("/sys/fs/fuse/connections") => {
-            Finding::ok("fuse connections", format!("{count} in the kernel's list"))
+            CheckResult::ok("fuse connections", format!("{count} in the kernel's list"))
         }
-        Ok(_) => Finding::warn(
+        Ok(_) => CheckResult::warn(
             "fuse connections",
             "the kernel's list is not mounted; the agent mounts it when it needs it",
             "mount -t fusectl fusectl /sys/fs/fuse/connections",
         ),
         Err(error) => {
-            Finding::fail("fuse connections", format!("cannot be listed: {error}"), "modprobe fuse")
+            CheckResult::fail("fuse connections", format!("cannot be listed: {error}"), "modprobe fuse")
         }
     }
 }
@@ -97,13 +97,13 @@ fn is_mounted(path: &str) -> bool {
     bucketfs::mountinfo::MountTable::of(None).is_ok_and(|table| table.top(Path::new(path)).is_some())
 }
 
-fn propagation() -> Finding {
+fn propagation() -> CheckResult {
     let name = "propagation of /";
     let hint = "mount --make-rshared /: without it a container bound with rslave sees no later mount";
     let table = match fs::read_to_string("/proc/self/mountinfo") {
         Ok(table) => table,
         Err(error) => {
-            return Finding::fail(
+            return CheckResult::fail(
                 name,
                 format!("cannot read the list of mounts: {error}"),
                 "is /proc mounted?",
@@ -111,8 +111,8 @@ fn propagation() -> Finding {
         }
     };
     match is_shared(&table) {
-        true => Finding::ok(name, "shared"),
-        false => Finding::warn(name, "private", hint),
+        true => CheckResult::ok(name, "shared"),
+        false => CheckResult::warn(name, "private", hint),
     }
 }
 
@@ -123,28 +123,28 @@ fn is_shared(table: &str) -> bool {
     optional.split(' ').skip(6).any(|field| field.starts_with("shared:"))
 }
 
-async fn systemd() -> Finding {
+async fn systemd() -> CheckResult {
     let hint = "without systemd run `mapkeeper supervise run`, so that mounts outlive the process";
     if !Path::new("/run/systemd/system").is_dir() {
-        return Finding::warn("systemd", "is not what runs this host", hint);
+        return CheckResult::warn("systemd", "is not what runs this host", hint);
     }
     match command("systemctl", &["--version"], LOCAL_LIMIT).await {
-        Ok(said) => Finding::ok("systemd", said.lines().next().unwrap_or_default().to_owned()),
-        Err(why) => Finding::warn("systemd", why, hint),
+        Ok(said) => CheckResult::ok("systemd", said.lines().next().unwrap_or_default().to_owned()),
+        Err(why) => CheckResult::warn("systemd", why, hint),
     }
 }
 
 /// Whether the unit is the one that this program brings, and systemd has read it.
-async fn unit() -> Finding {
+async fn unit() -> CheckResult {
     let prepare = "mapkeeper bootstrap puts it in place";
     let Some((file, wanted)) = bootstrap::units().first() else {
-        return Finding::ok("unit", "none is needed");
+        return CheckResult::ok("unit", "none is needed");
     };
     let packaged = ["/usr/lib/systemd/system/mapkeeper.service", "/lib/systemd/system/mapkeeper.service"];
     let found =
         std::iter::once(*file).chain(packaged).find_map(|path| Some((path, fs::read_to_string(path).ok()?)));
     let Some((path, text)) = found else {
-        return Finding::warn(
+        return CheckResult::warn(
             "unit",
             "mapkeeper.service is not installed: the agent does not come up at boot",
             prepare,
@@ -152,7 +152,7 @@ async fn unit() -> Finding {
     };
     if text != *wanted {
         let said = format!("{path} differs from the one of this version of mapkeeper");
-        return Finding::warn(
+        return CheckResult::warn(
             "unit",
             said,
             "mapkeeper bootstrap renews it; changes of yours belong into systemctl edit mapkeeper",
@@ -161,34 +161,34 @@ async fn unit() -> Finding {
     let asked = ["show", "mapkeeper.service", "--property=NeedDaemonReload,ActiveState", "--value"];
     match command("systemctl", &asked, SYSTEMCTL_LIMIT).await {
         Ok(said) if said.lines().any(|line| line == "yes") => {
-            Finding::warn("unit", "systemd has not read its newest version", "systemctl daemon-reload")
+            CheckResult::warn("unit", "systemd has not read its newest version", "systemctl daemon-reload")
         }
-        Ok(said) => Finding::ok("unit", format!("{path}, {}", said.lines().last().unwrap_or_default())),
-        Err(why) => Finding::warn("unit", why, "systemctl status mapkeeper"),
+        Ok(said) => CheckResult::ok("unit", format!("{path}, {}", said.lines().last().unwrap_or_default())),
+        Err(why) => CheckResult::warn("unit", why, "systemctl status mapkeeper"),
     }
 }
 
 /// The gate that keeps ECS from starting tasks on an unproven mount.
-fn gate(config: Option<&Config>) -> Finding {
+fn gate(config: Option<&Config>) -> CheckResult {
     let name = "gate of ecs.service";
     let has_ecs = Path::new("/usr/lib/systemd/system/ecs.service").exists()
         || config.is_some_and(|config| config.ecs.is_some());
     if !has_ecs {
-        return Finding::ok(name, "not needed: no ECS agent here");
+        return CheckResult::ok(name, "not needed: no ECS agent here");
     }
     let hint = "mapkeeper bootstrap puts it in place; without it tasks start before the mounts are proven";
     match bootstrap::units().iter().find(|(path, _)| path.contains("ecs.service.d")) {
         Some((path, wanted)) => match fs::read_to_string(path) {
-            Ok(text) if text == *wanted => Finding::ok(name, *path),
-            Ok(_) => Finding::warn(name, format!("{path} differs from the one of this version"), hint),
-            Err(_) => Finding::fail(name, format!("{path} is missing"), hint),
+            Ok(text) if text == *wanted => CheckResult::ok(name, *path),
+            Ok(_) => CheckResult::warn(name, format!("{path} differs from the one of this version"), hint),
+            Err(_) => CheckResult::fail(name, format!("{path} is missing"), hint),
         },
-        None => Finding::ok(name, "none is needed"),
+        None => CheckResult::ok(name, "none is needed"),
     }
 }
 
 /// Whether the clock is kept right by somebody.
-fn clock() -> Finding {
+fn clock() -> CheckResult {
     let name = "clock";
     // SAFETY: an all-zero `timex` asks for everything and sets nothing.
     let state = unsafe {
@@ -196,19 +196,19 @@ fn clock() -> Finding {
         libc::adjtimex(&raw mut asked)
     };
     match state {
-        libc::TIME_ERROR => Finding::warn(
+        libc::TIME_ERROR => CheckResult::warn(
             name,
             "nobody keeps it right; S3 refuses what is signed more than 15 minutes off",
             "systemctl enable --now chronyd; timedatectl set-ntp true",
         ),
         state if state < 0 => {
-            Finding::warn(name, "the kernel does not say whether it is kept right", "timedatectl")
+            CheckResult::warn(name, "the kernel does not say whether it is kept right", "timedatectl")
         }
-        _ => Finding::ok(name, "is kept right"),
+        _ => CheckResult::ok(name, "is kept right"),
     }
 }
 
-fn memory(config: Option<&Config>) -> Finding {
+fn memory(config: Option<&Config>) -> CheckResult {
     let name = "memory budget";
     let text = fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let of = |field: &str| {
@@ -216,7 +216,7 @@ fn memory(config: Option<&Config>) -> Finding {
         line.split_whitespace().next()?.parse::<u64>().ok().map(|kib| kib << 10)
     };
     let (Some(total), Some(available)) = (of("MemTotal:"), of("MemAvailable:")) else {
-        return Finding::warn(name, "/proc/meminfo does not say how much there is", "is /proc mounted?");
+        return CheckResult::warn(name, "/proc/meminfo does not say how much there is", "is /proc mounted?");
     };
     let limit =
         fs::read_to_string("/sys/fs/cgroup/memory.max").ok().and_then(|text| text.trim().parse::<u64>().ok());
@@ -225,16 +225,20 @@ fn memory(config: Option<&Config>) -> Finding {
     let wanted = mounts + OVERHEAD;
     let said = format!("mapkeeper may take {} of {} ({} free)", mib(wanted), mib(room), mib(available));
     if wanted > room / 2 {
-        return Finding::fail(
+        return CheckResult::fail(
             name,
             said,
             "lower `memory` of the mounts, or take a larger instance: MapServer needs the rest",
         );
     }
     if wanted > available {
-        return Finding::warn(name, said, "lower `memory` of the mounts, or look for what takes the rest");
+        return CheckResult::warn(
+            name,
+            said,
+            "lower `memory` of the mounts, or look for what takes the rest",
+        );
     }
-    Finding::ok(name, said)
+    CheckResult::ok(name, said)
 }
 
 fn mib(bytes: u64) -> String {
@@ -242,7 +246,7 @@ fn mib(bytes: u64) -> String {
 }
 
 /// Room for files that are being written, and for what the agent keeps.
-async fn disk(config: Option<&Config>) -> Finding {
+async fn disk(config: Option<&Config>) -> CheckResult {
     let name = "disk";
     let writable = config.into_iter().flat_map(|config| &config.mounts).filter(|mount| !mount.read_only);
     let paths: Vec<PathBuf> =
@@ -250,7 +254,7 @@ async fn disk(config: Option<&Config>) -> Finding {
     let measured =
         detached(LOCAL_LIMIT, move || paths.iter().map(|path| room(path)).collect::<Vec<_>>()).await;
     let Some(measured) = measured else {
-        return Finding::fail(
+        return CheckResult::fail(
             name,
             "the disk does not answer",
             "look for a network file system below /var/lib: findmnt",
@@ -260,7 +264,7 @@ async fn disk(config: Option<&Config>) -> Finding {
     for place in measured {
         match place {
             Err((path, error)) => {
-                return Finding::fail(
+                return CheckResult::fail(
                     name,
                     format!("{}: {error}", path.display()),
                     "check that the disk is there and writable",
@@ -272,9 +276,9 @@ async fn disk(config: Option<&Config>) -> Finding {
     let (free, path) = least.unwrap_or_default();
     let said = format!("{} free at {}", mib(free), path.display());
     match free {
-        0..DISK_LEAST => Finding::fail(name, said, "make room: below 64 MiB every write is refused"),
-        DISK_LEAST..DISK_FEW => Finding::warn(name, said, "make room, or set `staging` to another disk"),
-        _ => Finding::ok(name, said),
+        0..DISK_LEAST => CheckResult::fail(name, said, "make room: below 64 MiB every write is refused"),
+        DISK_LEAST..DISK_FEW => CheckResult::warn(name, said, "make room, or set `staging` to another disk"),
+        _ => CheckResult::ok(name, said),
     }
 }
 
@@ -287,20 +291,20 @@ fn room(path: &Path) -> Result<(u64, PathBuf), (PathBuf, io::Error)> {
     }
 }
 
-fn files() -> Finding {
+fn files() -> CheckResult {
     match nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE) {
-        Ok((_, hard)) if hard < FILES_LEAST => Finding::warn(
+        Ok((_, hard)) if hard < FILES_LEAST => CheckResult::warn(
             "open files",
             format!("at most {hard}"),
             "LimitNOFILE=65536 by systemctl edit mapkeeper",
         ),
-        Ok((_, hard)) => Finding::ok("open files", format!("at most {hard}")),
-        Err(errno) => Finding::warn("open files", errno.to_string(), "ulimit -n"),
+        Ok((_, hard)) => CheckResult::ok("open files", format!("at most {hard}")),
+        Err(errno) => CheckResult::warn("open files", errno.to_string(), "ulimit -n"),
     }
 }
 
 /// What mounts the same bucket at boot in an older way, and would be in the way.
-fn leftovers(config: Option<&Config>) -> Finding {
+fn leftovers(config: Option<&Config>) -> CheckResult {
     let name = "older recipes";
     let files = ["/etc/fstab", "/etc/rc.local", "/etc/rc.d/rc.local"];
     let found = files.iter().find_map(|file| {
@@ -311,9 +315,9 @@ fn leftovers(config: Option<&Config>) -> Finding {
         Some(format!("{file} line {} mounts with an older tool, or at a path of the configuration", line.0))
     });
     match found {
-        None => Finding::ok(name, "no s3fs, goofys or mount of the same path in fstab and rc.local"),
+        None => CheckResult::ok(name, "no s3fs, goofys or mount of the same path in fstab and rc.local"),
         Some(said) => {
-            Finding::warn(name, said, "take the line out: the agent mounts by itself (docs/migration.md)")
+            CheckResult::warn(name, said, "take the line out: the agent mounts by itself (docs/migration.md)")
         }
     }
 }

@@ -4,19 +4,19 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
-use crate::diagnose::finding::Finding;
+use crate::diagnose::result::CheckResult;
 use crate::error::{Advise, Chain};
 use crate::host::instance::{InstanceError, Metadata};
 
 const LIMIT: Duration = Duration::from_secs(8);
 
-pub(super) async fn checks() -> Vec<Finding> {
+pub(super) async fn checks() -> Vec<CheckResult> {
     let names = ["imds", "imds hop limit", "instance role"];
     let metadata = Metadata::from_environment();
     if !metadata.is_expected() {
         return names
             .iter()
-            .map(|name| Finding::ok(name, "not needed: this host is no EC2 instance"))
+            .map(|name| CheckResult::ok(name, "not needed: this host is no EC2 instance"))
             .collect();
     }
     let asked = async { (metadata.identity().await, metadata.role().await) };
@@ -26,7 +26,7 @@ pub(super) async fn checks() -> Vec<Finding> {
             let said = format!("no answer within {} s", LIMIT.as_secs());
             return names
                 .iter()
-                .map(|name| Finding::fail(name, said.clone(), "ip route get 169.254.169.254"))
+                .map(|name| CheckResult::fail(name, said.clone(), "ip route get 169.254.169.254"))
                 .collect();
         }
     };
@@ -34,35 +34,39 @@ pub(super) async fn checks() -> Vec<Finding> {
         Err(error) => {
             let hint = error.hint().unwrap_or_default();
             let hop = match &error {
-                InstanceError::HopLimit { .. } => Finding::fail(names[1], error.to_string(), hint.clone()),
-                _ => {
-                    Finding::warn(names[1], "not looked at: the service does not answer", "see `imds` above")
+                InstanceError::HopLimit { .. } => {
+                    CheckResult::fail(names[1], error.to_string(), hint.clone())
                 }
+                _ => CheckResult::warn(
+                    names[1],
+                    "not looked at: the service does not answer",
+                    "see `imds` above",
+                ),
             };
             // `Disabled` is a wish, not a fault.
             let imds = match &error {
-                InstanceError::Disabled => Finding::warn(names[0], Chain(&error).to_string(), hint),
-                _ => Finding::fail(names[0], Chain(&error).to_string(), hint),
+                InstanceError::Disabled => CheckResult::warn(names[0], Chain(&error).to_string(), hint),
+                _ => CheckResult::fail(names[0], Chain(&error).to_string(), hint),
             };
             let role =
-                Finding::warn(names[2], "not looked at: the service does not answer", "see `imds` above");
+                CheckResult::warn(names[2], "not looked at: the service does not answer", "see `imds` above");
             vec![imds, hop, role]
         }
         Ok(identity) => {
             let role = match role {
-                Ok(Some(role)) => Finding::ok(names[2], role),
-                _ => Finding::warn(
+                Ok(Some(role)) => CheckResult::ok(names[2], role),
+                _ => CheckResult::warn(
                     names[2],
                     "the instance has none",
                     "give it an instance profile (docs/iam.md), or credentials in another way",
                 ),
             };
             vec![
-                Finding::ok(
+                CheckResult::ok(
                     names[0],
                     format!("IMDSv2 answers: {} in {} ({})", identity.id, identity.zone, identity.region),
                 ),
-                Finding::ok(
+                CheckResult::ok(
                     names[1],
                     "tokens reach this process; containers of the bridge network need a hop limit of 2",
                 ),

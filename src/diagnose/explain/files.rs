@@ -4,10 +4,10 @@ use std::path::Path;
 
 use futures::{StreamExt, stream};
 
-use super::place::{Place, plain};
-use crate::diagnose::asked::in_time;
-use crate::diagnose::finding::Finding;
+use super::location::{MapLocation, plain};
+use crate::diagnose::clients::in_time;
 use crate::diagnose::mapfile::{Layer, Mapfile};
+use crate::diagnose::result::CheckResult;
 use bucketfs::store::s3::S3;
 use bucketfs::store::{Depth, List, ListStart, ObjectStore, StoreError};
 
@@ -30,12 +30,16 @@ struct Wanted {
     beside: &'static [&'static str],
 }
 
-/// Looks for every file that `map` names: one finding for all of them.
+/// Looks for every file that `map` names: one result for all of them.
 ///
 /// # Errors
 ///
 /// When the bucket cannot be asked.
-pub async fn looked_for(store: &S3, place: &Place<'_>, map: &Mapfile) -> Result<Finding, StoreError> {
+pub async fn looked_for(
+    store: &S3,
+    place: &MapLocation<'_>,
+    map: &Mapfile,
+) -> Result<CheckResult, StoreError> {
     let mut wanted = wanted(map, &place.directory(), place.root_inside.as_deref());
     let more = wanted.len().saturating_sub(FILES_MAX);
     wanted.truncate(FILES_MAX);
@@ -56,7 +60,7 @@ pub async fn looked_for(store: &S3, place: &Place<'_>, map: &Mapfile) -> Result<
             1 => "the one file that it names is in the bucket".to_owned(),
             count => format!("all {count} files that it names are in the bucket{beyond}"),
         };
-        return Ok(Finding::ok("data", said));
+        return Ok(CheckResult::ok("data", said));
     };
     let others = match faults.len() {
         1 => String::new(),
@@ -73,11 +77,11 @@ pub async fn looked_for(store: &S3, place: &Place<'_>, map: &Mapfile) -> Result<
         Some(name) => format!("{name:?} is there: did somebody mean that one? Names are case-sensitive"),
         None => format!("put it there: aws s3 cp FILE {}", place.url(absent)),
     };
-    Ok(Finding::fail("data", said, hint))
+    Ok(CheckResult::fail("data", said, hint))
 }
 
 /// The first file that is missing of what is wanted; `None` if all is there.
-async fn missing(store: &S3, place: &Place<'_>, wanted: &Wanted) -> Result<Option<String>, StoreError> {
+async fn missing(store: &S3, place: &MapLocation<'_>, wanted: &Wanted) -> Result<Option<String>, StoreError> {
     for below in &wanted.either {
         if !is_there(store, place, below).await? {
             continue;
@@ -95,7 +99,7 @@ async fn missing(store: &S3, place: &Place<'_>, wanted: &Wanted) -> Result<Optio
 }
 
 /// Whether there is a file or a directory.
-async fn is_there(store: &S3, place: &Place<'_>, below: &str) -> Result<bool, StoreError> {
+async fn is_there(store: &S3, place: &MapLocation<'_>, below: &str) -> Result<bool, StoreError> {
     let Some(key) = place.key_of(below) else { return Ok(true) };
     match in_time(store.head(&key)).await {
         Ok(_) => return Ok(true),
@@ -110,7 +114,7 @@ async fn is_there(store: &S3, place: &Place<'_>, below: &str) -> Result<bool, St
 }
 
 /// A name in the directory of `below` that is nearly the same.
-pub async fn like(store: &S3, place: &Place<'_>, below: &str) -> Option<String> {
+pub async fn like(store: &S3, place: &MapLocation<'_>, below: &str) -> Option<String> {
     let (directory, name) = below.rsplit_once('/').unwrap_or(("", below));
     let directory = if directory.is_empty() { String::new() } else { format!("{directory}/") };
     let prefix = place.key_of(&directory)?;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::config::{Container, Expect};
-use crate::diagnose::finding::Finding;
+use crate::diagnose::result::CheckResult;
 use crate::error::Chain;
 use crate::host::probe::{ServiceVerdict, ask_service, classify};
 
@@ -14,9 +14,9 @@ const LAYERS_MAX: usize = 12;
 
 /// Asks the service of `container` for the map that it sees at `inside`; `restored` is the command that brings the
 /// version before back.
-pub async fn asked(container: &Container, inside: &str, restored: Option<&str>) -> Finding {
+pub async fn asked(container: &Container, inside: &str, restored: Option<&str>) -> CheckResult {
     let Some(address) = address(container) else {
-        return Finding::warn(
+        return CheckResult::warn(
             "wms",
             "not asked: the container has neither a probe nor a port",
             "configure [container.probe]",
@@ -26,7 +26,7 @@ pub async fn asked(container: &Container, inside: &str, restored: Option<&str>) 
     let body = match body(&format!("{question}&REQUEST=GetCapabilities")).await {
         Ok((ServiceVerdict::Healthy | ServiceVerdict::LayerUnknown, body)) => body,
         Ok((verdict, _)) => return wrong(&verdict, "GetCapabilities", inside, restored),
-        Err(finding) => return finding,
+        Err(result) => return result,
     };
     let capabilities = Capabilities::read(&body);
     let mut drawn = 0;
@@ -39,19 +39,19 @@ pub async fn asked(container: &Container, inside: &str, restored: Option<&str>) 
             Ok((ServiceVerdict::Healthy, _)) => drawn += 1,
             Ok((ServiceVerdict::ServiceException { message }, _)) if message.contains("SRS") => {
                 let said = format!("layer {layer} is not offered in EPSG:4326, so no picture was asked for");
-                return Finding::warn("wms", said, "add EPSG:4326 to wms_srs");
+                return CheckResult::warn("wms", said, "add EPSG:4326 to wms_srs");
             }
             Ok((verdict, _)) => {
                 return wrong(&verdict, &format!("a picture of layer {layer}"), inside, restored);
             }
-            Err(finding) => return finding,
+            Err(result) => return result,
         }
     }
     let of = capabilities.layers.len();
-    Finding::ok("wms", format!("MapServer answers, and draws {drawn} of {of} layers"))
+    CheckResult::ok("wms", format!("MapServer answers, and draws {drawn} of {of} layers"))
 }
 
-async fn body(url: &str) -> Result<(ServiceVerdict, String), Finding> {
+async fn body(url: &str) -> Result<(ServiceVerdict, String), CheckResult> {
     match ask_service(url, LIMIT).await {
         Ok(answer) => {
             let verdict = classify(answer.status, answer.content_type.as_deref(), &answer.body, Expect::Wms);
@@ -59,7 +59,7 @@ async fn body(url: &str) -> Result<(ServiceVerdict, String), Finding> {
         }
         Err(error) => {
             let hint = "docker logs of the container says why; mapkeeper status whether it is being repaired";
-            Err(Finding::fail("wms", Chain(&error).to_string(), hint))
+            Err(CheckResult::fail("wms", Chain(&error).to_string(), hint))
         }
     }
 }
@@ -78,7 +78,7 @@ fn address(container: &Container) -> Option<String> {
 }
 
 /// A verdict with its cure.
-fn wrong(verdict: &ServiceVerdict, question: &str, inside: &str, restored: Option<&str>) -> Finding {
+fn wrong(verdict: &ServiceVerdict, question: &str, inside: &str, restored: Option<&str>) -> CheckResult {
     let hint = match verdict {
         ServiceVerdict::MapBroken { line, .. } => match restored {
             Some(command) => format!("correct line {line}, or bring the version before back: {command}"),
@@ -102,7 +102,7 @@ fn wrong(verdict: &ServiceVerdict, question: &str, inside: &str, restored: Optio
         }
         _ => "docker logs of the container says more".to_owned(),
     };
-    Finding::fail("wms", format!("{question}: {verdict}"), hint)
+    CheckResult::fail("wms", format!("{question}: {verdict}"), hint)
 }
 
 /// What of the capabilities is needed to ask for pictures.

@@ -54,7 +54,7 @@ pub(super) struct Held {
 
 /// What the refresher and the requests share.
 #[derive(Debug)]
-pub(super) struct Desk {
+pub(super) struct CredentialCell {
     pub held: watch::Sender<Held>,
     /// Time between two looks at the source.
     pub every: watch::Sender<Duration>,
@@ -77,9 +77,9 @@ enum Look {
     Switched(Held),
 }
 
-impl Desk {
-    pub fn new(held: Held, every: Duration) -> Desk {
-        Desk {
+impl CredentialCell {
+    pub fn new(held: Held, every: Duration) -> CredentialCell {
+        CredentialCell {
             held: watch::Sender::new(held),
             every: watch::Sender::new(every),
             wanted: Notify::new(),
@@ -147,34 +147,38 @@ pub(super) async fn first(origin: &Origin, prover: Option<&Prover>) -> Result<He
 }
 
 /// Looks again and again. Ends with the holder.
-pub(super) async fn keep_fresh(origin: Origin, desk: std::sync::Weak<Desk>, prover: Option<Prover>) {
-    let Some(mut every) = desk.upgrade().map(|desk| desk.every.subscribe()) else { return };
+pub(super) async fn keep_fresh(
+    origin: Origin,
+    cell: std::sync::Weak<CredentialCell>,
+    prover: Option<Prover>,
+) {
+    let Some(mut every) = cell.upgrade().map(|cell| cell.every.subscribe()) else { return };
     let mut failures = 0;
     loop {
         let forced = {
-            let Some(desk) = desk.upgrade() else { return };
-            let expiry = desk.held.borrow().credentials.expiry();
+            let Some(cell) = cell.upgrade() else { return };
+            let expiry = cell.held.borrow().credentials.expiry();
             let refresh = *every.borrow_and_update();
             let wait = pause(refresh, expiry, SystemTime::now(), failures);
             // All arms are cancel-safe: a timer, a word that is kept until somebody waits for it, a value.
             tokio::select! {
                 () = sleep(wait.mul_f64(0.9 + 0.2 * fastrand::f64())) => Some(false),
-                () = desk.wanted.notified() => Some(true),
-                // The sender is the desk's own.
+                () = cell.wanted.notified() => Some(true),
+                // The sender is the cell's own.
                 _ = every.changed() => None,
             }
         };
         // Another time between looks: the wait begins anew.
         let Some(forced) = forced else { continue };
-        let Some(desk) = desk.upgrade() else { return };
-        let held = desk.held.borrow().clone();
+        let Some(cell) = cell.upgrade() else { return };
+        let held = cell.held.borrow().clone();
         match look(&origin, &held, prover.as_ref(), forced).await {
             Ok(Look::Unchanged) => failures = 0,
             Ok(Look::Switched(fresh)) => {
                 failures = 0;
                 let version = fresh.version.clone().unwrap_or_default();
                 tracing::info!(source = %origin, version, stage = ?fresh.stage, "credentials changed");
-                desk.held.send_replace(fresh);
+                cell.held.send_replace(fresh);
             }
             Err(error) => {
                 failures += 1;
@@ -182,7 +186,7 @@ pub(super) async fn keep_fresh(origin: Origin, desk: std::sync::Weak<Desk>, prov
             }
         }
         if forced {
-            desk.forced_looks.send_modify(|ended| *ended += 1);
+            cell.forced_looks.send_modify(|ended| *ended += 1);
         }
     }
 }

@@ -14,7 +14,7 @@ fn a_secret_never_shows() {
     assert_eq!(secret.expose(), "hunter2");
     let holder = Holder::fixed(Secret::new("AK".into()), secret, Some(Secret::new("hunter2".into())));
     assert_eq!(format!("{holder:?}"), "Holder([redacted])");
-    let given = format!("{:?}", holder.desk.held.borrow());
+    let given = format!("{:?}", holder.cell.held.borrow());
     assert!(!given.contains("hunter2"), "{given}");
 }
 
@@ -33,21 +33,21 @@ async fn a_fixed_holder_gives_its_credentials_to_every_request() {
 async fn what_is_put_in_is_what_the_next_request_gets() {
     let holder = Holder::of(keys("old"), "a test");
     let provider = holder.provider();
-    let fresh = Held { credentials: keys("new"), ..holder.desk.held.borrow().clone() };
-    holder.desk.held.send_replace(fresh);
+    let fresh = Held { credentials: keys("new"), ..holder.cell.held.borrow().clone() };
+    holder.cell.held.send_replace(fresh);
     assert_eq!(provider.provide_credentials().await.expect("credentials").access_key_id(), "new");
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_is_held_is_described_by_age_version_and_source_only() {
     let holder = Holder::of(keys("AK"), "secret \"maps\"");
-    holder.desk.held.send_modify(|held| {
+    holder.cell.held.send_modify(|held| {
         held.version = Some("v1".to_owned());
         held.stage = Some(Stage::Current);
     });
     tokio::time::advance(Duration::from_secs(7)).await;
     assert_eq!(holder.description(), "7 s old, version v1, from secret \"maps\"");
-    holder.desk.held.send_modify(|held| held.stage = Some(Stage::Previous));
+    holder.cell.held.send_modify(|held| held.stage = Some(Stage::Previous));
     assert_eq!(holder.description(), "7 s old, version v1 (AWSPREVIOUS), from secret \"maps\"");
 }
 

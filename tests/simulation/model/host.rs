@@ -213,8 +213,8 @@ impl Host for Simulated {
         done
     }
 
-    async fn nudge(&self) {
-        self.nudge.notified().await;
+    async fn wake(&self) {
+        self.wake.notified().await;
     }
 
     async fn shut_down(&self) {}

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::{Answer, Outcome, listed_version};
 use crate::cache::BLOCK;
 use crate::inode::Facts;
-use crate::store::{Body, Condition, Depth, Fetch, Fetched, ListStart, List, Object, StoreError, Version};
+use crate::store::{Body, Condition, Depth, Fetch, Fetched, List, ListStart, Object, StoreError, Version};
 use crate::tree::Tree;
 
 /// What a key holds.

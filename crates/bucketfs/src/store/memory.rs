@@ -17,7 +17,7 @@ use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt, stream};
 
 use super::{
-    Condition, Depth, ETag, Fetch, Fetched, ListStart, List, Listed, Object, ObjectStore, Page, StoreError,
+    Condition, Depth, ETag, Fetch, Fetched, List, ListStart, Listed, Object, ObjectStore, Page, StoreError,
     Version,
 };
 

@@ -28,7 +28,7 @@ use crate::percent::percent_decoded;
 
 use super::write::{KEY_MAX, OBJECT_MAX};
 use super::{
-    Body, ClockSkew, Condition, Depth, EMPTY_PAGES, ETag, Fetch, Fetched, ListStart, List, Listed, Object,
+    Body, ClockSkew, Condition, Depth, EMPTY_PAGES, ETag, Fetch, Fetched, List, ListStart, Listed, Object,
     ObjectStore, Page, StoreError, Version,
 };
 

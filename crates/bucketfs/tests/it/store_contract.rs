@@ -7,7 +7,7 @@ use crate::common::hostile::{self, Answer, LIST_HEAD, STAMP, contents};
 use crate::common::{Bucket, s3_client};
 use bucketfs::store::write::{CopyRequest, PartOf, Put, Upload, WriteIf};
 use bucketfs::store::{
-    Condition, Depth, ETag, Fetch, Fetched, ListStart, Headers, Kept, List, Object, ObjectStore, StoreError,
+    Condition, Depth, ETag, Fetch, Fetched, Headers, Kept, List, ListStart, Object, ObjectStore, StoreError,
 };
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
@@ -241,7 +241,10 @@ async fn a_key_of_blanks_is_a_key_like_any_other() {
             assert_eq!(fetched(&*store, key, Condition::Always).await.expect(key).1, "body");
             assert_eq!(store.tags(key).await.expect(key), []);
             let (to, condition) = ("\u{3000}", WriteIf::Always);
-            store.copy(CopyRequest { from: key, etag: &etag, to, headers: None, condition }).await.expect(key);
+            store
+                .copy(CopyRequest { from: key, etag: &etag, to, headers: None, condition })
+                .await
+                .expect(key);
             assert_eq!(store.head("\u{3000}").await.expect("copied").size, 4);
             let id = store.begin_upload(key, &Headers::default(), &[]).await.expect(key);
             store.abort_upload(Upload { key, id: &id }).await.expect(key);
@@ -531,9 +534,11 @@ async fn a_write_whose_condition_does_not_hold_changes_nothing() {
         let error =
             put(&*store, "absent", b"x", WriteIf::Unchanged(first.clone())).await.expect_err("absent");
         assert!(matches!(error, StoreError::NotFound { .. }), "{error:?}");
-        let copy = CopyRequest { from: "a", etag: &first, to: "b", headers: None, condition: WriteIf::Always };
+        let copy =
+            CopyRequest { from: "a", etag: &first, to: "b", headers: None, condition: WriteIf::Always };
         assert!(matches!(store.copy(copy).await, Err(StoreError::Changed { .. })));
-        let copy = CopyRequest { from: "absent", etag: &first, to: "b", headers: None, condition: WriteIf::Always };
+        let copy =
+            CopyRequest { from: "absent", etag: &first, to: "b", headers: None, condition: WriteIf::Always };
         assert!(matches!(store.copy(copy).await, Err(StoreError::NotFound { .. })));
         assert_eq!(fetched(&*store, "a", Condition::Always).await.expect("there").1, "two");
         store.delete("a", WriteIf::Unchanged(second)).await.expect("deleted");

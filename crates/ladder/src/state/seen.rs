@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Device, Seen, Trigger};
+use super::{Device, Reason, Seen};
 
 /// The whole host at one moment. A mount or container that is missing from a map was not looked at.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -255,7 +255,7 @@ pub enum ServiceSeen {
         works: Seen<bool>,
     },
     Faulty {
-        trigger: Trigger,
+        trigger: Reason,
         detail: String,
     },
 }

@@ -51,7 +51,7 @@ fn an_absent_container_is_created_on_a_proven_mount() {
     let mut world = World::healthy(Owner::Mapkeeper);
     world.absent();
     let action = world.look().action.unwrap();
-    assert_eq!((action.repair, action.trigger), (Repair::Create, Trigger::ContainerAbsent));
+    assert_eq!((action.repair, action.trigger), (Repair::Create, Reason::ContainerAbsent));
     assert_eq!(action.rests_on, [Proof { mount: MOUNT.to_owned(), device: DEVICE }]);
 }
 
@@ -143,7 +143,7 @@ fn a_container_holding_a_replaced_mount_is_restarted() {
     let mut world = World::healthy(Owner::Mapkeeper);
     world.container().views = [(MOUNT.to_owned(), Seen::Known(Some(OLD_DEVICE)))].into();
     let action = world.look().action.unwrap();
-    assert_eq!((action.repair, action.trigger), (Repair::Restart, Trigger::StaleMount));
+    assert_eq!((action.repair, action.trigger), (Repair::Restart, Reason::StaleMount));
 }
 
 #[test]
@@ -187,7 +187,7 @@ fn one_stale_mount_outweighs_another_that_could_not_be_looked_at() {
 
 #[test]
 fn a_service_that_stays_silent_is_restarted_after_it_was_confirmed() {
-    for trigger in [Trigger::NoConnection, Trigger::NoAnswer, Trigger::ServerError] {
+    for trigger in [Reason::NoConnection, Reason::NoAnswer, Reason::ServerError] {
         let mut world = World::healthy(Owner::Mapkeeper);
         world.serves(ServiceSeen::Faulty { trigger, detail: String::new() });
         assert_eq!(world.repair(), None, "once is not enough");
@@ -205,7 +205,7 @@ fn a_service_that_answers_late_is_degraded_told_how_late_and_never_restarted() {
     let decision = world.look();
     assert_eq!((decision.health, decision.ready), (Health::Degraded, true));
     let link = world.link(&service_target());
-    assert_eq!((link.state, link.trigger), (LinkState::Degraded, Some(Trigger::ServiceSlow)));
+    assert_eq!((link.state, link.trigger), (LinkState::Degraded, Some(Reason::ServiceSlow)));
     assert_eq!(link.detail, "answers after 1.3 s; the timeout of its probe is 1.0 s");
     assert!(link.hint.is_some());
 }
@@ -228,7 +228,7 @@ fn silence_is_no_answer_for_long_from_a_container_that_is_known_to_do_nothing() 
         let case = format!("{waited} s of {timeout} s, {works:?}");
         world.serves(ServiceSeen::Unanswered { waited: seconds(waited), timeout: seconds(timeout), works });
         let action = world.next_action(seconds(600)).map(|action| (action.repair, action.trigger));
-        assert_eq!(action, silent.then_some((Repair::Restart, Trigger::NoAnswer)), "{case}");
+        assert_eq!(action, silent.then_some((Repair::Restart, Reason::NoAnswer)), "{case}");
         let decision = world.look();
         assert!(silent || decision.health == Health::Degraded, "{case}: {:?}", decision.health);
         assert_eq!(decision.ready, waited < 30.max(10 * timeout), "{case}");
@@ -313,7 +313,7 @@ fn a_container_that_just_started_is_given_time_to_answer() {
 fn the_error_log_that_mapserver_misses_is_made_for_ours_and_reported_for_those_of_ecs() {
     for (owner, expected) in [(Owner::Mapkeeper, Some(Repair::MakeErrorLog)), (Owner::Ecs, None)] {
         let mut world = World::healthy(owner);
-        world.serves(ServiceSeen::Faulty { trigger: Trigger::ErrorFile, detail: "missing".to_owned() });
+        world.serves(ServiceSeen::Faulty { trigger: Reason::ErrorFile, detail: "missing".to_owned() });
         assert_eq!(world.repair(), expected);
     }
 }
@@ -321,15 +321,15 @@ fn the_error_log_that_mapserver_misses_is_made_for_ours_and_reported_for_those_o
 #[test]
 fn a_broken_map_is_reported_and_repairs_nothing() {
     for trigger in [
-        Trigger::MapBroken,
-        Trigger::MapMissing,
-        Trigger::ErrorFileUnnamed,
-        Trigger::PatternRefused,
-        Trigger::ConfigMissing,
-        Trigger::RasterCredentials,
-        Trigger::HttpStatus,
-        Trigger::NotWms,
-        Trigger::ServiceException,
+        Reason::MapBroken,
+        Reason::MapMissing,
+        Reason::ErrorFileUnnamed,
+        Reason::PatternRefused,
+        Reason::ConfigMissing,
+        Reason::RasterCredentials,
+        Reason::HttpStatus,
+        Reason::NotWms,
+        Reason::ServiceException,
     ] {
         let mut world = World::healthy(Owner::Mapkeeper);
         world.serves(ServiceSeen::Faulty { trigger, detail: "Parsing error near (X):(line 3)".to_owned() });

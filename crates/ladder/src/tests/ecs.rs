@@ -124,7 +124,7 @@ fn a_container_that_ecs_does_not_know_is_reported_and_left_alone() {
     world.ecs().tasks = Seen::Known(vec!["another".to_owned()]);
     assert_eq!(world.next_action(seconds(600)), None);
     let link = world.link(&Target::Container("mapserver".to_owned()));
-    assert_eq!((link.state, link.trigger), (LinkState::Degraded, Some(Trigger::EcsTaskUnknown)));
+    assert_eq!((link.state, link.trigger), (LinkState::Degraded, Some(Reason::EcsTaskUnknown)));
 }
 
 /// A host whose mount cannot be mounted any more, and whose repairs are spent.
@@ -215,7 +215,7 @@ fn what_somebody_else_drains_is_told_and_stays_drained() {
     world.absent();
     assert_eq!(world.next_action(seconds(3600)), None);
     let link = world.link(&Target::Ecs);
-    assert_eq!((link.state, link.trigger), (LinkState::Degraded, Some(Trigger::EcsDraining)));
+    assert_eq!((link.state, link.trigger), (LinkState::Degraded, Some(Reason::EcsDraining)));
     // Not even a host that is past help makes it look like its own.
     let mut world = exhausted();
     world.instance(drained(true));
@@ -253,7 +253,7 @@ fn an_instance_that_is_not_known_to_be_this_host_is_neither_drained_nor_marked()
                 world.tried(&action, failure("no /dev/fuse"));
             }
             let link = world.link(&Target::Ecs);
-            assert_eq!((link.state, link.trigger), (state, Some(Trigger::EcsIdentity)));
+            assert_eq!((link.state, link.trigger), (state, Some(Reason::EcsIdentity)));
             let (Identity::Other(said) | Identity::Unknown(said)) = &identity_of(&world) else { panic!() };
             assert!(link.detail.contains(said) && link.hint.is_some(), "{link:?}");
         }

@@ -134,7 +134,7 @@ fn in_maintenance_everything_is_told_and_nothing_repaired() {
 fn a_host_is_ready_while_it_serves_and_a_broken_map_takes_none_out() {
     let mut world = World::healthy(Owner::Mapkeeper);
     assert!(world.look().ready);
-    world.serves(ServiceSeen::Faulty { trigger: Trigger::MapBroken, detail: String::new() });
+    world.serves(ServiceSeen::Faulty { trigger: Reason::MapBroken, detail: String::new() });
     assert!(world.look().ready);
     world.serves(no_connection());
     assert!(!world.look().ready);

@@ -36,7 +36,7 @@ fn nothing_at_the_path_is_mounted() {
     world.mount().session = Seen::Known(None);
     world.mount().answer = Seen::Known(MountAnswer::Serves(DISK));
     let action = world.look().action.unwrap();
-    assert_eq!((action.repair, action.trigger), (Repair::Mount, Trigger::NothingMounted));
+    assert_eq!((action.repair, action.trigger), (Repair::Mount, Reason::NothingMounted));
 }
 
 #[test]
@@ -54,7 +54,7 @@ fn a_mount_whose_session_ended_is_mounted_again() {
         state: SessionState::Ended("the connection was aborted".to_owned()),
     }));
     let decision = world.look();
-    assert_eq!(decision.action.unwrap().trigger, Trigger::SessionEnded);
+    assert_eq!(decision.action.unwrap().trigger, Reason::SessionEnded);
     assert_eq!(decision.health, Health::Repairing);
     assert!(decision.reason.contains("the connection was aborted"), "{}", decision.reason);
 }
@@ -71,7 +71,7 @@ fn what_was_mounted_over_ours_is_taken_away() {
     let mut world = World::healthy(Owner::Mapkeeper);
     world.mount().entry = Seen::Known(Some(entry(DISK, Origin::Foreign)));
     let action = world.look().action.unwrap();
-    assert_eq!((action.repair, action.trigger), (Repair::Uncover, Trigger::Covered));
+    assert_eq!((action.repair, action.trigger), (Repair::Uncover, Reason::Covered));
     // A session that has ended is no use below it either.
     let state = SessionState::Ended("the connection was aborted".to_owned());
     world.mount().session = Seen::Known(Some(Session { device: DEVICE, state }));
@@ -85,7 +85,7 @@ fn what_was_mounted_over_a_mount_left_behind_is_taken_away() {
     world.mount().session = Seen::Known(None);
     world.mount().answer = Seen::Known(MountAnswer::Serves(DISK));
     let action = world.look().action.unwrap();
-    assert_eq!((action.repair, action.trigger), (Repair::Remount, Trigger::Covered));
+    assert_eq!((action.repair, action.trigger), (Repair::Remount, Reason::Covered));
 }
 
 #[test]
@@ -105,7 +105,7 @@ fn the_mount_of_a_dead_agent_is_replaced() {
     world.mount().session = Seen::Known(None);
     world.mount().answer = Seen::Known(MountAnswer::Errno("ENOTCONN".to_owned()));
     let action = world.look().action.unwrap();
-    assert_eq!((action.repair, action.trigger), (Repair::Remount, Trigger::LeftOver));
+    assert_eq!((action.repair, action.trigger), (Repair::Remount, Reason::LeftOver));
 }
 
 #[test]
@@ -263,7 +263,7 @@ fn a_session_is_given_up_for_a_request_of_which_it_knows_nothing_at_any_look() {
     world.mount().requests = Seen::Known(Requests { waiting: 2, taken: 0 });
     assert_eq!(world.next_action(seconds(9)), None);
     let action = world.next_action(seconds(4)).expect("it lasts");
-    assert_eq!((action.repair, action.trigger), (Repair::Remount, Trigger::RequestsLost));
+    assert_eq!((action.repair, action.trigger), (Repair::Remount, Reason::RequestsLost));
     world.mount().store = Seen::Known(StoreSeen::Away { reason: "no answer".to_owned(), hint: None });
     assert_eq!(world.next_action(seconds(60)), None);
 }
@@ -300,7 +300,7 @@ fn a_mount_that_is_hidden_is_left_alone_whatever_its_path_answers_and_well_when_
         world.mount().session = Seen::Known(session.clone());
         assert_eq!(world.next_action(seconds(600)), None, "{answer:?} {session:?}");
         let link = world.link(&mount_target());
-        assert_eq!((link.state, link.trigger), (LinkState::Broken, Some(Trigger::Hidden)));
+        assert_eq!((link.state, link.trigger), (LinkState::Broken, Some(Reason::Hidden)));
         assert!(link.detail.contains("hidden by tmpfs at /srv"), "{link:?}");
         world.seen = healthy();
         assert_eq!((world.look().action, world.look().health), (None, Health::Healthy));

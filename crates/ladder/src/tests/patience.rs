@@ -200,7 +200,7 @@ fn a_container_with_a_broken_map_is_forgiven_its_earlier_end() {
     let action = world.look().action.unwrap();
     world.tried(&action, Outcome::Done);
     world.seen = healthy();
-    world.serves(ServiceSeen::Faulty { trigger: Trigger::MapBroken, detail: String::new() });
+    world.serves(ServiceSeen::Faulty { trigger: Reason::MapBroken, detail: String::new() });
     world.look();
     world.wait(seconds(300));
     world.look();
@@ -236,7 +236,7 @@ fn a_mount_that_was_made_anew_has_the_patience_of_a_new_one() {
     let mut world = World::healthy(Owner::Mapkeeper);
     world.mount().answer = Seen::Known(MountAnswer::Errno("EIO".to_owned()));
     let remount = world.next_action(seconds(60)).expect("it was patient for long");
-    assert_eq!((remount.repair, remount.trigger), (Repair::Remount, Trigger::MountErrors));
+    assert_eq!((remount.repair, remount.trigger), (Repair::Remount, Reason::MountErrors));
     world.tried(&remount, Outcome::Done);
     // Nothing can be seen for a while, and then the new one fails as well.
     world.mount().answer = Seen::Unknown("no answer".to_owned());

@@ -7,16 +7,16 @@ use serde::{Deserialize, Serialize};
 /// Everything that is counted on a host.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Figures {
-    pub mounts: Vec<MountFigures>,
-    pub buckets: Vec<BucketFigures>,
-    pub services: Vec<ServiceFigures>,
+pub struct Stats {
+    pub mounts: Vec<MountStats>,
+    pub buckets: Vec<BucketStats>,
+    pub services: Vec<ServiceStats>,
 }
 
 /// One mount that this process serves.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct MountFigures {
+pub struct MountStats {
     pub mount: String,
     /// How old an answer may be, as configured.
     pub freshness_ms: u64,
@@ -36,7 +36,7 @@ pub struct MountFigures {
 /// One bucket, with everything that this process asks it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct BucketFigures {
+pub struct BucketStats {
     pub bucket: String,
     /// Attempts since the agent started, by what was asked.
     pub requests: BTreeMap<String, u64>,
@@ -49,7 +49,7 @@ pub struct BucketFigures {
 /// One service that is probed.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct ServiceFigures {
+pub struct ServiceStats {
     pub container: String,
     /// How long the last good answer took.
     pub latency_ms: u64,

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::Loaded;
-use super::key::KeyPath;
+use super::setting::KeyPath;
 use super::source::{Entries, Entry, Origin};
 
 /// Changes with what an older version would misread.

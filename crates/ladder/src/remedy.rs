@@ -2,17 +2,17 @@
 
 use std::time::Duration;
 
-use super::judge::{self, Fault, Finding, Judgement, Verdict};
+use super::assess::{self, Assessment, Condition, Fault, Finding};
 use super::{is_late, restart_may_cure};
 use crate::state::{
     Action, ContainerSettings, ContainerState, EcsAgent, EcsInstance, EcsSeen, Escalation, History, Identity,
-    Life, Moment, Observation, Owner, Phase, Proof, Record, Repair, Rung, Seen, SessionState, Settings,
-    Target, Timing, Trigger, Workers,
+    Life, Moment, Observation, Owner, Phase, Proof, Reason, Record, Repair, Rung, Seen, SessionState,
+    Settings, Target, Timing, Workers,
 };
 
 /// What is to be done about one finding.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Course {
+pub(super) enum Remedy {
     /// Nothing: it is good, or no repair is meant for it, or it could not be looked at.
     Rest,
     /// A repair, now.
@@ -46,12 +46,12 @@ enum Cost {
 }
 
 /// What has to be waited for before a service that fails so counts as broken in this life of its container.
-pub(super) fn awaited(life: &Life, trigger: Trigger, now: Moment, timing: &Timing) -> Option<Waiting> {
+pub(super) fn awaited(life: &Life, trigger: Reason, now: Moment, timing: &Timing) -> Option<Waiting> {
     if !life.served && now.since(life.first_seen) < timing.start_grace {
         return Some(Waiting::Start);
     }
     // Silence has been waited for already.
-    let looks = timing.confirm_looks - u32::from(trigger == Trigger::NoAnswer);
+    let looks = timing.confirm_looks - u32::from(trigger == Reason::NoAnswer);
     if life.misses < looks || now.since(life.missing_since) < timing.confirm_for {
         return Some(Waiting::Confirmation);
     }
@@ -64,24 +64,24 @@ pub(super) struct Round<'a> {
     pub(super) history: &'a History,
     pub(super) now: Moment,
     pub(super) settings: &'a Settings,
-    pub(super) judgement: &'a Judgement,
+    pub(super) assessment: &'a Assessment,
 }
 
 impl Round<'_> {
-    pub(super) fn course(&self, finding: &Finding) -> Course {
-        let Verdict::Faulty(fault) = &finding.verdict else { return Course::Rest };
+    pub(super) fn remedy(&self, finding: &Finding) -> Remedy {
+        let Condition::Faulty(fault) = &finding.condition else { return Remedy::Rest };
         match &finding.target {
             Target::Store(_) => self.store_course(fault),
-            Target::Credentials | Target::Docker | Target::Instance => Course::Rest,
+            Target::Credentials | Target::Docker | Target::Instance => Remedy::Rest,
             Target::Mount(name) => self.mount_course(name, &finding.target, fault),
             Target::Ecs => self.ecs_course(fault),
             Target::Container(name) => match self.container(name) {
                 Some(container) => self.container_course(container, &finding.target, fault),
-                None => Course::Rest,
+                None => Remedy::Rest,
             },
             Target::Service(name) => match self.container(name) {
                 Some(container) => self.service_course(container, fault),
-                None => Course::Rest,
+                None => Remedy::Rest,
             },
         }
     }
@@ -90,20 +90,20 @@ impl Round<'_> {
     /// been waiting all the time. Under a heavy load that is no fault, so nothing is repaired for it, unless the session
     /// knows of none.
     pub(super) fn with_memory(&self, finding: &Finding) -> Finding {
-        let (Target::Mount(_), Verdict::Good(_)) = (&finding.target, &finding.verdict) else {
+        let (Target::Mount(_), Condition::Good(_)) = (&finding.target, &finding.condition) else {
             return finding.clone();
         };
         let (record, timing) = (self.history.record(&finding.target), &self.settings.timing);
         let lasted = |since: Option<Moment>| since.map_or(Duration::ZERO, |since| self.now.since(since));
         let (lost, waited) = (lasted(record.lost_since), lasted(record.waiting_since));
-        let verdict = if lost >= timing.lost_patience {
-            Verdict::Faulty(Fault::requests_lost())
+        let condition = if lost >= timing.lost_patience {
+            Condition::Faulty(Fault::requests_lost())
         } else if waited >= timing.waiting_patience {
-            Verdict::Reduced(Fault::requests_stuck(waited))
+            Condition::Reduced(Fault::requests_stuck(waited))
         } else {
-            finding.verdict.clone()
+            finding.condition.clone()
         };
-        Finding { target: finding.target.clone(), verdict }
+        Finding { target: finding.target.clone(), condition }
     }
 
     pub(super) fn container(&self, name: &str) -> Option<&ContainerSettings> {
@@ -111,36 +111,36 @@ impl Round<'_> {
     }
 
     /// Rung 1. An outage or a missing bucket is nobody's on this host.
-    fn store_course(&self, fault: &Fault) -> Course {
-        if fault.trigger != Trigger::StoreRefuses || !self.credentials_held() {
-            return Course::Rest;
+    fn store_course(&self, fault: &Fault) -> Remedy {
+        if fault.trigger != Reason::StoreRefuses || !self.credentials_held() {
+            return Remedy::Rest;
         }
         self.due(&Target::Credentials, Repair::Refresh, fault.trigger, Vec::new(), Cost::Interruption)
     }
 
     /// Rungs 2 and 3.
-    fn mount_course(&self, name: &str, target: &Target, fault: &Fault) -> Course {
+    fn mount_course(&self, name: &str, target: &Target, fault: &Fault) -> Remedy {
         let timing = &self.settings.timing;
         let (repair, cost) = match fault.trigger {
-            Trigger::NothingMounted => (Repair::Mount, Cost::Nothing),
-            Trigger::Covered if self.session_lives(name) => {
+            Reason::NothingMounted => (Repair::Mount, Cost::Nothing),
+            Reason::Covered if self.session_lives(name) => {
                 return self.due(target, Repair::Uncover, fault.trigger, Vec::new(), Cost::Nothing);
             }
-            Trigger::LeftOver | Trigger::Covered | Trigger::SessionEnded | Trigger::Disconnected => {
+            Reason::LeftOver | Reason::Covered | Reason::SessionEnded | Reason::Disconnected => {
                 (Repair::Remount, Cost::Nothing)
             }
-            Trigger::MountSilent => match self.lasting(target, timing.silence_patience) {
+            Reason::MountSilent => match self.lasting(target, timing.silence_patience) {
                 true => (self.workers_or_remount(target), Cost::Interruption),
-                false => return Course::Await(Waiting::Confirmation),
+                false => return Remedy::Await(Waiting::Confirmation),
             },
-            Trigger::MountErrors if !self.store_answers(name) => return Course::Rest,
-            Trigger::MountErrors => match self.lasting(target, timing.errors_patience) {
+            Reason::MountErrors if !self.store_answers(name) => return Remedy::Rest,
+            Reason::MountErrors => match self.lasting(target, timing.errors_patience) {
                 true => (self.workers_or_remount(target), Cost::Interruption),
-                false => return Course::Await(Waiting::Confirmation),
+                false => return Remedy::Await(Waiting::Confirmation),
             },
-            Trigger::RequestsLost => (self.workers_or_remount(target), Cost::Interruption),
-            Trigger::ForeignMount => return Course::Person,
-            _ => return Course::Rest,
+            Reason::RequestsLost => (self.workers_or_remount(target), Cost::Interruption),
+            Reason::ForeignMount => return Remedy::Person,
+            _ => return Remedy::Rest,
         };
         // A mount is proved by a request to S3, which credentials have to sign and the bucket to answer. One
         // whose session lives is given up only when S3 is known to be there for the next.
@@ -149,7 +149,7 @@ impl Round<'_> {
             Cost::Interruption => self.store_answers(name),
         };
         if !self.credentials_held() || !possible {
-            return Course::Rest;
+            return Remedy::Rest;
         }
         self.due(target, repair, fault.trigger, Vec::new(), cost)
     }
@@ -161,16 +161,16 @@ impl Round<'_> {
     }
 
     fn credentials_held(&self) -> bool {
-        matches!(self.judgement.verdict(&Target::Credentials), Some(Verdict::Good(_)))
+        matches!(self.assessment.condition(&Target::Credentials), Some(Condition::Good(_)))
     }
 
     /// A mount without a bucket needs no answer of one.
     fn store_answers(&self, mount: &str) -> bool {
-        matches!(self.judgement.verdict(&Target::Store(mount.to_owned())), Some(Verdict::Good(_)) | None)
+        matches!(self.assessment.condition(&Target::Store(mount.to_owned())), Some(Condition::Good(_)) | None)
     }
 
     fn store_is_bad(&self, mount: &str) -> bool {
-        matches!(self.judgement.verdict(&Target::Store(mount.to_owned())), Some(Verdict::Faulty(_)))
+        matches!(self.assessment.condition(&Target::Store(mount.to_owned())), Some(Condition::Faulty(_)))
     }
 
     /// Whether `target` has stood in its present fault for `patience`, seen at more than one look.
@@ -190,42 +190,42 @@ impl Round<'_> {
     }
 
     /// Rungs 4 and 5 for a container that does not run as it should.
-    fn container_course(&self, container: &ContainerSettings, target: &Target, fault: &Fault) -> Course {
+    fn container_course(&self, container: &ContainerSettings, target: &Target, fault: &Fault) -> Remedy {
         let record = self.history.record(target);
         let (repair, cost) = match (fault.trigger, container.owner) {
-            (Trigger::ForeignContainer, _) => return Course::Person,
-            (Trigger::ContainerPaused, Owner::Ecs) => (Repair::Unpause, Cost::Nothing),
-            (Trigger::ContainerPaused, Owner::Mapkeeper) => {
+            (Reason::ForeignContainer, _) => return Remedy::Person,
+            (Reason::ContainerPaused, Owner::Ecs) => (Repair::Unpause, Cost::Nothing),
+            (Reason::ContainerPaused, Owner::Mapkeeper) => {
                 (self.or_recreate(Repair::Unpause, &record), Cost::Nothing)
             }
-            (Trigger::StaleMount | Trigger::MountNotVisible, owner) => {
+            (Reason::StaleMount | Reason::MountNotVisible, owner) => {
                 (self.restart(owner, &record), Cost::Interruption)
             }
             (
-                Trigger::ContainerAbsent
-                | Trigger::ContainerCreated
-                | Trigger::ContainerExited
-                | Trigger::ContainerDead,
+                Reason::ContainerAbsent
+                | Reason::ContainerCreated
+                | Reason::ContainerExited
+                | Reason::ContainerDead,
                 Owner::Ecs,
             )
-            | (Trigger::ContainerInTransit, _) => return self.await_replacement(&record),
-            (Trigger::ContainerAbsent, Owner::Mapkeeper) => (Repair::Create, Cost::Nothing),
+            | (Reason::ContainerInTransit, _) => return self.await_replacement(&record),
+            (Reason::ContainerAbsent, Owner::Mapkeeper) => (Repair::Create, Cost::Nothing),
             // What ended is started once more as it is; if that does not last, it is made anew.
-            (Trigger::ContainerCreated | Trigger::ContainerExited, Owner::Mapkeeper) => {
+            (Reason::ContainerCreated | Reason::ContainerExited, Owner::Mapkeeper) => {
                 let last = record.attempts.get(&Rung::Recreate).map(|attempts| attempts.last);
                 let repair = if last == Some(Repair::Start) { Repair::Recreate } else { Repair::Start };
                 (repair, Cost::Nothing)
             }
-            (Trigger::ContainerDead, Owner::Mapkeeper) => (Repair::Recreate, Cost::Nothing),
-            (Trigger::SpecificationChanged, Owner::Mapkeeper) => (Repair::Recreate, self.cost_of(container)),
-            _ => return Course::Rest,
+            (Reason::ContainerDead, Owner::Mapkeeper) => (Repair::Recreate, Cost::Nothing),
+            (Reason::SpecificationChanged, Owner::Mapkeeper) => (Repair::Recreate, self.cost_of(container)),
+            _ => return Remedy::Rest,
         };
         if container.owner == Owner::Ecs && self.ecs_is_amiss() {
-            return Course::Rest;
+            return Remedy::Rest;
         }
         match self.proofs(container) {
             Some(proofs) => self.due(target, repair, fault.trigger, proofs, cost),
-            None => Course::Rest,
+            None => Remedy::Rest,
         }
     }
 
@@ -241,39 +241,39 @@ impl Round<'_> {
     }
 
     /// Rung 4 for a container that runs and whose service does not answer as it should.
-    fn service_course(&self, container: &ContainerSettings, fault: &Fault) -> Course {
+    fn service_course(&self, container: &ContainerSettings, fault: &Fault) -> Remedy {
         let target = Target::Container(container.name.clone());
-        if fault.trigger == Trigger::ErrorFile && container.owner == Owner::Mapkeeper {
+        if fault.trigger == Reason::ErrorFile && container.owner == Owner::Mapkeeper {
             return match self.proofs(container) {
                 Some(proofs) => {
                     self.due(&target, Repair::MakeErrorLog, fault.trigger, proofs, Cost::Interruption)
                 }
-                None => Course::Rest,
+                None => Remedy::Rest,
             };
         }
         if !restart_may_cure(fault.trigger) {
-            return Course::Rest;
+            return Remedy::Rest;
         }
         let record = self.history.record(&target);
         let timing = &self.settings.timing;
-        let Some(life) = &record.life else { return Course::Await(Waiting::Confirmation) };
+        let Some(life) = &record.life else { return Remedy::Await(Waiting::Confirmation) };
         if let Some(waiting) = awaited(life, fault.trigger, self.now, timing) {
-            return Course::Await(waiting);
+            return Remedy::Await(waiting);
         }
         if self.fails_for_want_of_s3(container) || (container.owner == Owner::Ecs && self.ecs_is_amiss()) {
-            return Course::Rest;
+            return Remedy::Rest;
         }
         let repair = self.restart(container.owner, &record);
         match self.proofs(container) {
             Some(proofs) => self.due(&target, repair, fault.trigger, proofs, Cost::Interruption),
-            None => Course::Rest,
+            None => Remedy::Rest,
         }
     }
 
     /// With S3 away a service may fail for want of it: no restart brings that back.
     fn fails_for_want_of_s3(&self, container: &ContainerSettings) -> bool {
-        let bound = judge::mounts_bound(container, self.seen.containers.get(&container.name));
-        let from_cache = |mount: &str| self.judgement.proven.get(mount).is_none_or(|found| found.from_cache);
+        let bound = assess::mounts_bound(container, self.seen.containers.get(&container.name));
+        let from_cache = |mount: &str| self.assessment.proven.get(mount).is_none_or(|found| found.from_cache);
         bound.iter().any(|mount| from_cache(mount) || self.store_is_bad(mount))
     }
 
@@ -299,32 +299,32 @@ impl Round<'_> {
 
     /// Rung 5 for ECS: its agent is given time to come up by itself, and is started again only on a host whose
     /// mounts are proven, because it would be held at the gate otherwise.
-    fn ecs_course(&self, fault: &Fault) -> Course {
+    fn ecs_course(&self, fault: &Fault) -> Remedy {
         let repair = match fault.trigger {
-            Trigger::EcsAgentDown | Trigger::EcsUnregistered | Trigger::EcsDisconnected => {
+            Reason::EcsAgentDown | Reason::EcsUnregistered | Reason::EcsDisconnected => {
                 Repair::RestartEcsAgent
             }
-            Trigger::EcsInstanceAbsent => Repair::Reregister,
-            Trigger::EcsWrongCluster | Trigger::EcsIdentity => return Course::Person,
-            _ => return Course::Rest,
+            Reason::EcsInstanceAbsent => Repair::Reregister,
+            Reason::EcsWrongCluster | Reason::EcsIdentity => return Remedy::Person,
+            _ => return Remedy::Rest,
         };
-        if self.judgement.proven.len() < self.settings.mounts.len() {
-            return Course::Rest;
+        if self.assessment.proven.len() < self.settings.mounts.len() {
+            return Remedy::Rest;
         }
         if !self.lasting(&Target::Ecs, self.settings.timing.ecs_patience) {
-            return Course::Await(Waiting::Start);
+            return Remedy::Await(Waiting::Start);
         }
         self.due(&Target::Ecs, repair, fault.trigger, self.all_proofs(), Cost::Interruption)
     }
 
     fn proofs(&self, container: &ContainerSettings) -> Option<Vec<Proof>> {
-        judge::proofs(container, self.seen.containers.get(&container.name), &self.judgement.proven)
+        assess::proofs(container, self.seen.containers.get(&container.name), &self.assessment.proven)
     }
 
     fn all_proofs(&self) -> Vec<Proof> {
         let proof =
-            |(mount, found): (&String, &judge::Proven)| Proof { mount: mount.clone(), device: found.device };
-        self.judgement.proven.iter().map(proof).collect()
+            |(mount, found): (&String, &assess::Proven)| Proof { mount: mount.clone(), device: found.device };
+        self.assessment.proven.iter().map(proof).collect()
     }
 
     /// The restart that suits the owner: ECS would fight one behind its back, so its containers are
@@ -346,10 +346,10 @@ impl Round<'_> {
         &self,
         target: &Target,
         repair: Repair,
-        trigger: Trigger,
+        trigger: Reason,
         rests_on: Vec<Proof>,
         cost: Cost,
-    ) -> Course {
+    ) -> Remedy {
         let timing = &self.settings.timing;
         let record = self.history.record(target);
         let last = record.last_action;
@@ -360,30 +360,32 @@ impl Round<'_> {
         };
         let settling = last.map(|last| last.after(timing.settle));
         match paused.max(settling) {
-            Some(free) if self.now < free => Course::Later(free),
-            _ => Course::Act(Action { target: target.clone(), repair, trigger, rests_on }),
+            Some(free) if self.now < free => Remedy::Later(free),
+            _ => Remedy::Act(Action { target: target.clone(), repair, trigger, rests_on }),
         }
     }
 
-    fn await_replacement(&self, record: &Record) -> Course {
+    fn await_replacement(&self, record: &Record) -> Remedy {
         let waited = record.faulty_since.map_or(Duration::ZERO, |since| self.now.since(since));
         if waited > self.settings.timing.replacement_deadline {
-            return Course::Person;
+            return Remedy::Person;
         }
-        Course::Await(Waiting::Replacement)
+        Remedy::Await(Waiting::Replacement)
     }
 
     /// Whether this host serves: every mount proven, every container running on it, every service answering
     /// in a way that no restart would better. A broken map is everybody's and takes no host out.
     pub(super) fn ready(&self) -> bool {
-        let mounts = self.judgement.proven.len() == self.settings.mounts.len();
+        let mounts = self.assessment.proven.len() == self.settings.mounts.len();
         let served =
-            self.judgement.findings.iter().all(|finding| match (&finding.target, &finding.verdict) {
-                (Target::Container(_), verdict) => matches!(verdict, Verdict::Good(_) | Verdict::Reduced(_)),
-                (Target::Service(name), Verdict::Faulty(fault)) => match fault.trigger {
+            self.assessment.findings.iter().all(|finding| match (&finding.target, &finding.condition) {
+                (Target::Container(_), condition) => {
+                    matches!(condition, Condition::Good(_) | Condition::Reduced(_))
+                }
+                (Target::Service(name), Condition::Faulty(fault)) => match fault.trigger {
                     // One that has served is believed to be slow until it is silent for long.
-                    Trigger::AnswerOverdue => self.has_served(name),
-                    Trigger::Overloaded => false,
+                    Reason::AnswerOverdue => self.has_served(name),
+                    Reason::Overloaded => false,
                     trigger => !restart_may_cure(trigger),
                 },
                 _ => true,
@@ -424,9 +426,9 @@ impl Round<'_> {
             (false, false) if *connected && self.can_serve() => Repair::MarkReady,
             _ => return None,
         };
-        let trigger = if repair == Repair::MarkReady { Trigger::EcsReadiness } else { Trigger::Exhausted };
+        let trigger = if repair == Repair::MarkReady { Reason::EcsReadiness } else { Reason::Exhausted };
         match self.due(&Target::Instance, repair, trigger, Vec::new(), Cost::Interruption) {
-            Course::Act(action) => Some(action),
+            Remedy::Act(action) => Some(action),
             _ => None,
         }
     }
@@ -434,18 +436,22 @@ impl Round<'_> {
     /// Whether this host could serve if tasks were placed on it: every mount proven, Docker there, and no container
     /// amiss but those that the drain took away. Their images are ECS's to pull.
     fn can_serve(&self) -> bool {
-        let mounts = self.judgement.proven.len() == self.settings.mounts.len();
-        let rest = self.judgement.findings.iter().all(|finding| match (&finding.target, &finding.verdict) {
-            (Target::Docker, verdict) => matches!(verdict, Verdict::Good(_)),
-            (Target::Container(_), verdict) => {
-                matches!(verdict, Verdict::Good(_) | Verdict::Reduced(_) | Verdict::Blocked(Target::Ecs))
-            }
-            (Target::Service(_), Verdict::Faulty(fault)) => {
-                !restart_may_cure(fault.trigger) && !is_late(fault.trigger)
-            }
-            (Target::Service(_), Verdict::Unknown(_)) => false,
-            _ => true,
-        });
+        let mounts = self.assessment.proven.len() == self.settings.mounts.len();
+        let rest =
+            self.assessment.findings.iter().all(|finding| match (&finding.target, &finding.condition) {
+                (Target::Docker, condition) => matches!(condition, Condition::Good(_)),
+                (Target::Container(_), condition) => {
+                    matches!(
+                        condition,
+                        Condition::Good(_) | Condition::Reduced(_) | Condition::Blocked(Target::Ecs)
+                    )
+                }
+                (Target::Service(_), Condition::Faulty(fault)) => {
+                    !restart_may_cure(fault.trigger) && !is_late(fault.trigger)
+                }
+                (Target::Service(_), Condition::Unknown(_)) => false,
+                _ => true,
+            });
         mounts && rest
     }
 
@@ -464,22 +470,17 @@ impl Round<'_> {
         if ended || spent || !long {
             return None;
         }
-        let course = self.due(
-            &Target::Instance,
-            Repair::Terminate,
-            Trigger::Exhausted,
-            Vec::new(),
-            Cost::Interruption,
-        );
-        match course {
-            Course::Act(action) => Some(action),
+        let remedy =
+            self.due(&Target::Instance, Repair::Terminate, Reason::Exhausted, Vec::new(), Cost::Interruption);
+        match remedy {
+            Remedy::Act(action) => Some(action),
             _ => None,
         }
     }
 
     /// Whether something is broken whose repairs are spent.
     pub(super) fn exhausted(&self) -> bool {
-        self.judgement.exhausted(self.history, self.now, self.settings)
+        self.assessment.exhausted(self.history, self.now, self.settings)
     }
 
     /// Whether `target` was ever well in this run. A container whose service never answered was not, however
@@ -498,7 +499,7 @@ impl Round<'_> {
     /// never was would not be on the next instance either.
     fn cause_is_local(&self) -> bool {
         let stores = self.settings.mounts.iter().all(|mount| self.store_answers(mount));
-        let exhausted = self.judgement.all_exhausted(self.history, self.now, self.settings);
+        let exhausted = self.assessment.all_exhausted(self.history, self.now, self.settings);
         let were_well = exhausted.iter().all(|target| self.was_well(target));
         self.credentials_held() && stores && !exhausted.is_empty() && were_well
     }

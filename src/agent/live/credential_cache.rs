@@ -29,16 +29,16 @@ const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(6);
 
 /// All holders of a host.
-pub(super) struct Keys {
+pub(super) struct CredentialCache {
     credentials: config::Credentials,
     region: Option<String>,
     mounts: Vec<Mount>,
     /// By profile.
-    rings: RefCell<BTreeMap<Option<String>, Ring>>,
+    by_profile: RefCell<BTreeMap<Option<String>, Cached>>,
 }
 
 #[derive(Clone)]
-enum Ring {
+enum Cached {
     Held(Holder),
     Fetching {
         fetch: Fetch,
@@ -60,41 +60,41 @@ struct Refusal {
     hint: Option<String>,
 }
 
-impl Keys {
+impl CredentialCache {
     /// The holders that `config` needs; `given` takes the place of all of them.
-    pub(super) fn new(config: &Config, given: Option<Holder>) -> Keys {
+    pub(super) fn new(config: &Config, given: Option<Holder>) -> CredentialCache {
         // What the kernel serves needs no keys of ours.
         let buckets = config.mounts.iter().filter(|mount| matches!(mount.source, Source::S3 { .. }));
         let profiles = buckets.map(|mount| mount.profile.clone());
-        let idle = Ring::Pausing {
+        let idle = Cached::Pausing {
             refusal: Refusal { reason: "not asked for yet".to_owned(), hint: None },
             until: Instant::now(),
             pause: Duration::ZERO,
         };
-        let start = given.map_or(idle, Ring::Held);
-        Keys {
+        let start = given.map_or(idle, Cached::Held);
+        CredentialCache {
             credentials: config.credentials.clone(),
             region: config.region.clone(),
             mounts: config.mounts.clone(),
-            rings: RefCell::new(profiles.map(|profile| (profile, start.clone())).collect()),
+            by_profile: RefCell::new(profiles.map(|profile| (profile, start.clone())).collect()),
         }
     }
 
     /// The same holders for a configuration whose credentials come from where they came from; the time between two looks
     /// at a secret may be another.
-    pub(super) fn renewed(&self, config: &Config) -> Keys {
-        let keys = Keys::new(config, None);
-        for (profile, ring) in keys.rings.borrow_mut().iter_mut() {
-            if let Some(before) = self.rings.borrow().get(profile) {
-                *ring = before.clone();
-                keys.set_pace(ring);
+    pub(super) fn renewed(&self, config: &Config) -> CredentialCache {
+        let keys = CredentialCache::new(config, None);
+        for (profile, cached) in keys.by_profile.borrow_mut().iter_mut() {
+            if let Some(before) = self.by_profile.borrow().get(profile) {
+                *cached = before.clone();
+                keys.set_pace(cached);
             }
         }
         keys
     }
 
-    fn set_pace(&self, ring: &Ring) {
-        if let Ring::Held(holder) = ring
+    fn set_pace(&self, cached: &Cached) {
+        if let Cached::Held(holder) = cached
             && self.credentials.secret.is_some()
         {
             holder.look_every(self.credentials.refresh);
@@ -103,21 +103,21 @@ impl Keys {
 
     /// The holder for `mount`, if it is there.
     pub(super) fn for_mount(&self, mount: &Mount) -> Option<Holder> {
-        match self.rings.borrow().get(&mount.profile) {
-            Some(Ring::Held(holder)) => Some(holder.clone()),
+        match self.by_profile.borrow().get(&mount.profile) {
+            Some(Cached::Held(holder)) => Some(holder.clone()),
             _ => None,
         }
     }
 
     /// Fetches anew what is held. Until that has succeeded, what is held stays.
     pub(super) async fn refresh(&self) -> Result<(), Failure> {
-        let held = |(profile, ring): (&Option<String>, &Ring)| {
-            matches!(ring, Ring::Held(_)).then(|| profile.clone())
+        let held = |(profile, cached): (&Option<String>, &Cached)| {
+            matches!(cached, Cached::Held(_)).then(|| profile.clone())
         };
-        let profiles: Vec<_> = self.rings.borrow().iter().filter_map(held).collect();
+        let profiles: Vec<_> = self.by_profile.borrow().iter().filter_map(held).collect();
         for profile in profiles {
             match self.fetch(profile.clone()).await {
-                Ok(holder) => drop(self.rings.borrow_mut().insert(profile, Ring::Held(holder))),
+                Ok(holder) => drop(self.by_profile.borrow_mut().insert(profile, Cached::Held(holder))),
                 Err(Refusal { reason, hint }) => {
                     return Err(Failure { error: reason, hint, exit: Exit::CredentialsRefused.code() });
                 }
@@ -128,7 +128,7 @@ impl Keys {
 
     /// Looks whether all are held, and fetches what is not. May be dropped: the fetching goes on.
     pub(super) async fn look(&self) -> Seen<CredentialsSeen> {
-        let profiles: Vec<_> = self.rings.borrow().keys().cloned().collect();
+        let profiles: Vec<_> = self.by_profile.borrow().keys().cloned().collect();
         let refusals = join_all(profiles.into_iter().map(|profile| self.refusal(profile))).await;
         match refusals.into_iter().flatten().next() {
             None => Seen::Known(CredentialsSeen::HeldAs(self.description())),
@@ -138,39 +138,39 @@ impl Keys {
 
     /// What is held, one for each profile; no part of a value.
     fn description(&self) -> String {
-        let rings = self.rings.borrow();
-        let held = rings.values().filter_map(|ring| match ring {
-            Ring::Held(holder) => Some(holder.description()),
+        let by_profile = self.by_profile.borrow();
+        let held = by_profile.values().filter_map(|cached| match cached {
+            Cached::Held(holder) => Some(holder.description()),
             _ => None,
         });
         let held = held.collect::<Vec<_>>().join("; ");
         if held.is_empty() { "none needed".to_owned() } else { held }
     }
 
-    /// Why the ring of `profile` holds nothing; `None` if it does.
+    /// Why the cached of `profile` holds nothing; `None` if it does.
     async fn refusal(&self, profile: Option<String>) -> Option<Refusal> {
-        let ring = self.rings.borrow().get(&profile).cloned()?;
-        let (fetch, pause) = match ring {
-            Ring::Held(_) => return None,
-            Ring::Pausing { refusal, until, .. } if Instant::now() < until => return Some(refusal),
-            Ring::Pausing { pause, .. } => {
+        let cached = self.by_profile.borrow().get(&profile).cloned()?;
+        let (fetch, pause) = match cached {
+            Cached::Held(_) => return None,
+            Cached::Pausing { refusal, until, .. } if Instant::now() < until => return Some(refusal),
+            Cached::Pausing { pause, .. } => {
                 let fetch = self.fetch(profile.clone());
-                let fetching = Ring::Fetching { fetch: fetch.clone(), pause };
-                self.rings.borrow_mut().insert(profile.clone(), fetching);
+                let fetching = Cached::Fetching { fetch: fetch.clone(), pause };
+                self.by_profile.borrow_mut().insert(profile.clone(), fetching);
                 (fetch, pause)
             }
-            Ring::Fetching { fetch, pause } => (fetch, pause),
+            Cached::Fetching { fetch, pause } => (fetch, pause),
         };
-        let (ring, refusal) = match fetch.await {
-            Ok(holder) => (Ring::Held(holder), None),
+        let (cached, refusal) = match fetch.await {
+            Ok(holder) => (Cached::Held(holder), None),
             Err(refusal) => {
                 let pause = (pause * 2).clamp(FIRST_PAUSE, LONGEST_PAUSE);
                 let until = Instant::now() + pause;
-                (Ring::Pausing { refusal: refusal.clone(), until, pause }, Some(refusal))
+                (Cached::Pausing { refusal: refusal.clone(), until, pause }, Some(refusal))
             }
         };
-        self.set_pace(&ring);
-        self.rings.borrow_mut().insert(profile, ring);
+        self.set_pace(&cached);
+        self.by_profile.borrow_mut().insert(profile, cached);
         refusal
     }
 
@@ -260,7 +260,7 @@ mod tests {
     #[tokio::test]
     async fn what_is_given_is_held() {
         let holder = Holder::fixed(Secret::new("id".to_owned()), Secret::new("key".to_owned()), None);
-        let keys = Keys::new(&config(), Some(holder));
+        let keys = CredentialCache::new(&config(), Some(holder));
         let held = CredentialsSeen::HeldAs("0 s old, from given".to_owned());
         assert_eq!(keys.look().await, Seen::Known(held));
         assert!(keys.for_mount(&config().mounts[0]).is_some());
@@ -268,23 +268,23 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_refusal_is_told_with_its_cure_and_the_source_left_alone_for_a_while() {
-        let keys = Keys::new(&config(), None);
+        let keys = CredentialCache::new(&config(), None);
         let refused = |reason: &str| Refusal { reason: reason.to_owned(), hint: Some("cure".to_owned()) };
         let fetch = |refusal| futures::future::ready(Err(refusal)).boxed().shared();
-        let fetching = Ring::Fetching { fetch: fetch(refused("no")), pause: Duration::ZERO };
-        keys.rings.borrow_mut().insert(None, fetching);
+        let fetching = Cached::Fetching { fetch: fetch(refused("no")), pause: Duration::ZERO };
+        keys.by_profile.borrow_mut().insert(None, fetching);
         let told = keys.look().await;
         let missing = CredentialsSeen::Missing { reason: "no".to_owned(), hint: Some("cure".to_owned()) };
         assert_eq!(told, Seen::Known(missing));
         assert!(keys.for_mount(&config().mounts[0]).is_none());
-        let pause = |keys: &Keys| match keys.rings.borrow().get(&None) {
-            Some(Ring::Pausing { until, pause, .. }) => (*until - Instant::now(), *pause),
+        let pause = |keys: &CredentialCache| match keys.by_profile.borrow().get(&None) {
+            Some(Cached::Pausing { until, pause, .. }) => (*until - Instant::now(), *pause),
             _ => panic!("it does not pause"),
         };
         assert_eq!(pause(&keys), (FIRST_PAUSE, FIRST_PAUSE));
         assert_eq!(keys.look().await, told);
-        let fetching = Ring::Fetching { fetch: fetch(refused("no")), pause: LONGEST_PAUSE };
-        keys.rings.borrow_mut().insert(None, fetching);
+        let fetching = Cached::Fetching { fetch: fetch(refused("no")), pause: LONGEST_PAUSE };
+        keys.by_profile.borrow_mut().insert(None, fetching);
         keys.look().await;
         assert_eq!(pause(&keys), (LONGEST_PAUSE, LONGEST_PAUSE));
     }

@@ -3,7 +3,7 @@
 //! `mount 0 freshness` is `mount[0].freshness`. Where the user chooses a name, the rest of the words is that name.
 //! The only container needs no number.
 
-use super::super::key::{KEYS, Key, KeyPath, Part, Step};
+use super::super::setting::{KEYS, KeyPath, Part, Setting, Step};
 use super::{Layer, Origin};
 
 /// The largest number that a place in a list may have in words.
@@ -41,7 +41,7 @@ impl Spelling {
         KEYS.iter().find_map(|key| self.matched(key, text))
     }
 
-    fn matched(self, key: &Key, text: &str) -> Option<Found> {
+    fn matched(self, key: &Setting, text: &str) -> Option<Found> {
         let mut words = text.split(self.joint).peekable();
         let mut steps = Vec::new();
         let mut placed = Placed::ByNumber;

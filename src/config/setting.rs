@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 /// One setting.
 #[derive(Debug, Clone, Copy)]
-pub struct Key {
+pub struct Setting {
     /// Its path: `[]` stands for a place in a list of tables, `*` for a name that the user chooses.
     pub path: &'static str,
     /// How its value is written.
@@ -28,13 +28,13 @@ pub struct Key {
     pub taggable: bool,
 }
 
-impl Key {
-    const fn means(mut self, limits: &'static str, meaning: &'static str) -> Key {
+impl Setting {
+    const fn means(mut self, limits: &'static str, meaning: &'static str) -> Setting {
         (self.limits, self.meaning) = (limits, meaning);
         self
     }
 
-    const fn taggable(mut self) -> Key {
+    const fn taggable(mut self) -> Setting {
         self.taggable = true;
         self
     }
@@ -59,12 +59,17 @@ pub enum Kind {
     Texts,
 }
 
-const fn key(path: &'static str, kind: Kind, expects: &'static str, default: Option<&'static str>) -> Key {
-    Key { path, kind, expects, default, limits: "", meaning: "", taggable: false }
+const fn key(
+    path: &'static str,
+    kind: Kind,
+    expects: &'static str,
+    default: Option<&'static str>,
+) -> Setting {
+    Setting { path, kind, expects, default, limits: "", meaning: "", taggable: false }
 }
 
 /// Every setting there is, in the order in which they are documented and shown.
-pub const KEYS: &[Key] = &[
+pub const KEYS: &[Setting] = &[
     key("region", Kind::Text, r#"an AWS region such as "us-east-1""#, None).means("letters, digits, `-`", "AWS region of everything that does not name its own. Without it: `AWS_REGION`, the AWS profile, the instance metadata"),
     key(
         "escalate",
@@ -163,7 +168,7 @@ pub struct KeyPath(pub Vec<Step>);
 #[derive(Debug, Clone, Copy)]
 pub enum Known {
     /// A value.
-    Value(&'static Key),
+    Value(&'static Setting),
     /// A table, or a list of tables, of the configuration.
     Section,
     /// Nothing: the first `depth` steps of the path already name nothing that exists.
@@ -172,7 +177,7 @@ pub enum Known {
 
 impl Known {
     /// The setting, where the path leads to one.
-    pub fn value(self) -> Option<&'static Key> {
+    pub fn value(self) -> Option<&'static Setting> {
         match self {
             Known::Value(key) => Some(key),
             Known::Section | Known::Nothing { .. } => None,
@@ -225,7 +230,7 @@ impl KeyPath {
         if let Some(name) = nearest(wrong, siblings) {
             return Some(name.to_owned());
         }
-        let elsewhere = |key: &&Key| key.path.rsplit('.').next() == Some(wrong.as_str());
+        let elsewhere = |key: &&Setting| key.path.rsplit('.').next() == Some(wrong.as_str());
         KEYS.iter().find(elsewhere).map(|key| key.path.to_owned())
     }
 }
@@ -264,7 +269,7 @@ impl Part {
     }
 }
 
-impl Key {
+impl Setting {
     /// The pattern of its path, step by step.
     pub fn steps(&self) -> Vec<Part> {
         let mut parts = Vec::new();

@@ -34,7 +34,7 @@ impl Model {
             }
             // Some changes are told at once, as by Docker's events; others are found by looking.
             if self.chance(2) {
-                self.nudge.notify_one();
+                self.wake.notify_one();
             }
         }
         std::future::pending().await
@@ -168,7 +168,7 @@ impl Model {
                 }
                 self.run_container(&mut truth, true);
                 drop(truth);
-                self.nudge.notify_one();
+                self.wake.notify_one();
             }
         }
     }

@@ -125,17 +125,17 @@ impl Model {
     fn service_by_now(&self) -> ServiceSeen {
         let faulty = |trigger| ServiceSeen::Faulty { trigger, detail: "amiss".to_owned() };
         let truth = self.truth.borrow();
-        let Some(container) = &truth.container else { return faulty(Trigger::NoConnection) };
+        let Some(container) = &truth.container else { return faulty(Reason::NoConnection) };
         if container.phase != Phase::Running || self.now() < container.answers_from {
-            faulty(Trigger::NoConnection)
+            faulty(Reason::NoConnection)
         } else if container.wedged {
             self.unanswered(container.life, false)
         } else if container.view != truth.session || truth.session_ended || truth.errors {
-            faulty(Trigger::MapMissing)
+            faulty(Reason::MapMissing)
         } else if truth.stuck || self.any(&[Kind::S3Slow, Kind::ServiceBusy]) {
             self.unanswered(container.life, self.is(Kind::ServiceBusy))
         } else if self.is(Kind::MapBroken) {
-            faulty(Trigger::MapBroken)
+            faulty(Reason::MapBroken)
         } else if self.is(Kind::ServiceSlow) {
             ServiceSeen::Slow { took: Duration::from_millis(1_300), timeout: Duration::from_secs(1) }
         } else {

@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 
 use super::fault::{ConfigError, Fault, Faults, Problem};
-use super::key::KeyPath;
+use super::setting::KeyPath;
 use super::source::{Entries, Layer, Origin, Value};
 use super::{ConfigFile, DEFAULT_FILE, Loaded, value};
 use crate::error::Chain;
@@ -63,7 +63,7 @@ impl Loaded {
     /// # Errors
     ///
     /// Parameters that are wanted and cannot be read, or every fault of the configuration at once.
-    pub async fn gather(inputs: &Inputs, before: Option<&Tags>) -> Result<Loaded, ConfigError> {
+    pub async fn load(inputs: &Inputs, before: Option<&Tags>) -> Result<Loaded, ConfigError> {
         let environment = Layer::environment(inputs.environment.iter().cloned());
         let flags = Layer::flags(&inputs.flags);
         let file = match &inputs.file {
@@ -160,7 +160,7 @@ async fn instance_tags(warnings: &mut Vec<Fault>) -> Option<Tags> {
         Ok(Some(tags)) => return Some(tags),
         Ok(None) => Problem::TagsUnread,
         Err(Unasked::NoInstance) => return None,
-        Err(Unasked::Reason(reason)) => Problem::TagsUnasked { reason },
+        Err(Unasked::Because(reason)) => Problem::TagsUnasked { reason },
     };
     let key = "sources.instance_tags".to_owned();
     warnings.push(Fault { origin: None, key, found: None, problem });
@@ -170,14 +170,14 @@ async fn instance_tags(warnings: &mut Vec<Fault>) -> Option<Tags> {
 /// Why tags could not be asked.
 enum Unasked {
     NoInstance,
-    Reason(String),
+    Because(String),
 }
 
 impl From<InstanceError> for Unasked {
     fn from(error: InstanceError) -> Unasked {
         match error {
             InstanceError::NotEc2 => Unasked::NoInstance,
-            other => Unasked::Reason(Chain(&other).to_string()),
+            other => Unasked::Because(Chain(&other).to_string()),
         }
     }
 }
@@ -190,7 +190,7 @@ async fn tags(metadata: &Metadata) -> Result<Option<Tags>, Unasked> {
         Ok(tags) => Ok(Some(tags)),
         Err(error) if error.is_denied() => Ok(None),
         Err(TagsError::Instance { source }) => Err(source.into()),
-        Err(error) => Err(Unasked::Reason(Chain(&error).to_string())),
+        Err(error) => Err(Unasked::Because(Chain(&error).to_string())),
     }
 }
 
@@ -209,7 +209,7 @@ async fn parameters(
         warnings.push(Fault {
             origin: None,
             key: "sources.parameters".to_owned(),
-            found: Some(super::key::quoted(path)),
+            found: Some(super::setting::quoted(path)),
             problem: Problem::NoParameters,
         });
     }

@@ -1,6 +1,6 @@
 //! From decisions to the document: what changed since the last round, as events and log records.
 //!
-//! The loop owns one board. Each detection, action and recovery becomes one event and one log record;
+//! The loop owns one tracker. Each detection, action and recovery becomes one event and one log record;
 //! a round in which nothing changes leaves no trace above DEBUG.
 //!
 //! ```text
@@ -21,12 +21,12 @@ use time::format_description::well_known::Rfc3339;
 
 use super::render::word;
 use super::{
-    Acting, Document, EVENTS, Event, FaultReport, Happening, LinkReport, VERSION, Writer, milliseconds,
+    Acting, Document, EVENTS, Event, EventKind, FaultReport, LinkReport, VERSION, Writer, milliseconds,
 };
-use crate::agent::Adoption;
+use crate::agent::ConfigChange;
 use ladder::state::{
-    Action, Decision, Failure, Figures, Health, Link, LinkState, Maintenance, Moment, Outcome, Repair,
-    RepairCount, Target, Trigger,
+    Action, Decision, Failure, Health, Link, LinkState, Maintenance, Moment, Outcome, Reason, Repair,
+    RepairCount, Stats, Target,
 };
 
 /// Names of the kinds of records in the journal, stable for ever: `journalctl MESSAGE_ID=...`. They are documented in
@@ -46,7 +46,7 @@ pub mod id {
 
 /// What the loop says to the world.
 #[derive(Debug)]
-pub struct Board {
+pub struct StatusTracker {
     writer: Writer,
     started_at: String,
     health: Health,
@@ -81,13 +81,13 @@ struct Memory {
     /// Since when it has not been good.
     down_since: Option<Moment>,
     /// What was last reported as detected and has not recovered.
-    detected: Option<Option<Trigger>>,
+    detected: Option<Option<Reason>>,
     ever_good: bool,
 }
 
-impl Board {
-    pub fn new(writer: Writer, wall: SystemTime) -> Board {
-        Board {
+impl StatusTracker {
+    pub fn new(writer: Writer, wall: SystemTime) -> StatusTracker {
+        StatusTracker {
             writer,
             started_at: text(wall),
             health: Health::Degraded,
@@ -178,22 +178,22 @@ impl Board {
         let outcome = outcome.clone();
         self.event(
             Some(link.clone()),
-            Happening::Acted { trigger, action: repair, attempt, outcome, elapsed_ms },
+            EventKind::Acted { trigger, action: repair, attempt, outcome, elapsed_ms },
             clock,
         );
     }
 
     /// A new configuration came. The same refusal is told once.
-    pub fn configured(&mut self, adoption: &Adoption, clock: Clock) {
+    pub fn configured(&mut self, adoption: &ConfigChange, clock: Clock) {
         match adoption {
-            Adoption::Taken { consequences, .. } => {
+            ConfigChange::Taken { consequences, .. } => {
                 self.configuration_fault = None;
-                self.event(None, Happening::Configured { consequences: consequences.clone() }, clock);
+                self.event(None, EventKind::Configured { consequences: consequences.clone() }, clock);
             }
-            Adoption::Refused { error } if self.configuration_fault.as_ref() == Some(error) => {}
-            Adoption::Refused { error } => {
+            ConfigChange::Refused { error } if self.configuration_fault.as_ref() == Some(error) => {}
+            ConfigChange::Refused { error } => {
                 self.configuration_fault = Some(error.clone());
-                self.event(None, Happening::ConfigurationRefused { error: error.clone() }, clock);
+                self.event(None, EventKind::ConfigurationRefused { error: error.clone() }, clock);
             }
         }
     }
@@ -234,7 +234,7 @@ impl Board {
             last_failure: self.last_failure.clone(),
             events: self.events.iter().cloned().collect(),
             configuration_fault: self.configuration_fault.clone(),
-            figures: Figures::default(),
+            figures: Stats::default(),
             repairs: self.repairs.values().cloned().collect(),
             program: env!("CARGO_PKG_VERSION").to_owned(),
             up_ms: milliseconds(clock.now.0),
@@ -261,7 +261,7 @@ impl Board {
                         message_id = id::RECOVERED, link = %link.target, before = "broken", after = "ok",
                         elapsed_ms, detail = link.detail, "link is good again"
                     );
-                    happening = Some(Happening::Recovered { elapsed_ms });
+                    happening = Some(EventKind::Recovered { elapsed_ms });
                 } else if came_up {
                     tracing::info!(link = %link.target, detail = link.detail, "link is good");
                 }
@@ -272,7 +272,7 @@ impl Board {
                     memory.detected = Some(link.trigger);
                     log_detection(link, memory.ever_good);
                     let seen = link.detail.clone();
-                    happening = Some(Happening::Detected { trigger: link.trigger, seen });
+                    happening = Some(EventKind::Detected { trigger: link.trigger, seen });
                 }
             }
             LinkState::Waiting => {
@@ -297,11 +297,11 @@ impl Board {
         self.last_failure = None;
         if let Some(since) = self.amiss_since.take() {
             let elapsed_ms = milliseconds(clock.now.since(since));
-            self.event(None, Happening::Recovered { elapsed_ms }, clock);
+            self.event(None, EventKind::Recovered { elapsed_ms }, clock);
         }
     }
 
-    fn event(&mut self, target: Option<Target>, what: Happening, clock: Clock) {
+    fn event(&mut self, target: Option<Target>, what: EventKind, clock: Clock) {
         self.events.push_back(Event { at: text(clock.wall), target, what });
         if self.events.len() > EVENTS {
             self.events.pop_front();

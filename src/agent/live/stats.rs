@@ -9,7 +9,7 @@ use crate::agent::status::milliseconds;
 use crate::config::Mount;
 use bucketfs::Session;
 use bucketfs::measure::{self, Ending};
-use ladder::state::{BucketFigures, Figures, MountFigures, ServiceFigures};
+use ladder::state::{BucketStats, MountStats, ServiceStats, Stats};
 
 /// How long the oldest answer is remembered.
 const OLDEST_OF: Duration = Duration::from_secs(60);
@@ -30,16 +30,16 @@ pub(super) struct Meter {
 
 impl Meter {
     /// The figures at this moment.
-    pub(super) fn figures<'a>(&mut self, mounts: impl Iterator<Item = (&'a Mount, &'a Session)>) -> Figures {
+    pub(super) fn figures<'a>(&mut self, mounts: impl Iterator<Item = (&'a Mount, &'a Session)>) -> Stats {
         let now = Instant::now();
         let mounts = mounts.map(|(spec, session)| self.mount(spec, session, now)).collect();
         let services = measure::probes().into_iter();
         let services =
-            services.map(|(container, last, _)| ServiceFigures { container, latency_ms: milliseconds(last) });
-        Figures { mounts, buckets: self.buckets(now), services: services.collect() }
+            services.map(|(container, last, _)| ServiceStats { container, latency_ms: milliseconds(last) });
+        Stats { mounts, buckets: self.buckets(now), services: services.collect() }
     }
 
-    fn mount(&mut self, spec: &Mount, session: &Session, now: Instant) -> MountFigures {
+    fn mount(&mut self, spec: &Mount, session: &Session, now: Instant) -> MountStats {
         let health = session.health();
         let ages = self.ages.entry(spec.name.clone()).or_default();
         let age = session.counted().ages.take_oldest();
@@ -49,7 +49,7 @@ impl Meter {
         while ages.front().is_some_and(|(at, _)| now - *at > OLDEST_OF) {
             ages.pop_front();
         }
-        MountFigures {
+        MountStats {
             mount: spec.name.clone(),
             freshness_ms: milliseconds(spec.freshness),
             oldest_answer_ms: ages.iter().map(|(_, age)| milliseconds(*age)).max(),
@@ -63,7 +63,7 @@ impl Meter {
         }
     }
 
-    fn buckets(&mut self, now: Instant) -> Vec<BucketFigures> {
+    fn buckets(&mut self, now: Instant) -> Vec<BucketStats> {
         let asked = measure::all_requests();
         let spent: BTreeMap<String, u64> = asked
             .iter()
@@ -87,7 +87,7 @@ impl Meter {
                     spent.get(&bucket)?.saturating_sub(before.get(&bucket).copied().unwrap_or_default());
                 monthly_cents(so_far, now - *since)
             });
-            BucketFigures {
+            BucketStats {
                 failed: ended(Ending::Refused) + ended(Ending::Broken) + ended(Ending::Silent),
                 requests: asked.iter().map(|one| (one.question.word().to_owned(), one.count())).collect(),
                 cents_per_month: rate,

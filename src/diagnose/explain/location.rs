@@ -7,7 +7,7 @@ use crate::config::{Config, Container, Mount, Source};
 
 /// Where one map is.
 #[derive(Debug, Clone)]
-pub struct Place<'a> {
+pub struct MapLocation<'a> {
     pub mount: &'a Mount,
     /// Below the root of the mount, without a leading `/`.
     pub below: String,
@@ -16,7 +16,7 @@ pub struct Place<'a> {
     pub root_inside: Option<PathBuf>,
 }
 
-impl Place<'_> {
+impl MapLocation<'_> {
     /// Bucket and key, where the mount shows a bucket.
     pub fn key(&self) -> Option<String> {
         self.key_of(&self.below)
@@ -63,7 +63,7 @@ impl Place<'_> {
 
 /// The places that a person may mean, the likeliest first: a URL with `map=`, `s3://bucket/key`, a path of the host or of
 /// a container, or a name below a mount. Empty: no mount shows such a path.
-pub fn places<'a>(config: &'a Config, asked: &str) -> Vec<Place<'a>> {
+pub fn places<'a>(config: &'a Config, asked: &str) -> Vec<MapLocation<'a>> {
     let asked = map_of_url(asked).unwrap_or_else(|| asked.to_owned());
     let all = || config.mounts.iter();
     if let Some(rest) = asked.strip_prefix("s3://") {
@@ -89,9 +89,9 @@ pub fn places<'a>(config: &'a Config, asked: &str) -> Vec<Place<'a>> {
     on_host.chain(inside).map(|(mount, below)| place(config, mount, &text(below))).collect()
 }
 
-fn place<'a>(config: &'a Config, mount: &'a Mount, below: &str) -> Place<'a> {
+fn place<'a>(config: &'a Config, mount: &'a Mount, below: &str) -> MapLocation<'a> {
     let shown = shown_by(config, mount);
-    Place {
+    MapLocation {
         mount,
         below: below.to_owned(),
         container: shown.as_ref().map(|(container, _)| *container),
