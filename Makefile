@@ -16,7 +16,7 @@ BENCH_FLAGS ?=
 
 SCRIPTS = .ci/run $(addprefix image/,build start environment healthcheck) $(addprefix packaging/,deb-postinst deb-postrm deb-prerm) \
 	$(addprefix scripts/,docker install packages release test tools) tests/install tests/support/moto tests/support/stack \
-	$(addprefix tests/boot/,build machine host/start stock/install stock/start)
+	$(addprefix tests/boot/,build changed machine host/start stock/install stock/start)
 
 .PHONY: help demo test test-boot bench bench-restart simulation mutants image release packages install fmt lint clean-cache
 
@@ -26,7 +26,7 @@ help: ## show this list
 demo: ## serve maps out of a bucket, here and now; DIR=, DEMO_FLAGS=
 	@scripts/install demo
 	@$(if $(DIR),,demo/make-data "$(SAMPLE)")
-	@program=$${PROGRAM_UNDER_TEST:-$$(scripts/release --here)} && \
+	@program=$$(scripts/release --here) && \
 		scripts/docker run sh -c 'image/build && exec "$$0" "$$@"' "$$program" demo "$(or $(DIR),$(SAMPLE))" $(DEMO_FLAGS)
 
 test: ## every test, nothing skipped, and the demo from end to end
@@ -34,8 +34,10 @@ test: ## every test, nothing skipped, and the demo from end to end
 	@scripts/docker run scripts/test
 
 test-boot: install ## boot emulated machines with kernel 6.1: one by user data alone, one on which the agent is ended, a quarter of an hour
-	@program=$$(scripts/release) && PROGRAM_UNDER_TEST="$$program" scripts/docker run \
-		cargo test --locked --test boot-machine --test machine -- --show-output
+	@program=$$(scripts/release) && PROGRAM_UNDER_TEST="$$program" PATH="$$(scripts/tools nextest):$$PATH" scripts/docker run \
+		cargo nextest run --locked --workspace --no-default-features --features mapkeeper/demo --profile ci \
+		--ignore-default-filter --filterset 'binary(boot) and test(machine)'
+	@tests/boot/changed --green
 
 bench: ## compare with s3fs and rclone, half an hour (Debian, root); BENCH_FLAGS=
 	@scripts/install bench
@@ -43,7 +45,7 @@ bench: ## compare with s3fs and rclone, half an hour (Debian, root); BENCH_FLAGS
 
 bench-restart: ## how long a reader feels a restart, with few files known to the kernel and with 100,000; five minutes
 	@program=$$(scripts/release) && for known in 0 100000; do SURVIVAL_KNOWN=$$known SURVIVAL_PROGRAM="$$program" \
-		cargo test --locked --test survival a_reader_feels -- --nocapture; done
+		cargo test --locked --no-default-features --features demo --test it a_reader_feels -- --nocapture; done
 
 simulation: ## a million schedules of faults, an hour or more; COUNT=
 	@scripts/simulation $(COUNT)
@@ -67,11 +69,10 @@ install: ## install what the targets above need (Debian, root), or say what is m
 	@scripts/install
 
 fmt: ## format the code
-	@cargo fmt
+	@cargo fmt --all
 
 lint: ## clippy, with warnings as errors, and shellcheck where it is installed
-	@cargo clippy --locked --all-targets -- -D warnings
-	@cargo clippy --locked --test machine --test boot-machine -- -D warnings
+	@cargo clippy --locked --workspace --all-targets --all-features -- -D warnings
 	@if command -v shellcheck >/dev/null; then shellcheck $(SCRIPTS); fi
 
 clean-cache: ## remove sample data and the base of the image (not cargo's target directory)

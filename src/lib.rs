@@ -2,7 +2,7 @@
 //!
 //! It mounts the bucket with a FUSE session in its own process, proves that the mount serves, lets
 //! MapServer start on it, and from then on watches bucket -> mount -> container -> WMS answer and
-//! repairs the first broken link. The binary is a thin face over this library; `tests/layering.rs`
+//! repairs the first broken link. The binary is a thin face over this library; `tests/it/layering.rs`
 //! holds the direction in which its modules may depend on each other.
 
 pub mod agent;

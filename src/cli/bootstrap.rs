@@ -4,7 +4,7 @@ use std::io::Write;
 use std::path::Path;
 
 use super::arguments::BootstrapArguments;
-use crate::bootstrap::{self, HostRoot, BootstrapError, Change};
+use crate::bootstrap::{self, BootstrapError, Change, HostRoot};
 use crate::config::{ConfigFile, Inputs, Loaded};
 use crate::error::Chain;
 use crate::logging::JOURNAL;

@@ -124,7 +124,7 @@ mod tests {
     /// only tells everything.
     fn tells(name: &str, variables: &[(&str, &str)]) {
         let mut command = Command::new(std::env::current_exe().expect("this test's program"));
-        command.args(["--exact", &format!("systemd::tests::{name}")]).env("TELLS_SYSTEMD", "1");
+        command.args(["--exact", &format!("host::systemd::tests::{name}")]).env("TELLS_SYSTEMD", "1");
         command.env_remove("NOTIFY_SOCKET").env_remove("WATCHDOG_USEC").env_remove("WATCHDOG_PID");
         let output = command.envs(variables.iter().copied()).output().expect("starts");
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));

@@ -1,6 +1,6 @@
 //! The RPM and the deb: both hold the same files, and the program in them is the one that was built.
 //!
-//! That they can be installed, upgraded while they serve and removed is shown by `tests/booted.rs`.
+//! That they can be installed, upgraded while they serve and removed is shown by `tests/boot/booted.rs`.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};

@@ -25,13 +25,13 @@ const ELSEWHERE: &[(&str, &str, &str)] = &[
     ("scripts/docker", "scripts/test", "cargo"),
     ("scripts/simulation", "scripts/test", "simulation"),
     ("scripts/mutants", "Makefile", "scripts/mutants"),
-    ("cargo test", "scripts/test", "cargo test"),
+    ("cargo nextest", "scripts/test", "cargo nextest"),
     ("cargo bench", "Makefile", "cargo bench"),
-    ("docker run", "tests/container.rs", "mapserver:8"),
+    ("docker run", "tests/it/container.rs", "mapserver:8"),
     ("journalctl MESSAGE_ID", "src/agent/status/tracker.rs", "6d2b5c4f1e0a4c7d9b3f8a1765c0e2d2"),
-    ("curl -s http://127.0.0.1:8081/metrics", "tests/observability.rs", "promtool"),
-    ("mapkeeper bootstrap", "tests/bootstrap.rs", "bootstrap"),
-    ("mapkeeper run", "tests/support/agent.rs", "arg(\"run\")"),
+    ("curl -s http://127.0.0.1:8081/metrics", "tests/it/observability.rs", "promtool"),
+    ("mapkeeper bootstrap", "tests/it/bootstrap.rs", "bootstrap"),
+    ("mapkeeper run", "tests/it/support/agent.rs", "arg(\"run\")"),
 ];
 
 fn root() -> &'static Path {
@@ -208,7 +208,7 @@ async fn every_command_in_the_documents_is_run() {
             if ELSEWHERE.iter().any(|(begins, ..)| command.starts_with(begins)) {
                 continue;
             }
-            // Blocks of variables alone are compared with the settings by tests/config.rs.
+            // Blocks of variables alone are compared with the settings by tests/it/config.rs.
             if line.starts_with("MAPKEEPER_") {
                 continue;
             }

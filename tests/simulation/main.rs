@@ -5,9 +5,9 @@
 //! must hold is in `check.rs`. A schedule that breaks it prints its seed and its story, and
 //!
 //! ```sh
-//! SIMULATION_SEED=4711 cargo test --test simulation one_schedule -- --nocapture     # plays it again
-//! scripts/simulation 1000000                                             # many more, optimized
-//! scripts/mutants                                      # breaks the planner on purpose and counts who notices
+//! SIMULATION_SEED=4711 scripts/simulation     # plays it again
+//! scripts/simulation 1000000                  # many more
+//! scripts/mutants                             # breaks the planner on purpose and counts who notices
 //! ```
 
 mod check;
@@ -29,7 +29,7 @@ use model::{Model, Simulated};
 use schedule::Schedule;
 use watch::Watcher;
 
-/// Schedules in `cargo test`, which is not optimized; `make test` plays 10,000 by `scripts/simulation`.
+/// Schedules where nobody says how many.
 const COUNT: u64 = 1_000;
 
 /// How a schedule ended.
@@ -58,7 +58,7 @@ fn play(seed: u64, told: bool) -> Result<Outcome, String> {
         Ok(outcome) if !told => Ok(outcome),
         Ok(outcome) => Ok(outcome),
         Err((broken, story)) => Err(format!(
-            "seed {seed}: {broken}\n{schedule:#?}\n{story}\nplay it again: SIMULATION_SEED={seed} cargo test --test simulation one_schedule -- --nocapture"
+            "seed {seed}: {broken}\n{schedule:#?}\n{story}\nplay it again: SIMULATION_SEED={seed} scripts/simulation"
         )),
     }
 }

@@ -1,7 +1,7 @@
 //! The only place that decides: an observation and a history in, one decision out.
 //!
 //! Nothing here reads a clock, a file or a random number, and nothing logs. Held by the property
-//! tests and by `tests/simulation.rs`: at most one action a round; no action on
+//! tests and by `tests/simulation/main.rs`: at most one action a round; no action on
 //! [`Seen::Unknown`](state::Seen::Unknown) or on what depends on it; no action whose precondition is
 //! false; a bounded number of actions in any window of time; and a fault that can be repaired is tried within
 //! bounded time.

@@ -102,9 +102,6 @@ impl Clock {
 
 /// Nothing of the chain depends on the disk for what is written: a writer is told, and nothing is repaired.
 pub async fn disks(table: &mut Table) {
-    if !table.wants("disks") {
-        return;
-    }
     let fault = "disk full for staging (a writer is told)";
     let disk = SmallDisk::new();
     let staging = format!("read_only = false\nstaging = \"{}\"", disk.path().display());
@@ -146,9 +143,6 @@ pub async fn disks(table: &mut Table) {
 /// The wall clock of the agent is three hours off, and S3 refuses what it signs then. By the test's own clock, because
 /// the events of the agent are told by the wrong one.
 pub async fn clocks(table: &mut Table) {
-    if !table.wants("clocks") {
-        return;
-    }
     let fault = "clock moved by 3 h, then set right";
     let clock = Clock::new().await;
     let environment = clock.environment();

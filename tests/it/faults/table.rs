@@ -22,7 +22,6 @@ use super::machine;
 use crate::support::stand_in::Secrets;
 use crate::support::world::{HEALTH_MAP, Kit, LIMIT, World, device, output};
 
-const BEGIN: &str = "<!-- faults: written by tests/faults, FAULTS_WRITE=1 -->\n";
 const END: &str = "<!-- end of faults -->\n";
 /// Both promises of the table, in seconds, with the defaults.
 const PROMISE_S: f64 = 10.0;
@@ -46,8 +45,6 @@ pub fn defaults() -> Kit {
 
 pub struct Table {
     rows: Vec<Row>,
-    /// The one group of rows that was asked for, by `FAULTS_ONLY`; what is there is compared all the same.
-    only: Option<String>,
     /// When the next fault was made, where that was before its row.
     struck: Option<OffsetDateTime>,
 }
@@ -125,10 +122,6 @@ impl Table {
         self.add(fault, (detected - struck).as_seconds_f64(), repaired.as_seconds_f64(), container);
     }
 
-    pub fn wants(&self, group: &str) -> bool {
-        self.only.as_deref().is_none_or(|only| only == group)
-    }
-
     pub fn add(&mut self, fault: &str, detected_s: f64, repaired_s: f64, container: &'static str) {
         println!(
             "{fault}: detected after {detected_s:.1} s, repaired after {repaired_s:.1} s, container {container}"
@@ -152,49 +145,64 @@ fn document() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/operating.md")
 }
 
-/// The column `container` of the table in the documentation, by fault.
-fn promised() -> BTreeMap<String, String> {
-    let text = std::fs::read_to_string(document()).expect("readable");
-    let (_, after) = text.split_once(BEGIN).expect("the table begins");
-    let (table, _) = after.split_once(END).expect("the table ends");
+/// The document before the table of a group, the table, and what is after it.
+fn around(text: &str, group: &str) -> (String, String, String) {
+    let begin = format!("<!-- faults of {group}: written by tests/it/faults, FAULTS_WRITE=1 -->\n");
+    let (before, after) = text.split_once(&begin).expect("the table begins");
+    let (table, after) = after.split_once(END).expect("the table ends");
+    (before.to_owned() + &begin, table.to_owned(), format!("{END}{after}"))
+}
+
+/// The column `container` of a table in the documentation, by fault.
+fn promised(group: &str) -> BTreeMap<String, String> {
+    let (_, table, _) = around(&std::fs::read_to_string(document()).expect("readable"), group);
     let rows = table.lines().skip(2).map(|line| line.split('|').map(str::trim).collect::<Vec<_>>());
     rows.filter(|cells| cells.len() >= 5).map(|cells| (cells[1].to_owned(), cells[4].to_owned())).collect()
 }
 
-fn write(table: &str) {
-    let text = std::fs::read_to_string(document()).expect("readable");
-    let (before, after) = text.split_once(BEGIN).expect("the table begins");
-    let (_, after) = after.split_once(END).expect("the table ends");
-    std::fs::write(document(), format!("{before}{BEGIN}{table}{END}{after}")).expect("written");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn every_fault_is_detected_and_repaired_as_the_table_says() {
-    let only = std::env::var("FAULTS_ONLY").ok();
-    let mut table = Table { rows: Vec::new(), struck: None, only };
-    containers(&mut table).await;
-    images(&mut table).await;
-    mounts(&mut table).await;
-    workers(&mut table).await;
-    buckets(&mut table).await;
-    secrets(&mut table).await;
-    maps(&mut table).await;
-    machine::disks(&mut table).await;
-    machine::clocks(&mut table).await;
-    agents(&mut table).await;
-    engines(&mut table).await;
+/// Makes the rows of one group and compares them with its table in the documentation, or writes that.
+async fn compared(group: &str, make: impl AsyncFnOnce(&mut Table)) {
+    let mut table = Table { rows: Vec::new(), struck: None };
+    make(&mut table).await;
     println!("{}", table.text());
-    if table.only.is_none() && std::env::var_os("FAULTS_WRITE").is_some() {
-        write(&table.text());
+    if std::env::var_os("FAULTS_WRITE").is_some() {
+        let (before, _, after) = around(&std::fs::read_to_string(document()).expect("readable"), group);
+        std::fs::write(document(), before + &table.text() + &after).expect("written");
     }
-    let promised = promised();
+    let promised = promised(group);
     for row in &table.rows {
         assert_eq!(promised.get(&row.fault).map(String::as_str), Some(row.container), "{}", row.fault);
         let limit = PROMISE_S * SLACK + if row.fault == WEDGED { SILENCE_S } else { 0.0 };
         assert!(row.detected_s <= limit && row.repaired_s <= limit, "{} took too long", row.fault);
     }
-    if table.only.is_none() {
-        assert_eq!(promised.len(), table.rows.len(), "the table has rows that were not made");
+    assert_eq!(promised.len(), table.rows.len(), "the table has rows that were not made");
+}
+
+macro_rules! groups {
+    ($($group:ident: $make:path,)*) => {
+        $(#[tokio::test(flavor = "multi_thread")]
+        async fn $group() {
+            compared(stringify!($group), $make).await;
+        })*
+    };
+}
+
+/// Every fault is detected and repaired as the table of its group says.
+mod every_fault_is_repaired_as_the_table_says {
+    use super::*;
+
+    groups! {
+        containers: super::containers,
+        images: super::images,
+        mounts: super::mounts,
+        workers: super::workers,
+        buckets: super::buckets,
+        secrets: super::secrets,
+        maps: super::maps,
+        disks: machine::disks,
+        clocks: machine::clocks,
+        agents: super::agents,
+        engines: super::engines,
     }
 }
 
@@ -204,9 +212,6 @@ async fn pid(world: &World) -> Pid {
 }
 
 async fn containers(table: &mut Table) {
-    if !table.wants("containers") {
-        return;
-    }
     let world = World::healthy_with("containers", defaults()).await;
     table
         .row(&world, "container killed", async || {
@@ -260,9 +265,6 @@ async fn image(tag: &str, entrypoint: Option<&str>) {
 }
 
 async fn images(table: &mut Table) {
-    if !table.wants("images") {
-        return;
-    }
     // Nothing can be pulled from there, and it says so at once.
     let tag = format!("127.0.0.1:1/mapkeeper-test:{}", std::process::id());
     image(&tag, None).await;
@@ -324,9 +326,6 @@ async fn images(table: &mut Table) {
 static TAKEN: std::sync::Mutex<Option<std::net::TcpListener>> = std::sync::Mutex::new(None);
 
 async fn mounts(table: &mut Table) {
-    if !table.wants("mounts") {
-        return;
-    }
     let world = World::healthy_with("mounts", defaults()).await;
     let point = world.point();
     table.row(&world, "mount aborted", async || mount::abort(device(&point)).expect("aborted")).await;
@@ -345,9 +344,6 @@ async fn mounts(table: &mut Table) {
 }
 
 async fn workers(table: &mut Table) {
-    if !table.wants("workers") {
-        return;
-    }
     let world = World::healthy_with("workers", defaults()).await;
     let agent = world.agent.as_ref().expect("it runs").id();
     let mut stopped = None;
@@ -399,9 +395,6 @@ impl Drop for Stopped {
 }
 
 async fn buckets(table: &mut Table) {
-    if !table.wants("buckets") {
-        return;
-    }
     let mut world = World::healthy_with("buckets", defaults()).await;
     let error = |status, code: &str| Action::Error { status, code: code.to_owned() };
     for (fault, action, length) in [
@@ -448,9 +441,6 @@ async fn buckets(table: &mut Table) {
 }
 
 async fn secrets(table: &mut Table) {
-    if !table.wants("secrets") {
-        return;
-    }
     let secrets = Secrets::start().await;
     let kit = Kit {
         top: "[credentials]\nsecret = \"maps\"".to_owned(),
@@ -480,9 +470,6 @@ async fn secrets(table: &mut Table) {
 }
 
 async fn maps(table: &mut Table) {
-    if !table.wants("maps") {
-        return;
-    }
     let world = World::healthy_with("maps", defaults()).await;
     let put = |text: &str| {
         drop(world.server().store().put("maps", "health.map", text.to_owned(), &[]).expect("stored"))
@@ -524,9 +511,6 @@ async fn maps(table: &mut Table) {
 
 /// The agent is killed in the middle of each repair; the next one finishes it.
 async fn agents(table: &mut Table) {
-    if !table.wants("agents") {
-        return;
-    }
     let strikes: [(&str, &[&str], &str); 5] = [
         ("agent killed while it starts a container", &["kill"], "start"),
         ("agent killed while it makes a container", &["rm", "--force"], "create"),
@@ -573,9 +557,6 @@ async fn agents(table: &mut Table) {
 }
 
 async fn engines(table: &mut Table) {
-    if !table.wants("engines") {
-        return;
-    }
     let mut engine = Engine::start().await;
     engine.load("mapserver:8").await;
     let world = World::healthy_with("engines", Kit { engine: Some(engine.socket()), ..defaults() }).await;
