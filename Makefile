@@ -15,7 +15,7 @@ COUNT ?= 1000000
 BENCH_FLAGS ?=
 
 SCRIPTS = .ci/run $(addprefix image/,build start environment healthcheck) $(addprefix packaging/,deb-postinst deb-postrm deb-prerm) \
-	$(addprefix scripts/,docker install packages release test tools) tests/install tests/support/moto tests/support/stack \
+	$(addprefix scripts/,docker install nextest packages release test tools) tests/install tests/support/moto tests/support/stack \
 	$(addprefix tests/boot/,build changed machine host/start stock/install stock/start)
 
 .PHONY: help demo test test-boot bench bench-restart simulation mutants image release packages install fmt lint clean-cache
@@ -34,9 +34,8 @@ test: ## every test, nothing skipped, and the demo from end to end
 	@scripts/docker run scripts/test
 
 test-boot: install ## boot emulated machines with kernel 6.1: one by user data alone, one on which the agent is ended, a quarter of an hour
-	@program=$$(scripts/release) && PROGRAM_UNDER_TEST="$$program" PATH="$$(scripts/tools nextest):$$PATH" scripts/docker run \
-		cargo nextest run --locked --workspace --no-default-features --features mapkeeper/demo --profile ci \
-		--ignore-default-filter --filterset 'binary(boot) and test(machine)'
+	@program=$$(scripts/release) && PROGRAM_UNDER_TEST="$$program" scripts/docker run \
+		scripts/nextest run --profile ci --ignore-default-filter --filterset 'binary(boot) and test(machine)'
 	@tests/boot/changed --green
 
 bench: ## compare with s3fs and rclone, half an hour (Debian, root); BENCH_FLAGS=
@@ -45,7 +44,7 @@ bench: ## compare with s3fs and rclone, half an hour (Debian, root); BENCH_FLAGS
 
 bench-restart: ## how long a reader feels a restart, with few files known to the kernel and with 100,000; five minutes
 	@program=$$(scripts/release) && for known in 0 100000; do SURVIVAL_KNOWN=$$known SURVIVAL_PROGRAM="$$program" \
-		cargo test --locked --no-default-features --features demo --test it a_reader_feels -- --nocapture; done
+		scripts/nextest run --success-output immediate a_reader_feels; done
 
 simulation: ## a million schedules of faults, an hour or more; COUNT=
 	@scripts/simulation $(COUNT)

@@ -5,6 +5,7 @@
 use crate::support::world;
 
 use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
 use std::process::Command;
 
 use s3_testbed::SECRET_KEY;
@@ -30,16 +31,7 @@ async fn no_secret_is_in_a_bundle_and_everything_else_is() {
     world.server().store().put("maps", "health.map", map, &[]).expect("stored");
     world.until("the report", |status| status["health"] != "healthy").await;
 
-    // A journal in which somebody has logged what should not be.
-    let programs = world.scratch.path().join("bin");
-    std::fs::create_dir(&programs).expect("made");
-    let journal = format!(
-        "#!/bin/sh\necho 'connecting with password={IN_JOURNAL} user=gis'\necho 'Authorization: Bearer {IN_JOURNAL}'\necho '{SECRET_KEY}'\necho 'an ordinary line'\n"
-    );
-    std::fs::write(programs.join("journalctl"), journal).expect("written");
-    std::fs::set_permissions(programs.join("journalctl"), std::fs::Permissions::from_mode(0o755))
-        .expect("set");
-
+    let programs = with_a_journal(&world);
     let tar = world.scratch.path().join("bundle.tar");
     let bundle = || {
         let mut command = world.mapkeeper();
@@ -81,4 +73,17 @@ async fn no_secret_is_in_a_bundle_and_everything_else_is() {
     world.server().store().put("maps", "health.map", world::HEALTH_MAP, &[]).expect("stored");
     world.until("health", |status| status["health"] == "healthy").await;
     world.end().await;
+}
+
+/// A directory with a `journalctl` in whose journal somebody has logged what should not be.
+fn with_a_journal(world: &World) -> PathBuf {
+    let programs = world.scratch.path().join("bin");
+    std::fs::create_dir(&programs).expect("made");
+    let journal = format!(
+        "#!/bin/sh\necho 'connecting with password={IN_JOURNAL} user=gis'\necho 'Authorization: Bearer {IN_JOURNAL}'\necho '{SECRET_KEY}'\necho 'an ordinary line'\n"
+    );
+    std::fs::write(programs.join("journalctl"), journal).expect("written");
+    std::fs::set_permissions(programs.join("journalctl"), std::fs::Permissions::from_mode(0o755))
+        .expect("set");
+    programs
 }

@@ -8,6 +8,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
+use crate::support::port;
 use mapkeeper::config::{Bind, Container, Owner, Port, Protocol, Selector};
 use mapkeeper::error::{Advise, Chain, Exit};
 use mapkeeper::host::container::{ContainerError, Engine, Facts, Found, Phase, fingerprint, follow_events};
@@ -31,7 +32,7 @@ impl Made {
             image: Some(IMAGE.to_owned()),
             ports: vec![Port {
                 host_ip: Some("127.0.0.1".parse().unwrap()),
-                host: free_port(),
+                host: port::own(),
                 container: 80,
                 protocol: Protocol::Tcp,
             }],
@@ -55,10 +56,6 @@ impl Drop for Made {
     fn drop(&mut self) {
         let _ = Command::new("docker").args(["rm", "-f", &self.name]).output();
     }
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 fn docker(arguments: &[&str]) -> String {

@@ -22,10 +22,11 @@ use tokio::time::{Instant, sleep};
 const ELSEWHERE: &[(&str, &str, &str)] = &[
     ("make", "Makefile", ".PHONY"),
     ("scripts/install", ".ci/run", "scripts/install"),
-    ("scripts/docker", "scripts/test", "cargo"),
+    ("scripts/docker", "Makefile", "scripts/docker run"),
     ("scripts/simulation", "scripts/test", "simulation"),
     ("scripts/mutants", "Makefile", "scripts/mutants"),
-    ("cargo nextest", "scripts/test", "cargo nextest"),
+    ("scripts/nextest", "scripts/test", "scripts/nextest"),
+    ("cargo test -p ladder", "scripts/nextest", "--workspace"),
     ("cargo bench", "Makefile", "cargo bench"),
     ("docker run", "tests/it/container.rs", "mapserver:8"),
     ("journalctl MESSAGE_ID", "src/agent/status/tracker.rs", "6d2b5c4f1e0a4c7d9b3f8a1765c0e2d2"),

@@ -174,7 +174,8 @@ fn gate(backend: String, statements: Arc<Vec<Statement>>, book: Arc<Mutex<Book>>
 fn pass(mut stream: TcpStream, backend: &str, statements: &[Statement], book: &Mutex<Book>) -> Option<()> {
     let mut reader = BufReader::new(stream.try_clone().ok()?);
     let mut line = String::new();
-    reader.read_line(&mut line).ok()?;
+    // Who only tries whether there is a way asks for nothing.
+    (reader.read_line(&mut line).ok()? > 0).then_some(())?;
     let mut headers = Vec::new();
     loop {
         let mut header = String::new();
@@ -257,26 +258,7 @@ async fn every_feature(statements: Vec<Statement>) -> Book {
     let sources = "[sources]\nparameters = \"/maps/prod\"\ninstance_tags = true\n";
     agent.write(&format!("escalate = \"dry-run\"\n{sources}[credentials]\nsecret = \"maps/s3\"\n{mount}"));
     agent.start();
-    let complete = book.lock().expect("not poisoned").refused.is_empty();
-    let tagged = |book: &Book| {
-        let asked = |action: &str| action == "ec2:CreateTags";
-        book.used.iter().any(|statement| asked(&statement.action))
-            || book.refused.iter().any(|(action, _)| asked(action))
-    };
-    let began = tokio::time::Instant::now();
-    let mut read = false;
-    while complete && began.elapsed() < support::LIMIT {
-        let done = {
-            let book = book.lock().expect("not poisoned");
-            !book.refused.is_empty() || (tagged(&book) && read)
-        };
-        if done {
-            break;
-        }
-        let cat = tokio::process::Command::new("cat").arg(agent.point("maps").join("file")).output();
-        read = read || cat.await.expect("cat").stdout == b"maps";
-        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-    }
+    until_read_and_tagged(&agent, &book).await;
     // The role, whose keys no S3 server knows here.
     let role = format!("role = \"arn:aws:iam::{ACCOUNT}:role/maps\"");
     let mut other = Agent::of(support::shipped());
@@ -297,6 +279,36 @@ async fn every_feature(statements: Vec<Statement>) -> Book {
     cluster.env(ASKS, &instance);
     println!("{:?}", streams(&mut cluster));
 
+    other_commands(&agent, &ssm).await;
+    drop((agent, other));
+    std::mem::take(&mut *book.lock().expect("not poisoned"))
+}
+
+/// Waits until the mount serves and the instance has its tag, or something was refused.
+async fn until_read_and_tagged(agent: &Agent, book: &Mutex<Book>) {
+    let tagged = |book: &Book| {
+        let asked = |action: &str| action == "ec2:CreateTags";
+        book.used.iter().any(|statement| asked(&statement.action))
+            || book.refused.iter().any(|(action, _)| asked(action))
+    };
+    let began = tokio::time::Instant::now();
+    let mut read = false;
+    while began.elapsed() < support::LIMIT {
+        let done = {
+            let book = book.lock().expect("not poisoned");
+            !book.refused.is_empty() || (tagged(&book) && read)
+        };
+        if done {
+            break;
+        }
+        let cat = tokio::process::Command::new("cat").arg(agent.point("maps").join("file")).output();
+        read = read || cat.await.expect("cat").stdout == b"maps";
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+}
+
+/// What an operator and a boot ask for beside the agent.
+async fn other_commands(agent: &Agent, ssm: &aws_sdk_ssm::Client) {
     println!("{:?}", streams(agent.mapkeeper().arg("doctor")));
     let text = "[[mount]]\nsource = \"s3://maps\"\npath = \"/srv/maps\"\n\
                 [bootstrap]\noverlay = \"s3://fonts/host\"\nsignal = \"maps/Hosts\"\n";
@@ -311,8 +323,6 @@ async fn every_feature(statements: Vec<Statement>) -> Book {
         .arg(agent.scratch.path().join("root"))
         .env("PATH", format!("{}:/usr/bin:/bin", tools.display()));
     println!("{:?}", streams(&mut bootstrap));
-    drop((agent, other));
-    std::mem::take(&mut *book.lock().expect("not poisoned"))
 }
 
 /// All kinds of changes on a mount that is written: of objects with tags and in parts, and of one that is given up.

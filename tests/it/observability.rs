@@ -21,13 +21,8 @@ fn monitoring(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/monitoring").join(name)
 }
 
-fn free_port() -> u16 {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-    listener.local_addr().expect("bound").port()
-}
-
 async fn observed(name: &str) -> (World, String) {
-    let address = format!("127.0.0.1:{}", free_port());
+    let address = format!("127.0.0.1:{}", crate::support::port::own());
     let end = format!("[health]\nlisten = \"{address}\"\n");
     (World::healthy_with(name, Kit { end, ..Kit::default() }).await, format!("http://{address}"))
 }

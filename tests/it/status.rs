@@ -81,23 +81,7 @@ async fn each_fault_is_on_the_screen_with_its_cause_and_cure_in_the_published_sh
     world.server().store().put("maps", "health.map", HEALTH_MAP, &[]).expect("stored");
     world.until("health", |status| status["health"] == "healthy").await;
 
-    world.server().control().refuse_all(Some(Refusal::AccessDenied));
-    world.until("the refusal", |status| status["first_fault"]["trigger"] == "store_refuses").await;
-    tells(
-        &screen(&world, "S3 refuses").await,
-        "access to \"maps\" is denied (AccessDenied)",
-        "allow s3:ListBucket",
-    );
-    documents.push(world.status().await);
-    world.server().control().refuse_all(None);
-    world.until("health", |status| status["health"] == "healthy").await;
-
-    let stopped = world.server.take().expect("it runs").stop().await;
-    world.until("the outage", |status| status["first_fault"]["trigger"] == "store_away").await;
-    tells(&screen(&world, "S3 away").await, "bucket of mapfiles: ", "check the endpoint");
-    documents.push(world.status().await);
-    world.server = Some(Server::start(stopped).expect("started again"));
-    world.until("health", |status| status["health"] == "healthy").await;
+    documents.extend(faults_of_s3(&mut world).await);
 
     assert!(output(world.mapkeeper().arg("pause")).await.status.success());
     mount::detach(&world.point()).expect("detached");
@@ -123,6 +107,28 @@ async fn each_fault_is_on_the_screen_with_its_cause_and_cure_in_the_published_sh
     documents.push(after);
     world.end().await;
     validated(&documents);
+}
+
+/// S3 refuses, and S3 is away: what `status` says of each.
+async fn faults_of_s3(world: &mut World) -> [Value; 2] {
+    world.server().control().refuse_all(Some(Refusal::AccessDenied));
+    world.until("the refusal", |status| status["first_fault"]["trigger"] == "store_refuses").await;
+    tells(
+        &screen(world, "S3 refuses").await,
+        "access to \"maps\" is denied (AccessDenied)",
+        "allow s3:ListBucket",
+    );
+    let refused = world.status().await;
+    world.server().control().refuse_all(None);
+    world.until("health", |status| status["health"] == "healthy").await;
+
+    let stopped = world.server.take().expect("it runs").stop().await;
+    world.until("the outage", |status| status["first_fault"]["trigger"] == "store_away").await;
+    tells(&screen(world, "S3 away").await, "bucket of mapfiles: ", "check the endpoint");
+    let away = world.status().await;
+    world.server = Some(Server::start(stopped).expect("started again"));
+    world.until("health", |status| status["health"] == "healthy").await;
+    [refused, away]
 }
 
 fn validated(documents: &[Value]) {

@@ -244,7 +244,7 @@ impl Cluster {
 async fn the_stand_in_takes_tasks_from_a_drained_instance_and_places_none_before_it_is_active() {
     let mut cluster = Cluster::start(label("obeys")).await;
     let scratch = tempfile::tempdir().expect("a directory");
-    let port = TcpListener::bind("127.0.0.1:0").await.expect("a port").local_addr().expect("bound").port();
+    let port = crate::support::port::own();
     cluster.replaces(scratch.path().display().to_string(), port);
     let started = |count: usize| move |state: &mut State| state.started.len() == count;
     cluster.until("a task", started(1)).await;

@@ -118,8 +118,7 @@ async fn a_demo_that_is_killed_goes_on_with_its_mount_and_its_container() {
     let data = tempfile::tempdir().expect("a directory");
     std::fs::write(data.path().join("health.map"), HEALTH_MAP).expect("written");
     let log = data.path().with_extension("log");
-    let port =
-        std::net::TcpListener::bind("0.0.0.0:0").and_then(|free| free.local_addr()).expect("a port").port();
+    let port = crate::support::port::own();
     let mut demo = Command::new(env!("CARGO_BIN_EXE_mapkeeper"));
     demo.arg("demo")
         .arg(data.path())

@@ -13,6 +13,7 @@ use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
 use super::child::child_of;
+use super::port;
 
 /// The promise: repaired within this of the fault.
 const PROMISE: Duration = Duration::from_secs(10);
@@ -111,9 +112,7 @@ impl World {
     pub fn prepared(name: &str, kit: Kit) -> World {
         let server = Server::start(Options::memory(["maps"])).expect("a server");
         server.store().put("maps", "health.map", HEALTH_MAP, &[]).expect("stored");
-        let free = std::net::TcpListener::bind("0.0.0.0:0").expect("a port");
-        let port = free.local_addr().expect("bound").port();
-        drop(free);
+        let port = port::own();
         let container = format!("mapkeeper-test-{name}-{}", std::process::id());
         let scratch = tempfile::tempdir().expect("a directory");
         let world = World { kit, server: Some(server), scratch, container, port, agent: None };

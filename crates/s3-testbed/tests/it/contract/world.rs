@@ -1,6 +1,7 @@
 //! Servers to hold the contract against, and a fresh bucket for every claim.
 
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -112,25 +113,28 @@ async fn start_moto() -> (Child, SocketAddr) {
     let made = Command::new(&script).stderr(Stdio::inherit()).output().unwrap();
     assert!(made.status.success(), "{} cannot make moto runnable", script.display());
     let program = String::from_utf8(made.stdout).unwrap();
-    // Free a moment ago, and moto takes it a second later.
-    let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();
     let mut moto = Command::new(program.trim())
-        .args(["--host", "127.0.0.1", "--port", &address.port().to_string()])
+        .args(["--host", "127.0.0.1", "--port", "0"])
         .stdout(Stdio::null())
-        .stderr(Stdio::null())
+        .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    let answers = async {
-        while tokio::net::TcpStream::connect(address).await.is_err() {
-            assert_eq!(moto.try_wait().unwrap(), None, "moto ended");
-            tokio::time::sleep(Duration::from_millis(50)).await;
+    let said = BufReader::new(moto.stderr.take().unwrap());
+    let (sender, address) = tokio::sync::oneshot::channel();
+    // It reads on until moto ends, which would else wait for whoever reads.
+    std::thread::spawn(move || {
+        let mut sender = Some(sender);
+        for line in said.lines().map_while(Result::ok) {
+            let found = line.split_once("Running on http://").and_then(|(_, rest)| rest.trim().parse().ok());
+            if let (Some(address), Some(sender)) = (found, sender.take_if(|_| found.is_some())) {
+                let _nobody_waits = sender.send(address);
+            }
         }
-    };
-    let started = tokio::time::timeout(START_LIMIT, answers).await;
-    if started.is_err() {
+    });
+    let Ok(Ok(address)) = tokio::time::timeout(START_LIMIT, address).await else {
         let _ = moto.kill();
-        panic!("moto does not listen at {address} after {START_LIMIT:?}");
-    }
+        panic!("moto does not say where it listens after {START_LIMIT:?}");
+    };
     (moto, address)
 }
 
