@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use crate::common::{Bucket, LIMIT, Mounted};
+use crate::file_system::common::{Bucket, LIMIT, Mounted};
 use s3_testbed::{Action, Attributes, Checksums, Content, Control, Fault, Operation, WriteCondition};
 
 /// Longer than a handful of commands takes.

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use crate::common::hostile::{self, Answer, STAMP, contents};
-use crate::common::{Bucket, Mounted, s3_client};
+use crate::file_system::common::hostile::{self, Answer, STAMP, contents};
+use crate::file_system::common::{Bucket, Mounted, s3_client};
 use bucketfs::StoreHealth;
 use bucketfs::store::memory::Memory;
 use s3_testbed::Server;

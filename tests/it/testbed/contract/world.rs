@@ -109,7 +109,7 @@ impl Drop for Running {
 }
 
 async fn start_moto() -> (Child, SocketAddr) {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/support/moto");
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/moto");
     let made = Command::new(&script).stderr(Stdio::inherit()).output().unwrap();
     assert!(made.status.success(), "{} cannot make moto runnable", script.display());
     let program = String::from_utf8(made.stdout).unwrap();

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::common::hostile::{self, Answer, LIST_HEAD, STAMP, contents};
-use crate::common::{Bucket, s3_client};
+use crate::file_system::common::hostile::{self, Answer, LIST_HEAD, STAMP, contents};
+use crate::file_system::common::{Bucket, s3_client};
 use bucketfs::store::write::{CopyRequest, PartOf, Put, Upload, WriteIf};
 use bucketfs::store::{
     Condition, Depth, ETag, Fetch, Fetched, Headers, Kept, List, ListStart, Object, ObjectStore, StoreError,

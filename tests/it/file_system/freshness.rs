@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use crate::common::{Bucket, DEFAULTS};
+use crate::file_system::common::{Bucket, DEFAULTS};
 use bucketfs::attr::Kind;
 use bucketfs::cache::BlockCache;
 use bucketfs::directory::{Detail, Directory};

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use crate::common::{Bucket, LIMIT, Mounted};
+use crate::file_system::common::{Bucket, LIMIT, Mounted};
 use bucketfs::connection;
 use bucketfs::mountinfo::MountTable;
 use s3_testbed::{ACCESS_KEY, SECRET_KEY};

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 use std::time::Duration;
 
-use crate::common::{Bucket, Mounted};
+use crate::file_system::common::{Bucket, Mounted};
 use tokio::process::Command;
 use tokio::time::timeout;
 

@@ -6,7 +6,7 @@ mod refused;
 
 use std::time::Duration;
 
-use crate::common::{Bucket, Mounted};
+use crate::file_system::common::{Bucket, Mounted};
 use bucketfs::store::memory::{Asked, Memory};
 use bucketfs::store::{Condition, Fetch, Fetched, Object};
 use bytes::BytesMut;
@@ -156,7 +156,7 @@ async fn what_somebody_else_has_just_made_is_not_taken_away_unseen() {
     let others = async {
         let began = tokio::time::Instant::now();
         while !store.take_asked().contains(&Asked::Delete("d/".into())) {
-            assert!(began.elapsed() < crate::common::LIMIT, "it is not taken away");
+            assert!(began.elapsed() < crate::file_system::common::LIMIT, "it is not taken away");
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         store.put("d/new", "theirs", &[]);
@@ -288,7 +288,7 @@ except OSError as error:
     let others = async {
         let began = tokio::time::Instant::now();
         while !signals.path().join("written").exists() {
-            assert!(began.elapsed() < crate::common::LIMIT, "nothing is written");
+            assert!(began.elapsed() < crate::file_system::common::LIMIT, "nothing is written");
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         meanwhile(&memory(&world.bucket));
@@ -324,7 +324,7 @@ async fn what_the_store_refuses_is_an_error_at_close_and_kept() {
     assert_eq!(text(&world.bucket, "a").await, "before");
     let began = tokio::time::Instant::now();
     while world.session.health().kept.is_empty() {
-        assert!(began.elapsed() < crate::common::LIMIT, "nothing is kept");
+        assert!(began.elapsed() < crate::file_system::common::LIMIT, "nothing is kept");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     let kept = world.session.health().kept;
@@ -467,7 +467,7 @@ except OSError as error:
     let others = async {
         let began = tokio::time::Instant::now();
         while store.uploads().is_empty() {
-            assert!(began.elapsed() < crate::common::LIMIT, "nothing leaves");
+            assert!(began.elapsed() < crate::file_system::common::LIMIT, "nothing leaves");
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         store.put("big", "theirs", &[]);

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bucketfs::store::memory::{Asked, Memory};
 
 use super::{header, memory, stored, text, world};
-use crate::common::{Bucket, Mounted};
+use crate::file_system::common::{Bucket, Mounted};
 
 /// What the kernel was told it believes for an hour, unless it is told otherwise.
 async fn world_of_an_hour() -> Mounted {

@@ -1,4 +1,0 @@
-//! The server against the contract of S3, and what it does beyond that.
-
-mod contract;
-mod server;
