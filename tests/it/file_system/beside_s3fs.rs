@@ -55,6 +55,19 @@ impl Drop for S3fs {
     }
 }
 
+/// What both read of what `written` wrote, once each has forgotten what it knew of it before.
+async fn alike(ours: &Path, theirs: &Path, written: &str) -> String {
+    let began = Instant::now();
+    loop {
+        let (here, there) = (sh(ours, READ, written).await, sh(theirs, READ, written).await);
+        if here == there {
+            return here;
+        }
+        assert!(began.elapsed() < LIMIT, "written by {written}:\n{here}\n{there}");
+        sleep(Duration::from_millis(50)).await;
+    }
+}
+
 /// Makes one of each; `$1` tells the two writers apart.
 const WRITE: &str = r#"
 umask 022; mkdir "$1"; cd "$1"
@@ -103,10 +116,8 @@ async fn what_one_has_written_the_other_reads_alike() {
     let theirs = S3fs::new(&endpoint).await;
     sh(ours.root(), WRITE, "ours").await;
     sh(&theirs.point, WRITE, "theirs").await;
-    sleep(Duration::from_millis(1100)).await;
     for written in ["ours", "theirs"] {
-        let (here, there) = (sh(ours.root(), READ, written).await, sh(&theirs.point, READ, written).await);
-        assert_eq!(here, there, "written by {written}");
+        let here = alike(ours.root(), &theirs.point, written).await;
         assert!(here.contains("./plain regular file 640 33 34 8 981173106"), "{here}");
         assert!(here.contains("./dir directory 1777 0 0"), "{here}");
         assert!(here.contains("user.color=\"dark blue\""), "{here}");

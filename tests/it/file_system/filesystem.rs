@@ -312,7 +312,11 @@ async fn whoever_waits_for_a_silent_store_can_be_killed() {
     tokio::io::AsyncWriteExt::write_all(waiting[0].stdin.as_mut().expect("piped"), b"go\n")
         .await
         .expect("it reads");
-    tokio::time::sleep(Duration::from_millis(500)).await;
+    let begun = tokio::time::Instant::now();
+    while connection::requests_waiting(world.session.device()).expect("connected") < waiting.len() as u64 {
+        assert!(begun.elapsed() < LIMIT, "not all of them wait");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
     let begun = tokio::time::Instant::now();
     for (number, mut child) in waiting.into_iter().enumerate() {
         assert_eq!(child.try_wait().expect("a child"), None, "number {number} did not wait");

@@ -274,7 +274,6 @@ async fn written_while(world: &Mounted, meanwhile: impl FnOnce(&Memory)) -> Stri
 import os, time
 f = os.open('a', os.O_RDWR)
 os.write(f, b'mine')
-time.sleep(0.3)
 open('{0}/written', 'w').close()
 while not os.path.exists('{0}/go'):
     time.sleep(0.01)
@@ -453,17 +452,22 @@ async fn a_lost_race_for_bytes_that_have_left_names_the_upload_that_has_them() {
     let (world, disk) = staged_on(112).await;
     world.bucket.put("big", b"before", &[]);
     let store = memory(&world.bucket);
-    let script = "python3 -c \"
+    let signals = tempfile::tempdir().expect("a directory");
+    let script = format!(
+        "python3 -c \"
 import os, time
 f = os.open('big', os.O_RDWR)
 for at in range(100):
     os.write(f, bytes([at]) * (1 << 20))
-time.sleep(1)
+while not os.path.exists('{}/go'):
+    time.sleep(0.01)
 try:
     os.close(f)
 except OSError as error:
     print(error.errno)
-\"";
+\"",
+        signals.path().display()
+    );
     let others = async {
         let began = tokio::time::Instant::now();
         while store.uploads().is_empty() {
@@ -471,8 +475,9 @@ except OSError as error:
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         store.put("big", "theirs", &[]);
+        std::fs::write(signals.path().join("go"), "").expect("written");
     };
-    let (said, ()) = tokio::join!(world.sh(script), others);
+    let (said, ()) = tokio::join!(world.sh(&script), others);
     assert_eq!(said, libc::ESTALE.to_string());
     let kept = world.session.health().kept;
     let about = std::fs::read_to_string(kept[0].with_added_extension("json")).expect("described");
