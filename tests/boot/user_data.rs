@@ -4,8 +4,6 @@
 //! and an ecs.service with the real one's ordering start beside it. Needs root, `/dev/fuse` and a Docker Engine. The same on
 //! a machine with a kernel of its own: `full.rs`.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
-
 use crate::container::Container;
 use crate::scenario::{ECS, draws, lives};
 use crate::world::{Aws, Ecs, Host, Metadata, shipped};
@@ -30,22 +28,14 @@ binds = ["/srv/mapkeeper/mapfiles:/mapfiles:ro"]
 url = "http://127.0.0.1:8080/?map=/mapfiles/health.map&SERVICE=WMS&REQUEST=GetCapabilities"
 "#;
 
-/// One host at a time: a test that waits for another is not slow.
-fn alone() -> MutexGuard<'static, ()> {
-    static TURN: Mutex<()> = Mutex::new(());
-    TURN.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 #[test]
 fn a_stock_host_serves_maps_by_user_data_alone_and_after_whatever_befalls_it() {
-    let _turn = alone();
     let aws = Aws::start(&shipped(), Metadata::TokensOptional);
     lives(Host::new(aws, ECS, |aws| Container::new(aws, Ecs::There)));
 }
 
 #[test]
 fn where_the_program_is_broken_ecs_stays_down_says_why_and_comes_up_by_itself() {
-    let _turn = alone();
     let aws = Aws::start(b"a download that went wrong", Metadata::TokensOptional);
     let mut host = Host::new(aws, ECS, |aws| Container::new(aws, Ecs::There));
     host.start();
@@ -67,7 +57,6 @@ fn where_the_program_is_broken_ecs_stays_down_says_why_and_comes_up_by_itself() 
 
 #[test]
 fn a_host_without_ecs_serves_maps_by_user_data_alone() {
-    let _turn = alone();
     let aws = Aws::start(&shipped(), Metadata::TokensOptional);
     let mut host = Host::new(aws, STANDALONE, |aws| Container::new(aws, Ecs::Absent));
     host.start();

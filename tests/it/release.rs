@@ -76,3 +76,17 @@ fn it_is_small_and_starts_at_once() {
     println!("{:.1} MB, starts in {:.1} ms", size as f64 / 1e6, fastest.as_secs_f64() * 1e3);
     assert!(size < SIZE_MAX && fastest.as_millis() < 200);
 }
+
+#[test]
+fn it_has_no_s3_server_and_says_so_when_it_is_asked_for_the_demo() {
+    let Some(release) = release() else { return };
+    let program = std::fs::read(&release).expect("readable");
+    for (word, expected) in [("ladder", true), ("s3_testbed", false)] {
+        let found = program.windows(word.len()).any(|bytes| bytes == word.as_bytes());
+        assert_eq!(found, expected, "{word}");
+    }
+    let output = Command::new(&release).args(["demo", "/nonexistent"]).output().expect("started");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("built without the demo") && said.contains("hint: make demo"), "{said}");
+}
