@@ -110,7 +110,7 @@ async fn look_after(arguments: &RunArguments, runtime_dir: &Path) -> Result<(), 
     let runtime_dir = RuntimeDir::claim(runtime_dir)?;
     let writer = Writer::this().map_err(|source| RunError::Process { source })?;
     let orders = agent::stop_on_signals().map_err(|source| RunError::Signals { source })?;
-    let (outbox, inbox) = live::reload::mailbox();
+    let (outbox, inbox) = live::inbox::mailbox();
     let told = refused.or(unasked);
     if let Some(why) = &told {
         outbox.refused(why.clone());

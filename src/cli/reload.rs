@@ -16,7 +16,7 @@ use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::sleep;
 
-use crate::agent::live::reload::Outbox;
+use crate::agent::live::inbox::Outbox;
 use crate::config::{Config, Fault, Inputs, Loaded};
 use crate::error::Chain;
 use crate::host::instance::Metadata;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::failure;
+use super::failure::{failure, plain_failure};
 use crate::config::Config;
 use crate::error::Chain;
 use crate::host::ecs::{self, Agent, Ecs, EcsError, Instance};
@@ -92,7 +92,7 @@ impl Cluster {
             Repair::RestartEcsAgent => self.ecs.restart_agent().await,
             Repair::Reregister => self.ecs.reregister().await,
             Repair::MarkReady | Repair::MarkUnready => self.mark(repair == Repair::MarkReady).await,
-            other => return Err(super::plain_failure(format!("{other:?} is no repair of a cluster"))),
+            other => return Err(plain_failure(format!("{other:?} is no repair of a cluster"))),
         };
         self.instance.take();
         done.map_err(|error| failure(&error))

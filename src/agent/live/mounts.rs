@@ -21,7 +21,7 @@ use futures::future::select_all;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
-use super::failure;
+use super::failure::{failure, plain_failure};
 use crate::config::{self, KernelFlags};
 use crate::error::{Chain, Exit};
 use crate::host::credentials::Holder;
@@ -211,7 +211,7 @@ impl Mounts {
         let served = slot.served.borrow().as_ref().map(|served| served.device());
         match served {
             Some(device) => slot.take_away(move |path| uncover(path, device)).await,
-            None => Err(super::plain_failure("its session is gone".to_owned())),
+            None => Err(plain_failure("its session is gone".to_owned())),
         }
     }
 
@@ -283,7 +283,7 @@ impl Mounts {
                 let (name, path) = (mount.to_owned(), slot.path.borrow().clone());
                 // Unmounting may wait for the kernel.
                 let _ = tokio::task::spawn_blocking(move || handover::end(&name, &path)).await;
-                Err(super::plain_failure(error))
+                Err(plain_failure(error))
             }
         })
     }

@@ -12,80 +12,19 @@
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
-use std::sync::{Arc, Mutex};
-
-use tokio::sync::Notify;
 
 use super::cluster::Cluster;
+use super::convert::{escalation, named, settings};
 use super::credential_cache::CredentialCache;
 use super::escalation::GivingBack;
+use super::inbox::Arrival;
 use super::mounts::Mounts;
+use super::state::Live;
 use super::stores::Stores;
-use super::{Live, escalation, named, settings};
-use crate::agent::ConfigChange;
+use crate::agent::host::ConfigChange;
 use crate::config::{self, Config, Owner};
 use crate::error::Chain;
 use ladder::state::Settings;
-
-/// What came in: the newest counts.
-#[derive(Debug)]
-enum Arrival {
-    Fresh(Box<Config>),
-    Refused(String),
-}
-
-#[derive(Debug, Default)]
-struct Shared {
-    newest: Mutex<Option<Arrival>>,
-    arrived: Notify,
-    taken: Notify,
-}
-
-/// Where a live host looks for a new configuration.
-#[derive(Debug)]
-pub struct Inbox(Arc<Shared>);
-
-/// Where a new configuration is put.
-#[derive(Debug)]
-pub struct Outbox(Arc<Shared>);
-
-/// Both ends of the way to a live host.
-pub fn mailbox() -> (Outbox, Inbox) {
-    let shared = Arc::new(Shared::default());
-    (Outbox(shared.clone()), Inbox(shared))
-}
-
-impl Outbox {
-    /// Hands over a configuration and waits until the host has taken it.
-    pub async fn fresh(&self, config: Config) {
-        self.put(Arrival::Fresh(Box::new(config)));
-        self.0.taken.notified().await;
-    }
-
-    /// Tells why the new configuration is not taken.
-    pub fn refused(&self, why: String) {
-        self.put(Arrival::Refused(why));
-    }
-
-    fn put(&self, arrival: Arrival) {
-        *self.0.newest.lock().expect("nobody panics while holding it") = Some(arrival);
-        self.0.arrived.notify_one();
-    }
-}
-
-impl Inbox {
-    /// Waits until something has come. Cancel-safe.
-    pub(super) async fn arrival(&self) {
-        let waiting = || self.0.newest.lock().expect("nobody panics while holding it").is_some();
-        while !waiting() {
-            self.0.arrived.notified().await;
-        }
-    }
-
-    fn take(&self) -> Option<Arrival> {
-        self.0.newest.lock().expect("nobody panics while holding it").take()
-    }
-}
 
 impl Live {
     /// Takes over what has come since, if anything.
@@ -96,7 +35,7 @@ impl Live {
             Arrival::Fresh(new) => {
                 let consequences = self.config.borrow().difference(&new);
                 self.reconfigure(&new).await;
-                inbox.0.taken.notify_one();
+                inbox.taken();
                 let consequences = consequences.iter().map(ToString::to_string).collect();
                 let settings = Settings { workers: self.workers(), ..settings(&new) };
                 Some(ConfigChange::Taken { settings: Box::new(settings), consequences })

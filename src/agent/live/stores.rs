@@ -22,7 +22,7 @@ use futures::StreamExt;
 use futures::future::{LocalBoxFuture, Shared};
 use tokio::time::{Instant, sleep, timeout};
 
-use super::seen_at;
+use super::convert::seen_at;
 use crate::config::{Config, Mount, Source};
 use crate::host::container::title;
 use crate::host::credentials::Holder;

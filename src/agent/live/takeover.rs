@@ -17,7 +17,9 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::time::timeout;
 
-use super::{Live, plain_failure};
+use super::failure::plain_failure;
+use super::state::Live;
+use crate::agent::signals::Orders;
 use crate::agent::status::uptime;
 use crate::host::mount::handover::Sessions;
 use crate::host::systemd;
@@ -78,7 +80,7 @@ impl Live {
 
     /// Whether another process takes the place of this one.
     pub(super) async fn is_replaced(&self) -> bool {
-        if self.orders.as_ref().is_some_and(crate::agent::Orders::replace) {
+        if self.orders.as_ref().is_some_and(Orders::replace) {
             return true;
         }
         // Only who was given orders can be part of a unit.

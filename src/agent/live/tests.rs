@@ -1,12 +1,24 @@
 //! The live host against real parts: binds, mounts of this kernel, probes by child processes.
 
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
 use nix::mount::{MntFlags, MsFlags, umount2};
 use tokio::time::timeout;
 
+use super::mounts::device;
 use super::*;
-use crate::config::{Bind, Mount, Source};
-use crate::host::credentials::Secret;
-use ladder::state::{Origin, Owner, Proof, Reason};
+use crate::agent::Host;
+use crate::config::{self, Bind, Config, Mount, Selector, Source};
+use crate::error::{Chain, Exit};
+use crate::host::container::{self, Engine, Found};
+use crate::host::credentials::{Holder, Secret};
+use crate::host::mount::MountTable;
+use ladder::state::{
+    Action, ContainerState, Device, MountAnswer, Origin, Owner, Proof, Reason, Repair, Seen, Target,
+};
 
 /// Longest wait for something that is about to happen.
 const SOON: Duration = Duration::from_secs(20);

@@ -3,7 +3,8 @@
 //! Everything shown may come from outside (a container's answer, a kernel string): control characters
 //! never reach the terminal.
 
-use super::{Document, Event, EventKind, LinkReport, Report, Standing};
+use super::document::{Document, Event, EventKind, LinkReport};
+use super::report::{Report, Standing};
 use crate::terminal::{COLUMNS, Colour, Style, clean, fit, paint, shorten, wrap};
 use ladder::state::{Health, LinkState, Maintenance, Outcome, Reason, Target};
 

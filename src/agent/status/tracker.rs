@@ -19,11 +19,10 @@ use std::time::{Duration, SystemTime};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
+use super::clock::{Clock, milliseconds};
+use super::document::{Acting, Document, EVENTS, Event, EventKind, FaultReport, LinkReport, VERSION, Writer};
 use super::render::word;
-use super::{
-    Acting, Document, EVENTS, Event, EventKind, FaultReport, LinkReport, VERSION, Writer, milliseconds,
-};
-use crate::agent::ConfigChange;
+use crate::agent::host::ConfigChange;
 use ladder::state::{
     Action, Decision, Failure, Health, Link, LinkState, Maintenance, Moment, Outcome, Reason, Repair,
     RepairCount, Stats, Target,
@@ -63,15 +62,6 @@ pub struct StatusTracker {
     repairs: BTreeMap<(Target, Repair), RepairCount>,
     configuration_fault: Option<String>,
     ended: Option<String>,
-}
-
-/// The clocks at one moment.
-#[derive(Debug, Clone, Copy)]
-pub struct Clock {
-    pub now: Moment,
-    pub wall: SystemTime,
-    /// Time since boot.
-    pub uptime: Duration,
 }
 
 #[derive(Debug, Default)]
