@@ -232,7 +232,7 @@ async fn fetch_config(from: &str, place: &HostRoot) -> Result<String, BootstrapE
             .ok_or_else(|| BootstrapError::From { from: from.to_owned() })?;
         read_object(&bucket_of(bucket, None).await, key, None).await.map_err(failed)?
     } else if let Some(name) = from.strip_prefix("ssm:") {
-        crate::config::parameter(name).await.map_err(|error| failed(Chain(&error).to_string()))?.into_bytes()
+        crate::host::configuration::parameter(name).await.map_err(|error| failed(Chain(&error).to_string()))?.into_bytes()
     } else if from.contains("://") {
         return Err(BootstrapError::From { from: from.to_owned() });
     } else {

@@ -2,6 +2,7 @@
 //!
 //! Each part looks and acts, and decides nothing: what is amiss and what to do about it is `ladder`'s, when is `agent`'s.
 
+pub mod configuration;
 pub mod container;
 pub mod credentials;
 pub mod ecs;

@@ -24,7 +24,7 @@ use crate::bootstrap;
 use crate::config::{ConfigError, Inputs, Loaded};
 use crate::error::{Advise, Chain, Exit};
 use crate::host::mount::handover::{self, Sessions};
-use crate::host::{probe, systemd};
+use crate::host::{configuration, probe, systemd};
 use crate::terminal::Style;
 use ladder::state::Settings;
 
@@ -148,7 +148,7 @@ async fn look_after(arguments: &RunArguments, runtime_dir: &Path) -> Result<(), 
 async fn gathered(inputs: &Inputs, left: &Sessions) -> Result<(Loaded, Option<String>), ConfigError> {
     let before = left.settings().and_then(|bytes| Loaded::from_bytes(&bytes));
     let tags = before.as_ref().and_then(|before| before.tags.as_ref());
-    let error = match Loaded::load(inputs, tags).await {
+    let error = match configuration::load(inputs, tags).await {
         Ok(loaded) => return Ok((loaded, None)),
         Err(error) => error,
     };

@@ -7,6 +7,7 @@ use super::arguments::BootstrapArguments;
 use crate::bootstrap::{self, BootstrapError, Change, HostRoot};
 use crate::config::{ConfigFile, Inputs, Loaded};
 use crate::error::Chain;
+use crate::host::configuration;
 use crate::logging::JOURNAL;
 use crate::terminal::while_waiting;
 
@@ -43,7 +44,7 @@ pub(super) async fn bootstrap(arguments: &BootstrapArguments) -> Result<(), Boot
 }
 
 async fn load(inputs: Inputs) -> Result<Loaded, crate::config::ConfigError> {
-    let loaded = Loaded::load(&inputs, None).await?;
+    let loaded = configuration::load(&inputs, None).await?;
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }

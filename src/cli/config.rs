@@ -7,6 +7,7 @@ use crate::config::{self, ConfigError, Loaded, Origins};
 use crate::diagnose::doctor;
 use crate::diagnose::result;
 use crate::error::Exit;
+use crate::host::configuration;
 use crate::terminal::{Style, counted, while_waiting};
 
 /// Says whether the configuration is valid: one line for a person, warnings on standard error. If asked to, also what
@@ -17,7 +18,7 @@ use crate::terminal::{Style, counted, while_waiting};
 /// Every fault of the configuration at once.
 pub(super) async fn check(arguments: &CheckArguments) -> Result<Exit, ConfigError> {
     let inputs = arguments.file.inputs();
-    let loaded = while_waiting("asking Parameter Store and tags", Loaded::load(&inputs, None)).await?;
+    let loaded = while_waiting("asking Parameter Store and tags", configuration::load(&inputs, None)).await?;
     warn(&loaded);
     let (mounts, containers) = (loaded.config.mounts.len(), loaded.config.containers.len());
     print(&format!(
@@ -40,7 +41,7 @@ pub(super) async fn check(arguments: &CheckArguments) -> Result<Exit, ConfigErro
 /// Every fault of the configuration at once.
 pub(super) async fn show(arguments: &ShowArguments) -> Result<(), ConfigError> {
     let inputs = arguments.file.inputs();
-    let loaded = while_waiting("asking Parameter Store and tags", Loaded::load(&inputs, None)).await?;
+    let loaded = while_waiting("asking Parameter Store and tags", configuration::load(&inputs, None)).await?;
     for warning in &loaded.warnings {
         eprintln!("warning: {warning}");
     }

@@ -17,6 +17,7 @@ use crate::diagnose::doctor::{self, AgentAt};
 use crate::diagnose::explain::{self, ExplainError, Explanation};
 use crate::diagnose::result;
 use crate::error::{Advise, Exit};
+use crate::host::configuration;
 use crate::terminal::{COLUMNS, Style, while_waiting, wrap};
 
 /// Version of what `--json` prints.
@@ -171,7 +172,7 @@ fn told(explained: &Explanation, style: Style) -> String {
 
 /// The configuration from all of its sources; from file and environment alone where the others do not answer.
 async fn configuration(inputs: Inputs) -> Result<Loaded, ConfigError> {
-    let gathered = timeout(SOURCES_LIMIT, Loaded::load(&inputs, None));
+    let gathered = timeout(SOURCES_LIMIT, configuration::load(&inputs, None));
     let gathered = while_waiting("asking Parameter Store and tags", gathered);
     match gathered.await {
         Ok(Ok(loaded)) => Ok(loaded),

@@ -19,6 +19,7 @@ use tokio::time::sleep;
 use crate::agent::live::inbox::Outbox;
 use crate::config::{Config, Fault, Inputs, Loaded};
 use crate::error::Chain;
+use crate::host::configuration;
 use crate::host::instance::Metadata;
 use crate::host::mount::handover;
 use crate::host::systemd;
@@ -58,7 +59,7 @@ pub(super) async fn follow(inputs: Inputs, mut current: InForce, mut requests: S
         if reason == Cause::Asked {
             systemd::reloading();
         }
-        match Loaded::load(&inputs, current.tags.as_ref()).await {
+        match configuration::load(&inputs, current.tags.as_ref()).await {
             Ok(loaded) => take(&mut current, loaded, reason, &outbox).await,
             Err(error) => refuse(&mut current, Chain(&error).to_string(), reason, &outbox),
         }

@@ -1,25 +1,14 @@
 //! What must hold between settings: unique names, paths and ports; a probe that meets its container.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::path::PathBuf;
 
+use super::claims::Claims;
+use super::container::{Port, Protocol};
 use super::fault::{Fault, Problem};
-use super::read::fault;
 use super::setting::{KeyPath, Step};
-use super::source::{Entries, Value};
-use super::{Port, Protocol, value};
-
-/// What the sections lay claim to, with the path of the claim; only good values.
-#[derive(Debug, Default)]
-pub(super) struct Claims {
-    pub names: Vec<(KeyPath, String)>,
-    pub paths: Vec<(KeyPath, PathBuf)>,
-    pub containers: Vec<(KeyPath, String)>,
-    pub ports: Vec<(KeyPath, Port)>,
-    pub targets: Vec<(KeyPath, String)>,
-    pub listeners: Vec<(KeyPath, SocketAddr)>,
-    pub probes: Vec<(KeyPath, String, Vec<Port>)>,
-}
+use super::source::{Entries, Origin, Value};
+use super::value;
 
 /// Everything that is claimed twice.
 pub(super) fn faults(entries: &Entries, claims: &Claims) -> Vec<Fault> {
@@ -41,7 +30,7 @@ pub(super) fn warnings(entries: &Entries, claims: &Claims) -> Vec<Fault> {
             return None;
         }
         let ports: Vec<String> = ports.iter().map(|known| known.host.to_string()).collect();
-        Some(fault(entries, path, Problem::ProbeElsewhere { port, ports: ports.join(", ") }))
+        Some(entries.fault(path, Problem::ProbeElsewhere { port, ports: ports.join(", ") }))
     };
     claims.probes.iter().filter_map(elsewhere).collect()
 }
@@ -49,7 +38,7 @@ pub(super) fn warnings(entries: &Entries, claims: &Claims) -> Vec<Fault> {
 fn taken(entries: &Entries, claims: &[(KeyPath, String)], what: &'static str, faults: &mut Vec<Fault>) {
     for (number, (path, name)) in claims.iter().enumerate() {
         if let Some((first, _)) = claims[..number].iter().find(|(_, known)| known == name) {
-            faults.push(fault(entries, path, Problem::Taken { what, other: section_of(entries, first) }));
+            faults.push(entries.fault(path, Problem::Taken { what, other: section_of(entries, first) }));
         }
     }
 }
@@ -66,7 +55,7 @@ fn mount_points(entries: &Entries, claims: &[(KeyPath, PathBuf)], faults: &mut V
             (None, Some((_, (outer, _)))) => Problem::Nested { other: section_of(entries, outer) },
             (None, None) => continue,
         };
-        faults.push(fault(entries, path, problem));
+        faults.push(entries.fault(path, problem));
     }
 }
 
@@ -119,9 +108,9 @@ fn targets(entries: &Entries, claims: &[(KeyPath, String)], faults: &mut Vec<Fau
 
 /// A fault of the value at `path`, which may be an item of a list.
 fn fault_of_item(entries: &Entries, path: &KeyPath, problem: Problem) -> Fault {
-    let Some((Step::Place(place), list)) = path.0.split_last() else { return fault(entries, path, problem) };
+    let Some((Step::Place(place), list)) = path.0.split_last() else { return entries.fault(path, problem) };
     let list = KeyPath(list.to_vec());
-    let mut fault = fault(entries, &list, problem);
+    let mut fault = entries.fault(&list, problem);
     fault.key = entries.written(path);
     if let Some(Value::List(items)) = entries.entry(&list).map(|entry| &entry.value)
         && let Some(item) = items.get(*place)
@@ -135,4 +124,27 @@ fn fault_of_item(entries: &Entries, path: &KeyPath, problem: Problem) -> Fault {
 /// `mount[0]` for `mount[0].name`.
 fn section_of(entries: &Entries, path: &KeyPath) -> String {
     entries.written(&KeyPath(path.0[..path.0.len().saturating_sub(1)].to_vec()))
+}
+
+/// The layers that cannot say where they are themselves.
+pub(super) fn circular(entries: &Entries) -> Vec<Fault> {
+    let sources = KeyPath::default().with("sources");
+    let circular = |key: &str, is_circular: fn(&Origin) -> bool, reason: &'static str| {
+        let path = sources.with(key);
+        let origin = entries.origin(&path);
+        is_circular(&origin).then(|| Fault {
+            origin: Some(origin),
+            key: path.to_string(),
+            found: None,
+            problem: Problem::Unsupported { reason },
+        })
+    };
+    let is_parameter = |origin: &Origin| matches!(origin, Origin::Parameter { .. });
+    [
+        circular("parameters", is_parameter, "a parameter cannot say where the parameters are"),
+        circular("instance_tags", is_parameter, "it is needed before the parameters are read"),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }

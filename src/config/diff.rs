@@ -5,7 +5,8 @@
 
 use std::fmt;
 
-use super::{Config, Container, Credentials, Mount, Owner, Selector};
+use super::container::{Container, Owner, Selector};
+use super::model::{Config, Credentials, Mount};
 
 /// One thing that follows from a change of the configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]

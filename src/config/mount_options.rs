@@ -11,10 +11,12 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use super::fault::{ConfigError, Expected, Fault, Faults, Problem};
+use super::loaded::Loaded;
+use super::model::{Config, Mount};
 use super::quantity::{show_duration, show_mode};
+use super::redact;
 use super::setting::{KEYS, KeyPath, nearest};
 use super::source::{Layer, Origin};
-use super::{Config, Loaded, Mount, redact};
 
 /// What `mapkeeper mount SOURCE DIR -o ...` asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]

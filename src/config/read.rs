@@ -8,16 +8,14 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::check::Claims;
+use super::claims::Claims;
+use super::container::{Container, Expect, Owner, Probe, Selector};
 use super::fault::{Expected, Fault, Problem};
+use super::model::{Bootstrap, Config, Credentials, Ecs, Escalate, Health, Mount, OnConflict, Sources};
 use super::quantity::{self, show_duration, show_size};
-use super::redact::{self, REDACTED};
 use super::setting::{KeyPath, Setting};
 use super::source::{Entries, Entry, Value};
-use super::{
-    Bootstrap, Config, Container, Credentials, Ecs, Escalate, Expect, Health, Mount, OnConflict, Owner,
-    Probe, Selector, Sources, signal, value,
-};
+use super::{signal, value};
 
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3_600);
@@ -389,28 +387,9 @@ impl Reader<'_> {
     }
 
     fn fault(&mut self, path: &KeyPath, problem: Problem) {
-        let fault = fault(self.entries, path, problem);
+        let fault = self.entries.fault(path, problem);
         self.faults.push(fault);
     }
-}
-
-/// A fault of the setting at `path`, with the value that it has and where that was written.
-pub(super) fn fault(entries: &Entries, path: &KeyPath, problem: Problem) -> Fault {
-    let above = || KeyPath(path.0[..path.0.len().saturating_sub(1)].to_vec());
-    let entry = entries.entry(path);
-    Fault {
-        origin: entry.or_else(|| entries.entry(&above())).map(|entry| entry.origin.clone()),
-        key: entries.written(path),
-        found: entry.filter(|entry| entry.value != Value::Section).map(|entry| shown(path, entry)),
-        problem,
-    }
-}
-
-/// The value as a message may show it: never what may be a secret by the name of its setting.
-fn shown(path: &KeyPath, entry: &Entry) -> String {
-    let name = path.to_string();
-    let may_hold_one = ["environment.", "attributes.", "secret"].iter().any(|part| name.contains(part));
-    if may_hold_one && redact::names_a_secret(&name) { REDACTED.to_owned() } else { entry.shown() }
 }
 
 fn key(path: &KeyPath) -> &'static Setting {

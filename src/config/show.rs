@@ -6,11 +6,12 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
+use super::container::{Container, Probe, Selector};
+use super::model::{Config, Mount};
 use super::quantity::{show_duration, show_mode, show_size};
 use super::redact::{self, REDACTED};
 use super::setting::{KeyPath, quoted, quoted_key};
 use super::source::{Entries, Origin};
-use super::{Config, Container, Mount, Probe, Selector};
 
 /// Whether each value is followed by a comment that says where it was written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

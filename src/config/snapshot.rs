@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::Loaded;
+use super::loaded::Loaded;
 use super::setting::KeyPath;
 use super::source::{Entries, Entry, Origin};
 

@@ -1,6 +1,13 @@
 //! The whole configuration: valid, with every fault at once, and any text at all.
 
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+use super::loaded::standard_layer;
+use super::show::Defaults;
 use super::*;
+use crate::error::{Advise, Exit};
 
 mod containers;
 mod round_trip;

@@ -7,8 +7,9 @@ use std::path::{Component, Path, PathBuf};
 
 use hyper::Uri;
 
+use super::container::{Bind, Port, Protocol};
 use super::fault::Expected;
-use super::{Bind, Overlay, Port, Protocol, Source};
+use super::model::{Overlay, Source};
 
 const SOURCE: Expected =
     Expected::fixed("s3://bucket[/prefix], nfs://host/export, efs://fs-id[/path] or external:");

@@ -10,13 +10,25 @@ use std::ffi::OsString;
 use super::super::fault::{Fault, Problem};
 use super::super::setting::{KEYS, KeyPath, Part, Setting, Step, nearest};
 use super::key_syntax::Spelling;
-use super::{Layer, Origin, RESERVED_VARIABLES};
+use super::layer::Layer;
+use super::origin::Origin;
 
 const PREFIX: &str = "MAPKEEPER_";
 
+/// The variables that start with `MAPKEEPER_` and are not settings: they say how the command runs.
+pub const RESERVED_VARIABLES: &[&str] =
+    &["MAPKEEPER_RUNTIME_DIR", "MAPKEEPER_CONFIG", "MAPKEEPER_LOG", "MAPKEEPER_CACHE"];
+
 const SPELLING: Spelling = Spelling { joint: "__", name: str::to_ascii_uppercase };
 
-pub(super) fn layer(variables: impl IntoIterator<Item = (OsString, OsString)>) -> Layer {
+impl Layer {
+    /// The settings in the variables of an environment that start with `MAPKEEPER_`.
+    pub fn environment(variables: impl IntoIterator<Item = (OsString, OsString)>) -> Layer {
+        layer(variables)
+    }
+}
+
+fn layer(variables: impl IntoIterator<Item = (OsString, OsString)>) -> Layer {
     let sorted: BTreeMap<OsString, OsString> = variables.into_iter().collect();
     let mut layer = Layer::default();
     for (name, value) in sorted {
@@ -60,8 +72,14 @@ pub(super) fn variable(path: &KeyPath) -> Option<String> {
         .map(|text| format!("{PREFIX}{text}"))
 }
 
+/// The environment variable of a setting: `MAPKEEPER_MOUNT__0__FRESHNESS`, with `NAME` where the user
+/// chooses a name.
+pub fn variable_of(key: &Setting) -> String {
+    pattern(key, "0")
+}
+
 /// The variable of a key, with `place` wherever a number stands.
-pub(super) fn pattern(key: &Setting, place: &str) -> String {
+fn pattern(key: &Setting, place: &str) -> String {
     let word = |part: &Part| match part {
         Part::Name(name) => name.to_ascii_uppercase(),
         Part::AnyPlace => place.to_owned(),

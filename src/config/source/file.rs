@@ -10,12 +10,34 @@ use toml::de::{DeArray, DeTable, DeValue};
 use super::super::fault::{ConfigError, SyntaxFault};
 use super::super::redact;
 use super::super::setting::KeyPath;
-use super::{Item, Layer, Origin, Value};
+use super::entry::{Item, Value};
+use super::layer::Layer;
+use super::origin::Origin;
 
 /// Largest file that is taken for a configuration.
 const LIMIT_BYTES: u64 = 1 << 20;
 
-pub(super) fn read(path: &Path) -> Result<Layer, ConfigError> {
+impl Layer {
+    /// The settings in the file at `path`.
+    ///
+    /// # Errors
+    ///
+    /// The file is absent, unreadable, larger than 1 MiB, not UTF-8 or not TOML.
+    pub fn file(path: &Path) -> Result<Layer, ConfigError> {
+        read(path)
+    }
+
+    /// The settings in `text`, which stands in the file at `path`.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::Syntax`] with everything that is not TOML.
+    pub fn toml(path: &Path, text: &str) -> Result<Layer, ConfigError> {
+        parse(path, text)
+    }
+}
+
+fn read(path: &Path) -> Result<Layer, ConfigError> {
     let unreadable = |source: io::Error| match source.kind() {
         io::ErrorKind::NotFound => ConfigError::Absent { path: path.to_owned() },
         _ => ConfigError::Unreadable { path: path.to_owned(), source },
@@ -33,7 +55,7 @@ pub(super) fn read(path: &Path) -> Result<Layer, ConfigError> {
     parse(path, &text)
 }
 
-pub(super) fn parse(path: &Path, text: &str) -> Result<Layer, ConfigError> {
+fn parse(path: &Path, text: &str) -> Result<Layer, ConfigError> {
     let (document, errors) = DeTable::parse_recoverable(text);
     if !errors.is_empty() {
         let faults = errors.iter().map(|error| syntax_fault(text, error)).collect();

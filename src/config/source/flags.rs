@@ -2,9 +2,17 @@
 
 use super::super::fault::{Expected, Fault};
 use super::key_syntax::plain;
-use super::{Layer, Origin};
+use super::layer::Layer;
+use super::origin::Origin;
 
-pub(super) fn layer(flags: &[String]) -> Layer {
+impl Layer {
+    /// The settings in `--set KEY=VALUE`.
+    pub fn flags(flags: &[String]) -> Layer {
+        layer(flags)
+    }
+}
+
+fn layer(flags: &[String]) -> Layer {
     let mut layer = Layer::default();
     for flag in flags {
         let Some((name, value)) = flag.split_once('=') else {

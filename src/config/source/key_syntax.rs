@@ -4,7 +4,8 @@
 //! The only container needs no number.
 
 use super::super::setting::{KEYS, KeyPath, Part, Setting, Step};
-use super::{Layer, Origin};
+use super::layer::Layer;
+use super::origin::Origin;
 
 /// The largest number that a place in a list may have in words.
 const LAST_PLACE: usize = 999;

@@ -8,14 +8,23 @@ use std::collections::BTreeMap;
 
 use super::super::fault::{Fault, Problem};
 use super::key_syntax::plain;
-use super::{Layer, Origin};
-use crate::host::instance::TAG_PREFIX;
+use super::layer::Layer;
+use super::origin::Origin;
 
+/// Tags that begin with this are settings of mapkeeper, or what it says of itself.
+pub const TAG_PREFIX: &str = "mapkeeper:";
 /// What mapkeeper writes and never reads.
 pub const STATE_TAG: &str = "mapkeeper:state";
 
 /// The settings among `tags`, and those that no tag may set.
-pub(super) fn layer(tags: &BTreeMap<String, String>) -> (Layer, Vec<Fault>) {
+impl Layer {
+    /// The settings among the tags of an instance, and those that no tag may set.
+    pub fn tags(tags: &BTreeMap<String, String>) -> (Layer, Vec<Fault>) {
+        layer(tags)
+    }
+}
+
+fn layer(tags: &BTreeMap<String, String>) -> (Layer, Vec<Fault>) {
     let (mut layer, mut refused) = (Layer::default(), Vec::new());
     for (name, value) in tags {
         let Some(rest) = name.strip_prefix(TAG_PREFIX).filter(|_| name != STATE_TAG) else { continue };

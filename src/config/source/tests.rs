@@ -1,8 +1,12 @@
 //! Layers, and where each value comes from.
 
+use std::ffi::OsString;
+use std::path::Path;
+
 use proptest::prelude::*;
 
-use super::super::setting::KEYS;
+use super::super::setting::{KEYS, KeyPath, Step, quoted};
+use super::entry::Item;
 use super::*;
 
 fn path(text: &str) -> KeyPath {
