@@ -8,7 +8,7 @@ use aws_sdk_ec2::error::ProvideErrorMetadata;
 use aws_sdk_ec2::types::{Filter, Tag};
 use tokio::time::timeout;
 
-use super::InstanceError;
+use super::error::InstanceError;
 use crate::aws;
 use crate::error::Chain;
 

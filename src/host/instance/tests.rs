@@ -8,6 +8,8 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
 use super::*;
+use crate::config::TAG_PREFIX;
+use crate::error::{Advise, Exit};
 
 /// What the server does with a request line and its token; `None`: it never answers.
 type Play = fn(request: &str, token: Option<&str>) -> Option<(u16, &'static str)>;
