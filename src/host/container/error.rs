@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bollard::errors::Error;
 
-use super::title;
+use super::identity::title;
 use crate::config::{self, Port};
 use crate::error::{Advise, Exit};
 

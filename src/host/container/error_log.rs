@@ -11,12 +11,11 @@ use bollard::exec::StartExecResults;
 use bollard::models::ExecConfig;
 use futures::StreamExt;
 
-use super::{ContainerError, Doing, Engine, Facts};
+use super::engine::Engine;
+use super::error::{ContainerError, Doing};
+use super::facts::Facts;
 use crate::config;
 use bucketfs::mountinfo::MountTable;
-
-/// Says in the environment of a container where MapServer writes its errors.
-pub(super) const VARIABLE: &str = "MS_ERRORFILE";
 
 /// `$1` is the path, `$2` the user of the image, if it names one; else MapServer's process says who it is, else any that
 /// is not root's. The owner is told by name or number; nobody else reads the log or writes to it.

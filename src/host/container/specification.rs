@@ -10,7 +10,7 @@ use bollard::models::{
     MountBindOptionsPropagationEnum, MountType, PortBinding, RestartPolicy, RestartPolicyNameEnum,
 };
 
-use super::{LABEL_AGENT, LABEL_MANAGED, LABEL_SPECIFICATION};
+use super::identity::{LABEL_AGENT, LABEL_MANAGED, LABEL_SPECIFICATION};
 use crate::config::{Bind, Container, Port, Protocol};
 
 /// Changes when what we make of the same configuration changes.

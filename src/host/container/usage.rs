@@ -5,8 +5,8 @@ use std::time::Duration;
 use bollard::query_parameters::StatsOptionsBuilder;
 use futures::StreamExt;
 
-use super::error::Doing;
-use super::{ContainerError, Engine};
+use super::engine::Engine;
+use super::error::{ContainerError, Doing};
 
 impl Engine {
     /// The processor time that everything in container `id` has used since it started; `None` where Docker cannot tell,
