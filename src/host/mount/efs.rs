@@ -6,7 +6,7 @@ use aws_config::SdkConfig;
 use aws_sdk_efs::Client;
 use tokio::time::timeout;
 
-use super::KernelError;
+use super::error::KernelError;
 use crate::error::Chain;
 
 /// Longest wait for all pages.

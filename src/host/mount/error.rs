@@ -2,13 +2,16 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::time::Duration;
 
-use super::KernelError;
 use crate::config::Refusal;
 use crate::error::{Advise, Exit};
 use bucketfs::session::DEVICE;
 use bucketfs::store::{ClockSkew, StoreError};
 use bucketfs::{MountError, SessionError};
+
+/// Longest wait for a helper: less than the ladder gives a mount.
+pub(super) const HELPER_LIMIT: Duration = Duration::from_secs(25);
 
 /// Why a mount was not put up. Nothing is left behind.
 #[derive(Debug, thiserror::Error)]
@@ -87,6 +90,54 @@ impl Advise for AttachError {
     }
 }
 
+/// Why a kernel mount was not put up.
+#[derive(Debug, thiserror::Error)]
+pub enum KernelError {
+    #[error("nothing is mounted on {path:?}, and its source is `external:`")]
+    External { path: PathBuf },
+    #[error("{program} is not installed")]
+    NoHelper { program: &'static str },
+    #[error("no EFS file system has the tag Name = {name:?}")]
+    NoFileSystem { name: String },
+    #[error("{} EFS file systems have the tag Name = {name:?}: {}", .ids.len(), .ids.join(", "))]
+    Ambiguous { name: String, ids: Vec<String> },
+    #[error("cannot ask for the EFS file system {name:?}: {reason}")]
+    Asking { name: String, reason: String },
+    #[error("{program} did not end within {} s", HELPER_LIMIT.as_secs())]
+    Silent { program: &'static str },
+    #[error("{program} failed: {said}")]
+    Failed { program: &'static str, said: String },
+}
+
+impl Advise for KernelError {
+    fn hint(&self) -> Option<String> {
+        Some(match self {
+            KernelError::External { path } => {
+                format!("whoever mounts it has to do so: mount {}, or look at its unit", path.display())
+            }
+            KernelError::NoHelper { program: "mount.efs" } => "install amazon-efs-utils".to_owned(),
+            KernelError::NoHelper { .. } => "install nfs-utils (Debian: nfs-common)".to_owned(),
+            KernelError::NoFileSystem { .. } => "check the name and the region".to_owned(),
+            KernelError::Ambiguous { .. } => "name the one that is meant by its id: efs://fs-...".to_owned(),
+            KernelError::Asking { .. } => {
+                "allow elasticfilesystem:DescribeFileSystems to this instance, or use the id: efs://fs-..."
+                    .to_owned()
+            }
+            KernelError::Silent { .. } => {
+                "check that port 2049 of the server is open to this host (security group, firewall)"
+                    .to_owned()
+            }
+            KernelError::Failed { .. } => {
+                "see what the server exports to this host, and try the same by hand: mount -v".to_owned()
+            }
+        })
+    }
+
+    fn exit(&self) -> Exit {
+        Exit::MountPointUnusable
+    }
+}
+
 fn mount_hint(error: &MountError) -> Option<String> {
     match error {
         MountError::Store { source, .. } => store_hint(source),
@@ -155,5 +206,60 @@ fn store_exit(error: &StoreError) -> Exit {
             Exit::CredentialsRefused
         }
         _ => Exit::S3Unreachable,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Chain;
+
+    #[test]
+    fn what_keeps_a_bucket_from_being_mounted_has_a_cure_and_a_code() {
+        let cases = [
+            (
+                StoreError::NoBucket { bucket: "b".into() },
+                Exit::BucketMissing,
+                "check the name of the bucket",
+            ),
+            (
+                StoreError::Credentials { code: "InvalidAccessKeyId".into(), skew: None },
+                Exit::CredentialsRefused,
+                "check the access key",
+            ),
+            (
+                StoreError::Credentials {
+                    code: "RequestTimeTooSkewed".into(),
+                    skew: Some(ClockSkew { server_time: Some("noon".into()) }),
+                },
+                Exit::CredentialsRefused,
+                "set the clock of this host: the store's says noon",
+            ),
+            (
+                StoreError::Unreachable { endpoint: "http://h".into(), reason: "refused".into() },
+                Exit::S3Unreachable,
+                "check the endpoint",
+            ),
+            (StoreError::TimedOut(Duration::from_secs(1)), Exit::S3Unreachable, "check the endpoint"),
+            (
+                StoreError::WrongRegion { bucket: "b".into(), region: Some("eu-west-1".into()) },
+                Exit::BucketMissing,
+                "set region = \"eu-west-1\"",
+            ),
+            (
+                StoreError::Denied { what: "".into(), code: "AccessDenied".into() },
+                Exit::CredentialsRefused,
+                "allow s3:ListBucket",
+            ),
+        ];
+        for (source, exit, hint) in cases {
+            let text = source.to_string();
+            let source = Box::new(MountError::Store { bucket: "s3://b".into(), source });
+            let error = AttachError::Mount { origin: "s3://b".into(), path: "/m".into(), source };
+            assert_eq!(error.exit(), exit, "{text}");
+            assert!(error.hint().unwrap_or_default().starts_with(hint), "{text}: {:?}", error.hint());
+            let chain = Chain(&error).to_string();
+            assert_eq!(chain, format!("cannot mount \"s3://b\" on \"/m\": cannot list \"s3://b\": {text}"));
+        }
     }
 }

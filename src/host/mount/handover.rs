@@ -16,10 +16,10 @@ use std::path::Path;
 
 use rustix::fs::MemfdFlags;
 
-use super::detach;
 use crate::error::Chain;
 use crate::host::systemd;
 use bucketfs::Handover;
+use bucketfs::connection::detach;
 
 /// What the two descriptors of a mount are kept as.
 const DEVICE: &str = "device.";

@@ -7,72 +7,21 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::time::Duration;
 
 use tokio::process::Command;
 use tokio::time::timeout;
 
 use super::efs::file_system_id;
-use super::{AttachError, Entry, MissingDirectory, prepare, resolved};
+use super::error::{AttachError, HELPER_LIMIT, KernelError};
+use super::point::{MissingDirectory, prepare, resolved};
 use crate::aws;
 use crate::config::{self, Source};
-use crate::error::{Advise, Exit};
-
-/// Longest wait for a helper: less than the ladder gives a mount.
-const LIMIT: Duration = Duration::from_secs(25);
+use bucketfs::mountinfo::Entry;
 
 /// What AWS recommends for EFS; the best choice for any other NFS 4 server as well.
 const NFS_OPTIONS: &str = "nfsvers=4.1,rsize=1048576,wsize=1048576,hard,timeo=600,retrans=2";
 /// What AWS recommends besides, for its own servers: others refuse a port that is not privileged unless told otherwise.
 const AWS_OPTIONS: &str = ",noresvport";
-
-/// Why a kernel mount was not put up.
-#[derive(Debug, thiserror::Error)]
-pub enum KernelError {
-    #[error("nothing is mounted on {path:?}, and its source is `external:`")]
-    External { path: PathBuf },
-    #[error("{program} is not installed")]
-    NoHelper { program: &'static str },
-    #[error("no EFS file system has the tag Name = {name:?}")]
-    NoFileSystem { name: String },
-    #[error("{} EFS file systems have the tag Name = {name:?}: {}", .ids.len(), .ids.join(", "))]
-    Ambiguous { name: String, ids: Vec<String> },
-    #[error("cannot ask for the EFS file system {name:?}: {reason}")]
-    Asking { name: String, reason: String },
-    #[error("{program} did not end within {} s", LIMIT.as_secs())]
-    Silent { program: &'static str },
-    #[error("{program} failed: {said}")]
-    Failed { program: &'static str, said: String },
-}
-
-impl Advise for KernelError {
-    fn hint(&self) -> Option<String> {
-        Some(match self {
-            KernelError::External { path } => {
-                format!("whoever mounts it has to do so: mount {}, or look at its unit", path.display())
-            }
-            KernelError::NoHelper { program: "mount.efs" } => "install amazon-efs-utils".to_owned(),
-            KernelError::NoHelper { .. } => "install nfs-utils (Debian: nfs-common)".to_owned(),
-            KernelError::NoFileSystem { .. } => "check the name and the region".to_owned(),
-            KernelError::Ambiguous { .. } => "name the one that is meant by its id: efs://fs-...".to_owned(),
-            KernelError::Asking { .. } => {
-                "allow elasticfilesystem:DescribeFileSystems to this instance, or use the id: efs://fs-..."
-                    .to_owned()
-            }
-            KernelError::Silent { .. } => {
-                "check that port 2049 of the server is open to this host (security group, firewall)"
-                    .to_owned()
-            }
-            KernelError::Failed { .. } => {
-                "see what the server exports to this host, and try the same by hand: mount -v".to_owned()
-            }
-        })
-    }
-
-    fn exit(&self) -> Exit {
-        Exit::MountPointUnusable
-    }
-}
 
 /// A call of a helper of mount(8). Past mount(8) itself, which wants to set its own user before it calls one: our unit
 /// forbids that.
@@ -164,7 +113,7 @@ async fn run(helper: &Path, call: &Call) -> Result<(), KernelError> {
             _ => Err(io::Error::last_os_error()),
         });
     }
-    let output = match timeout(LIMIT, command.output()).await {
+    let output = match timeout(HELPER_LIMIT, command.output()).await {
         Err(_) => return Err(KernelError::Silent { program }),
         Ok(output) => output.map_err(|error| KernelError::Failed { program, said: error.to_string() })?,
     };
@@ -185,10 +134,10 @@ fn installed(helper: &str) -> Option<PathBuf> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Device;
     use super::*;
     use crate::config::{Layer, Loaded};
-    use crate::error::Chain;
+    use crate::error::{Advise, Chain};
+    use bucketfs::mountinfo::Device;
 
     fn spec(source: &str, more: &str) -> config::Mount {
         let text = format!("[[mount]]\nsource = \"{source}\"\npath = \"/srv/maps\"\n{more}");
