@@ -11,7 +11,7 @@ use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use super::{KeyPair, Secret};
+use super::keys::{KeyPair, Secret};
 use crate::error::{Advise, Exit};
 
 /// The one file whose group may read it.

@@ -13,15 +13,17 @@
 //! What must hold: what was not proved never takes the place of what works; AWSPENDING is never asked for; a failed
 //! look changes nothing; looks that refused requests ask for are [`FORCED_PAUSE`] apart.
 
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
+use futures::future::BoxFuture;
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
-use super::{CredentialsError, Origin, Prover, Proving, Stage};
+use super::error::CredentialsError;
+use super::origin::{Held, Origin, Stage};
 use crate::error::Chain;
 
 /// Credentials that end are renewed this long before.
@@ -33,6 +35,19 @@ const DOUBTFUL_PAUSE: Duration = Duration::from_secs(10);
 /// A request that was refused waits this long for the look that follows, pause included.
 const FORCED_PATIENCE: Duration = Duration::from_secs(6);
 
+/// What a request with new credentials came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Proving {
+    Good,
+    /// The store says no to these credentials.
+    Refused(String),
+    /// The store could not be asked.
+    Unknown(String),
+}
+
+/// Makes a request with the credentials that it is given.
+pub type Prover = Arc<dyn Fn(SharedCredentialsProvider) -> BoxFuture<'static, Proving> + Send + Sync>;
+
 /// What a refusal was about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Refusal {
@@ -40,16 +55,6 @@ pub(super) enum Refusal {
     Key,
     /// Perhaps the key, perhaps what was asked for.
     Doubtful,
-}
-
-/// What a holder gives out, and what is known of it.
-#[derive(Debug, Clone)]
-pub(super) struct Held {
-    pub credentials: Credentials,
-    pub stage: Option<Stage>,
-    /// Id of the version of a secret.
-    pub version: Option<String>,
-    pub since: Instant,
 }
 
 /// What the refresher and the requests share.

@@ -2,7 +2,8 @@
 
 use serde_json::Value;
 
-use super::{CredentialsError, KeyPair, Secret};
+use super::error::CredentialsError;
+use super::keys::{KeyPair, Secret};
 
 const TEXT: &str = "text that is not empty and has no spaces";
 

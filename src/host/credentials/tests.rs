@@ -1,7 +1,16 @@
 //! Secrets stay hidden, and are read in each of their shapes.
 
+use std::time::{Duration, SystemTime};
+
+use aws_credential_types::Credentials;
+use aws_credential_types::provider::ProvideCredentials;
+use aws_credential_types::provider::error::CredentialsError as ProviderError;
+use aws_sdk_secretsmanager::error::SdkError;
+
+use super::origin::{Held, Stage, region_of_arn};
 use super::refresh::pause;
 use super::*;
+use crate::error::{Advise, Exit};
 
 fn keys(id: &str) -> Credentials {
     Credentials::new(id, "SK", None, None, "test")

@@ -16,8 +16,9 @@ use aws_smithy_types::retry::ErrorKind;
 use bytes::Bytes;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 
-use super::Holder;
+use super::holder::Holder;
 use super::refresh::Refusal;
+use crate::aws;
 
 /// Most bytes that are read of a refusal: those of S3 have some hundred, or some thousand with what was signed.
 const REFUSAL_MAX: usize = 256 * 1024;
@@ -39,8 +40,16 @@ struct Connector {
 #[error("the credentials changed while the store was asked")]
 struct Changed;
 
+impl Holder {
+    /// `config` with these credentials, and with a client that has them looked at again when a request is refused.
+    pub fn signs(&self, config: aws_config::SdkConfig) -> aws_config::SdkConfig {
+        let inner = config.http_client().unwrap_or_else(aws::http_client);
+        config.into_builder().http_client(heard_by(self.clone(), inner)).build()
+    }
+}
+
 /// `inner`, with every refusal told to `holder`.
-pub(super) fn heard_by(holder: Holder, inner: SharedHttpClient) -> SharedHttpClient {
+fn heard_by(holder: Holder, inner: SharedHttpClient) -> SharedHttpClient {
     SharedHttpClient::new(Client { inner, holder })
 }
 
