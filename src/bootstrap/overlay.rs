@@ -23,9 +23,10 @@ use sha2::{Digest, Sha256};
 use tokio::process::Command;
 use tokio::time::timeout;
 
+use super::error::BootstrapError;
 use super::file::{Attributes, Change, below, beside, stage, sync_directory};
 use super::manifest::{self, Manifest, OverlayFile, Step, When};
-use super::{BootstrapError, Done, HostRoot};
+use super::step::{Done, HostRoot};
 use crate::aws;
 use crate::config::{Config, Overlay};
 use bucketfs::store::s3::{Endpoint, S3};
