@@ -2,13 +2,19 @@
 
 use std::path::Path;
 
-use super::AgentAt;
 use super::containers::listeners;
 use crate::agent::status::{self, Standing};
 use crate::bootstrap;
 use crate::config::Config;
 use crate::diagnose::result::CheckResult;
 use ladder::state::Health;
+
+/// Where a host is looked at.
+#[derive(Debug, Clone, Copy)]
+pub struct AgentAt<'a> {
+    /// The runtime directory of the agent.
+    pub runtime_dir: &'a Path,
+}
 
 pub(super) async fn checks(config: Option<&Config>, place: AgentAt<'_>) -> Vec<CheckResult> {
     let (agent, runs) = agent(place.runtime_dir);

@@ -9,7 +9,8 @@ use time::OffsetDateTime;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::{about, detached, of_error, skipped};
+use super::ask::detached;
+use super::tell::{about, of_error, skipped};
 use crate::config::{Config, Mount, Source};
 use crate::diagnose::clients::{KEYS_LIMIT, bucket, child, content, in_time, keys};
 use crate::diagnose::result::CheckResult;

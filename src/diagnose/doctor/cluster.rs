@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
-use super::{of_error, skipped};
+use super::tell::{of_error, skipped};
 use crate::config::{Config, Escalate};
 use crate::diagnose::result::CheckResult;
 #[cfg(feature = "ec2")]

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
-use super::{about, of_error, skipped};
+use super::tell::{about, of_error, skipped};
 use crate::agent::live::seen_at;
 use crate::config::{Config, Container, Owner};
 use crate::diagnose::explain::admits;

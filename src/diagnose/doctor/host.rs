@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::{command, detached, limited};
+use super::ask::{command, detached, limited};
 use crate::bootstrap;
 use crate::config::Config;
 use crate::diagnose::result::CheckResult;

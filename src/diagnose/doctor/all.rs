@@ -1,0 +1,67 @@
+//! All checks of a host, those that wait for others at the same time.
+
+use futures::future::join_all;
+
+use super::agent::AgentAt;
+use super::{agent, buckets, cluster, containers, host, network};
+use crate::config::{Config, ConfigError, Loaded};
+use crate::diagnose::result::CheckResult;
+use crate::terminal::counted;
+
+/// Looks at everything. `loaded` is the configuration, or why there is none.
+pub async fn doctor(loaded: &Result<Loaded, ConfigError>, place: AgentAt<'_>) -> Vec<CheckResult> {
+    let mut results = configuration(loaded);
+    let Ok(Loaded { config, .. }) = loaded else {
+        let (host, network) = futures::join!(host::checks(None), network::checks());
+        results.extend(host);
+        results.extend(network);
+        results.extend(agent::checks(None, place).await);
+        return results;
+    };
+    let mounts = join_all(config.mounts.iter().map(|mount| buckets::checks(config, mount)));
+    let (host, network, mounts, containers, cluster, escalation, agent) = futures::join!(
+        host::checks(Some(config)),
+        network::checks(),
+        mounts,
+        containers::checks(config),
+        cluster::checks(config),
+        cluster::escalation(config),
+        agent::checks(Some(config), place),
+    );
+    results.extend(host);
+    results.extend(network);
+    results.extend(mounts.into_iter().flatten());
+    results.extend(containers);
+    results.extend(cluster);
+    results.push(escalation);
+    results.extend(agent);
+    results
+}
+
+/// What of a configuration only others can say: names and ways of the network, keys, buckets and rights, the cluster.
+pub async fn remote(config: &Config) -> Vec<CheckResult> {
+    let mounts = join_all(config.mounts.iter().map(|mount| buckets::checks(config, mount)));
+    let (mut results, mounts, cluster) = futures::join!(network::checks(), mounts, cluster::checks(config));
+    results.extend(mounts.into_iter().flatten());
+    results.extend(cluster);
+    results
+}
+
+fn configuration(loaded: &Result<Loaded, ConfigError>) -> Vec<CheckResult> {
+    let name = "configuration";
+    match loaded {
+        Err(error) => vec![CheckResult::failed(name, error, "mapkeeper config check lists every fault")],
+        Ok(Loaded { config, warnings, .. }) => {
+            let (mounts, containers) = (config.mounts.len(), config.containers.len());
+            let counted =
+                format!("valid: {}, {}", counted(mounts, "mount"), counted(containers, "container"));
+            let warnings = warnings.iter().map(ToString::to_string);
+            let notices = config.notices().into_iter().map(|notice| notice.to_string());
+            let doubts = warnings.chain(notices);
+            let doubts = doubts.map(|doubt| {
+                CheckResult::warn(name, doubt, "mapkeeper config show --origin says where it is from")
+            });
+            std::iter::once(CheckResult::ok(name, counted)).chain(doubts).collect()
+        }
+    }
+}

@@ -1,0 +1,28 @@
+//! Results in words that several checks share.
+
+use crate::diagnose::result::CheckResult;
+use crate::error::{Advise, Chain};
+
+/// A result of an error that knows its cure, prefixed with what it is about.
+pub(super) fn of_error<E: Advise + 'static>(
+    name: &str,
+    about: &str,
+    error: &E,
+    otherwise: &str,
+) -> CheckResult {
+    let hint = error.hint().unwrap_or_else(|| otherwise.to_owned());
+    CheckResult::fail(name, format!("{about}{}", Chain(error)), hint)
+}
+
+/// `mount: ` where there are several, so that a result says which is meant.
+pub(super) fn about(name: &str, of: usize) -> String {
+    if of > 1 { format!("{name}: ") } else { String::new() }
+}
+
+/// Names of the checks that look at one mount or container.
+pub(super) fn skipped(names: &[&str], about: &str, why: &str) -> Vec<CheckResult> {
+    let result = |name: &&str| {
+        CheckResult::warn(name, format!("{about}not looked at: {why}"), "cure what fails above first")
+    };
+    names.iter().map(result).collect()
+}
