@@ -11,6 +11,7 @@ use tokio::sync::watch;
 
 use super::agent::in_memory;
 use super::arguments::DemoArguments;
+use super::ended::ended;
 use super::mount::run_supervised;
 use crate::agent;
 use crate::agent::status::{Document, render};
@@ -25,7 +26,7 @@ pub(super) fn supervised() -> Exit {
     let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|listener| listener.local_addr());
     let address = match free {
         Ok(address) => address,
-        Err(source) => return super::ended::<(), _>(Err(DemoError::Process { source })),
+        Err(source) => return ended::<(), _>(Err(DemoError::Process { source })),
     };
     let mut words: Vec<_> = std::env::args_os().skip(1).collect();
     words.extend(["--supervised".into(), address.port().to_string().into()]);

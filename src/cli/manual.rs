@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use clap::{Command, CommandFactory};
 use clap_complete::Shell;
 
-use super::Cli;
 use super::arguments::{HelperArguments, ManualArguments};
+use super::command::Cli;
 use crate::error::{Advise, Exit};
 
 /// Why a page could not be written.

@@ -20,6 +20,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use super::arguments::{HelperArguments, MountArguments, SuperviseArguments};
+use super::ended::ended;
 use crate::agent::stop_on_signals;
 use crate::config::{ConfigError, CredentialsChoice, MountRequest, Source};
 use crate::error::{Advise, Chain, Exit, report};
@@ -158,7 +159,7 @@ pub(super) fn supervise_command(arguments: &SuperviseArguments) -> Exit {
 pub(super) fn run_supervised(words: &[OsString], given: Option<OwnedFd>) -> Exit {
     let program = std::env::current_exe();
     let supervised = program.and_then(|program| supervise(&program, words, given));
-    super::ended(supervised.map_err(|source| MountCommandError::Serve { source }))
+    ended(supervised.map_err(|source| MountCommandError::Serve { source }))
 }
 
 /// Keys are in the memory of a process that mounts.
