@@ -167,26 +167,13 @@ where
         port_is_free(show.port)?;
     }
     Engine::connect().await?.ping().await?;
-    let serve = |source| DemoError::Directory { path: directory.clone(), source };
-    let store = Store::directory(BUCKET, &directory).map_err(serve)?;
-    let listen = (Ipv4Addr::LOCALHOST, bucket_port).into();
-    let server = Server::start(s3_testbed::Options { listen, ..s3_testbed::Options::new(store) });
-    let server = server.map_err(serve)?;
+    let server = bucket(&directory, bucket_port)
+        .map_err(|source| DemoError::Directory { path: directory.clone(), source })?;
     let config = settings(show, &server.endpoint(), &map)?;
 
     // The first thing that leaves a trace: whatever is refused above leaves none.
     let runtime_dir = RuntimeDir::claim(Path::new(RUNTIME_DIR))?;
-    let credentials =
-        Holder::fixed(Secret::new(ACCESS_KEY.to_owned()), Secret::new(SECRET_KEY.to_owned()), None);
-    let options = live::Options {
-        credentials: Some(credentials),
-        at_stop: AtStop::Remove,
-        runtime_dir: Some(runtime_dir.path().to_owned()),
-        left,
-        orders: Some(orders.clone()),
-        ..live::Options::default()
-    };
-    let host = Live::new(&config, options)?;
+    let host = Live::new(&config, options(&runtime_dir, left, orders.clone()))?;
     let writer = Writer::this().map_err(|source| DemoError::Process { source })?;
     let (publisher, documents) = Publisher::new(Some(runtime_dir));
     let (end, ended) = watch::channel(false);
@@ -216,6 +203,27 @@ where
         let _ = std::fs::remove_dir_all(RUNTIME_DIR);
     }
     outcome
+}
+
+/// Serves `directory` as the bucket.
+fn bucket(directory: &Path, port: u16) -> io::Result<Server> {
+    let store = Store::directory(BUCKET, directory)?;
+    let listen = (Ipv4Addr::LOCALHOST, port).into();
+    Server::start(s3_testbed::Options { listen, ..s3_testbed::Options::new(store) })
+}
+
+/// What the live host needs beside the settings.
+fn options(runtime_dir: &RuntimeDir, left: Sessions, orders: Orders) -> live::Options {
+    let credentials =
+        Holder::fixed(Secret::new(ACCESS_KEY.to_owned()), Secret::new(SECRET_KEY.to_owned()), None);
+    live::Options {
+        credentials: Some(credentials),
+        at_stop: AtStop::Remove,
+        runtime_dir: Some(runtime_dir.path().to_owned()),
+        left,
+        orders: Some(orders),
+        ..live::Options::default()
+    }
 }
 
 /// What has been set up when the watcher is called.

@@ -12,7 +12,7 @@ use prometheus_client::registry::{Registry, Unit};
 
 use super::status::{Document, age_ms, word};
 use bucketfs::measure::{self, BOUNDS, Distribution, Ending};
-use ladder::state::{Health, LinkState};
+use ladder::state::{Health, LinkState, MountStats};
 
 /// The content type of what [`exposition`] writes.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -122,20 +122,8 @@ fn health(to: &mut DescriptorEncoder, document: &Document) -> Result<(), Error> 
 
 fn figures(to: &mut DescriptorEncoder, document: &Document) -> Result<(), Error> {
     let figures = &document.figures;
-    let of_mounts = |value: fn(&ladder::state::MountStats) -> f64| {
-        figures
-            .mounts
-            .iter()
-            .map(move |mount| (labels(&[("mount", &mount.mount)]), value(mount)))
-            .collect::<Vec<_>>()
-    };
-    let counted = |value: fn(&ladder::state::MountStats) -> u64| {
-        figures
-            .mounts
-            .iter()
-            .map(move |mount| (labels(&[("mount", &mount.mount)]), value(mount)))
-            .collect::<Vec<_>>()
-    };
+    let of_mounts = |value: fn(&MountStats) -> f64| each_mount(&figures.mounts, value);
+    let counted = |value: fn(&MountStats) -> u64| each_mount(&figures.mounts, value);
     let bytes = || Some(Unit::Bytes);
     counters(
         to,
@@ -181,6 +169,11 @@ fn figures(to: &mut DescriptorEncoder, document: &Document) -> Result<(), Error>
     });
     let help = "What a month of requests costs, by the last hour and the standard prices of us-east-1";
     gauges(to, "mapkeeper_s3_cost_dollars_per_month", help, None, costs)
+}
+
+/// One value of each mount.
+fn each_mount<T>(mounts: &[MountStats], value: fn(&MountStats) -> T) -> Vec<(Labels, T)> {
+    mounts.iter().map(|mount| (labels(&[("mount", &mount.mount)]), value(mount))).collect()
 }
 
 fn operations(to: &mut DescriptorEncoder) -> Result<(), Error> {

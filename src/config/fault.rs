@@ -242,10 +242,15 @@ impl Advise for ConfigError {
 mod tests {
     use super::*;
 
+    fn is_said<const CASES: usize>(cases: [(Problem, &str); CASES]) {
+        for (problem, expected) in cases {
+            assert_eq!(problem.to_string(), expected);
+        }
+    }
+
     #[test]
-    fn every_problem_says_what_is_wrong_in_one_sentence() {
-        let other = || "mount[0]".to_owned();
-        let cases = [
+    fn every_problem_of_a_setting_says_what_is_wrong_in_one_sentence() {
+        is_said([
             (Problem::UnknownKey { suggestion: None }, "unknown key"),
             (Problem::UnknownKey { suggestion: Some("uid".into()) }, "unknown key, did you mean `uid`?"),
             (
@@ -258,6 +263,13 @@ mod tests {
             (Problem::Value(Expected::fixed("a path")), "expected a path"),
             (Problem::NotText, "not UTF-8 text"),
             (Problem::Gap { next: 2 }, "a list without a gap was expected: the next entry is number 2"),
+        ]);
+    }
+
+    #[test]
+    fn every_problem_between_settings_says_what_is_wrong_in_one_sentence() {
+        let other = || "mount[0]".to_owned();
+        is_said([
             (
                 Problem::NoMount,
                 "no mount is configured, expected at least one [[mount]] with a source and a path",
@@ -306,10 +318,7 @@ mod tests {
                 Problem::ProbeElsewhere { port: 81, ports: "80, 82".into() },
                 "port 81 is not among the host ports of the container (80, 82)",
             ),
-        ];
-        for (problem, expected) in cases {
-            assert_eq!(problem.to_string(), expected);
-        }
+        ]);
     }
 
     #[test]

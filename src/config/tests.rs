@@ -103,6 +103,52 @@ fn map(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
     pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
 }
 
+fn full_mount() -> Mount {
+    Mount {
+        name: "mapfiles".into(),
+        source: Source::S3 { bucket: "mapserver-bucket".into(), prefix: "maps/".into() },
+        path: "/srv/mapkeeper/mapfiles".into(),
+        read_only: true,
+        freshness: Duration::from_secs(1),
+        uid: 0,
+        gid: 0,
+        file_mode: 0o644,
+        dir_mode: 0o755,
+        memory: 134_217_728,
+        disk_cache: 0,
+        max_stale: Duration::from_secs(3_600),
+        staging: "/var/lib/mapkeeper/staging".into(),
+        on_conflict: OnConflict::Fail,
+        resend: true,
+        suid: false,
+        endpoint_url: Some("http://127.0.0.1:9000".into()),
+        path_style: true,
+        region: None,
+        profile: None,
+    }
+}
+
+fn full_container() -> Container {
+    Container {
+        owner: Owner::Ecs,
+        selector: Selector::Name("mapserver".into()),
+        image: Some("mapserver:8".into()),
+        ports: vec![Port { host_ip: None, host: 8080, container: 80, protocol: Protocol::Tcp }],
+        binds: vec![Bind {
+            source: "/srv/mapkeeper/mapfiles".into(),
+            target: "/mapfiles".into(),
+            options: vec!["ro".into()],
+        }],
+        environment: map(&[("MS_ERRORFILE", "stderr")]),
+        probe: Some(Probe {
+            url: "http://127.0.0.1:8080/?map=/mapfiles/health.map&SERVICE=WMS&REQUEST=GetCapabilities".into(),
+            expect: Expect::Wms,
+            interval: Duration::from_secs(10),
+            timeout: Duration::from_secs(5),
+        }),
+    }
+}
+
 #[test]
 fn the_full_example_means_what_is_documented() {
     let expected = Config {
@@ -114,47 +160,8 @@ fn the_full_example_means_what_is_documented() {
             role: None,
             refresh: Duration::from_secs(300),
         },
-        mounts: vec![Mount {
-            name: "mapfiles".into(),
-            source: Source::S3 { bucket: "mapserver-bucket".into(), prefix: "maps/".into() },
-            path: "/srv/mapkeeper/mapfiles".into(),
-            read_only: true,
-            freshness: Duration::from_secs(1),
-            uid: 0,
-            gid: 0,
-            file_mode: 0o644,
-            dir_mode: 0o755,
-            memory: 134_217_728,
-            disk_cache: 0,
-            max_stale: Duration::from_secs(3_600),
-            staging: "/var/lib/mapkeeper/staging".into(),
-            on_conflict: OnConflict::Fail,
-            resend: true,
-            suid: false,
-            endpoint_url: Some("http://127.0.0.1:9000".into()),
-            path_style: true,
-            region: None,
-            profile: None,
-        }],
-        containers: vec![Container {
-            owner: Owner::Ecs,
-            selector: Selector::Name("mapserver".into()),
-            image: Some("mapserver:8".into()),
-            ports: vec![Port { host_ip: None, host: 8080, container: 80, protocol: Protocol::Tcp }],
-            binds: vec![Bind {
-                source: "/srv/mapkeeper/mapfiles".into(),
-                target: "/mapfiles".into(),
-                options: vec!["ro".into()],
-            }],
-            environment: map(&[("MS_ERRORFILE", "stderr")]),
-            probe: Some(Probe {
-                url: "http://127.0.0.1:8080/?map=/mapfiles/health.map&SERVICE=WMS&REQUEST=GetCapabilities"
-                    .into(),
-                expect: Expect::Wms,
-                interval: Duration::from_secs(10),
-                timeout: Duration::from_secs(5),
-            }),
-        }],
+        mounts: vec![full_mount()],
+        containers: vec![full_container()],
         bootstrap: Bootstrap {
             overlay: Some(Overlay::Bucket { bucket: "mapserver-bucket".into(), prefix: "host/".into() }),
             overlay_version: Some("3HL4kqtJlcpXroDTDmJ".into()),

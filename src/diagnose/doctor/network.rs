@@ -6,15 +6,15 @@ use tokio::time::timeout;
 
 use crate::diagnose::result::CheckResult;
 use crate::error::{Advise, Chain};
-use crate::host::instance::{InstanceError, Metadata};
+use crate::host::instance::{Identity, InstanceError, Metadata};
 
 const LIMIT: Duration = Duration::from_secs(8);
+const NAMES: [&str; 3] = ["imds", "imds hop limit", "instance role"];
 
 pub(super) async fn checks() -> Vec<CheckResult> {
-    let names = ["imds", "imds hop limit", "instance role"];
     let metadata = Metadata::from_environment();
     if !metadata.is_expected() {
-        return names
+        return NAMES
             .iter()
             .map(|name| CheckResult::ok(name, "not needed: this host is no EC2 instance"))
             .collect();
@@ -24,54 +24,53 @@ pub(super) async fn checks() -> Vec<CheckResult> {
         Ok(told) => told,
         Err(_) => {
             let said = format!("no answer within {} s", LIMIT.as_secs());
-            return names
+            return NAMES
                 .iter()
                 .map(|name| CheckResult::fail(name, said.clone(), "ip route get 169.254.169.254"))
                 .collect();
         }
     };
     match identity {
-        Err(error) => {
-            let hint = error.hint().unwrap_or_default();
-            let hop = match &error {
-                InstanceError::HopLimit { .. } => {
-                    CheckResult::fail(names[1], error.to_string(), hint.clone())
-                }
-                _ => CheckResult::warn(
-                    names[1],
-                    "not looked at: the service does not answer",
-                    "see `imds` above",
-                ),
-            };
-            // `Disabled` is a wish, not a fault.
-            let imds = match &error {
-                InstanceError::Disabled => CheckResult::warn(names[0], Chain(&error).to_string(), hint),
-                _ => CheckResult::fail(names[0], Chain(&error).to_string(), hint),
-            };
-            let role =
-                CheckResult::warn(names[2], "not looked at: the service does not answer", "see `imds` above");
-            vec![imds, hop, role]
-        }
-        Ok(identity) => {
-            let role = match role {
-                Ok(Some(role)) => CheckResult::ok(names[2], role),
-                _ => CheckResult::warn(
-                    names[2],
-                    "the instance has none",
-                    "give it an instance profile (docs/iam.md), or credentials in another way",
-                ),
-            };
-            vec![
-                CheckResult::ok(
-                    names[0],
-                    format!("IMDSv2 answers: {} in {} ({})", identity.id, identity.zone, identity.region),
-                ),
-                CheckResult::ok(
-                    names[1],
-                    "tokens reach this process; containers of the bridge network need a hop limit of 2",
-                ),
-                role,
-            ]
-        }
+        Err(error) => silent(&error),
+        Ok(identity) => answered(&identity, role.ok().flatten()),
     }
+}
+
+/// The results where the service does not answer.
+fn silent(error: &InstanceError) -> Vec<CheckResult> {
+    let hint = error.hint().unwrap_or_default();
+    let hop = match error {
+        InstanceError::HopLimit { .. } => CheckResult::fail(NAMES[1], error.to_string(), hint.clone()),
+        _ => CheckResult::warn(NAMES[1], "not looked at: the service does not answer", "see `imds` above"),
+    };
+    // `Disabled` is a wish, not a fault.
+    let imds = match error {
+        InstanceError::Disabled => CheckResult::warn(NAMES[0], Chain(error).to_string(), hint),
+        _ => CheckResult::fail(NAMES[0], Chain(error).to_string(), hint),
+    };
+    let role = CheckResult::warn(NAMES[2], "not looked at: the service does not answer", "see `imds` above");
+    vec![imds, hop, role]
+}
+
+/// The results where it does.
+fn answered(identity: &Identity, role: Option<String>) -> Vec<CheckResult> {
+    let role = match role {
+        Some(role) => CheckResult::ok(NAMES[2], role),
+        None => CheckResult::warn(
+            NAMES[2],
+            "the instance has none",
+            "give it an instance profile (docs/iam.md), or credentials in another way",
+        ),
+    };
+    vec![
+        CheckResult::ok(
+            NAMES[0],
+            format!("IMDSv2 answers: {} in {} ({})", identity.id, identity.zone, identity.region),
+        ),
+        CheckResult::ok(
+            NAMES[1],
+            "tokens reach this process; containers of the bridge network need a hop limit of 2",
+        ),
+        role,
+    ]
 }
