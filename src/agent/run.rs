@@ -55,7 +55,7 @@ pub async fn run<H: Host>(
     stop: watch::Receiver<bool>,
 ) {
     let wall = host.clock().1;
-    let mut agent = Agent {
+    let mut rounds = Loop {
         host,
         settings: Cow::Borrowed(settings),
         history: History::default(),
@@ -65,15 +65,15 @@ pub async fn run<H: Host>(
         stop,
         publish_failed: false,
     };
-    agent.until_stopped().await;
-    agent.tracker.ended("stopped in order");
+    rounds.until_stopped().await;
+    rounds.tracker.ended("stopped in order");
     if timeout(SHUT_DOWN_LIMIT, host.shut_down()).await.is_err() {
         tracing::error!(limit_s = SHUT_DOWN_LIMIT.as_secs(), "shutting down did not end in time");
     }
-    agent.publish(Duration::ZERO);
+    rounds.publish(Duration::ZERO);
 }
 
-struct Agent<'a, H> {
+struct Loop<'a, H> {
     host: &'a H,
     settings: Cow<'a, Settings>,
     history: History,
@@ -84,7 +84,7 @@ struct Agent<'a, H> {
     publish_failed: bool,
 }
 
-impl<H: Host> Agent<'_, H> {
+impl<H: Host> Loop<'_, H> {
     async fn until_stopped(&mut self) {
         let mut stop = self.stop.clone();
         loop {
