@@ -1,0 +1,156 @@
+//! The mount of a map, as the host has it, as a child reads it and as the container sees it.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tokio::time::sleep;
+
+use super::location::MapLocation;
+use crate::config::Mount;
+use crate::diagnose::clients::child;
+use crate::diagnose::result::CheckResult;
+use crate::error::Chain;
+use crate::host::container::{Facts, Phase};
+use crate::host::mount::{MountTable, shows};
+use crate::host::probe::MountFinding;
+use bucketfs::mountinfo::Device;
+use bucketfs::session::FS_TYPE;
+use bucketfs::store::Object;
+
+/// What the kernel has at the mount's path, and its device.
+pub(super) fn mounted(mount: &Mount) -> (CheckResult, Option<Device>) {
+    let path = mount.path.display();
+    let table = match MountTable::of(None) {
+        Ok(table) => table,
+        Err(error) => {
+            return (
+                CheckResult::fail(
+                    "mount",
+                    format!("cannot read the list of mounts: {error}"),
+                    "is /proc mounted?",
+                ),
+                None,
+            );
+        }
+    };
+    match table.top(&mount.path) {
+        None => {
+            let hint = "mapkeeper status says why; where no agent runs: systemctl start mapkeeper";
+            (CheckResult::fail("mount", format!("nothing is mounted at {path}"), hint), None)
+        }
+        Some(entry) if entry.fs_type != FS_TYPE && !shows(&mount.source, entry) => {
+            let said =
+                format!("{} ({}) is mounted at {path}, not {}", entry.source, entry.fs_type, mount.source);
+            (
+                CheckResult::fail(
+                    "mount",
+                    said,
+                    format!("umount {path}; look for it in /etc/fstab and rc.local"),
+                ),
+                None,
+            )
+        }
+        Some(entry) => {
+            let said = format!("{} at {path}, device {}", entry.source, entry.device);
+            (CheckResult::ok("mount", said), Some(entry.device))
+        }
+    }
+}
+
+/// Whether the mount shows the bytes of the object, asked by a child. A change is given the mount's freshness to show.
+pub(super) async fn file(place: &MapLocation<'_>, object: Option<&(Object, u64)>) -> CheckResult {
+    let (path, child) = (place.on_host(), child());
+    let freshness = place.mount.freshness;
+    for attempt in 0..2 {
+        let found = child.read(&path).await;
+        let said = match (&found, object) {
+            (Ok(MountFinding::Content { size, hash }), Some((object, wanted))) => {
+                if (*size, *hash) == (object.size, *wanted) {
+                    return CheckResult::ok(
+                        "file",
+                        format!("{} shows what the object holds", path.display()),
+                    );
+                }
+                format!(
+                    "{} shows {size} bytes that are not those of the object ({} bytes)",
+                    path.display(),
+                    object.size
+                )
+            }
+            (Ok(MountFinding::Content { size, .. }), None) => {
+                return CheckResult::ok("file", format!("{} has {size} bytes", path.display()));
+            }
+            (Ok(MountFinding::Failed { errno }), _) => format!("{} cannot be read: {errno}", path.display()),
+            (Ok(other), _) => format!("{}: {other:?}", path.display()),
+            (Err(error), _) => format!("{}: {}", path.display(), Chain(error)),
+        };
+        if attempt == 1 {
+            let hint = match found {
+                Ok(MountFinding::Content { .. }) => {
+                    "wait for `freshness`; if it stays: mapkeeper status, and report it"
+                }
+                _ => "mapkeeper status says how the mount is, and whether it is being repaired",
+            };
+            return CheckResult::fail("file", said, hint);
+        }
+        if found.is_ok() {
+            sleep(freshness.min(Duration::from_secs(5)) + Duration::from_millis(500)).await;
+        }
+    }
+    unreachable!("the second attempt returns")
+}
+
+/// Whether the container sees the mount that the host has.
+pub(super) fn bind(place: &MapLocation<'_>, facts: Option<&Facts>, device: Option<Device>) -> CheckResult {
+    let (Some(root), Some(inside)) = (&place.root_inside, place.inside()) else {
+        return CheckResult::fail(
+            "bind",
+            "no bind of the container shows the mount",
+            "add it to `binds` of [container]",
+        );
+    };
+    let Some(pid) = facts.filter(|facts| facts.phase == Phase::Running).and_then(|facts| facts.pid) else {
+        return CheckResult::warn(
+            "bind",
+            "not looked at: the container does not run",
+            "see `container` below",
+        );
+    };
+    let table = match MountTable::of(Some(pid)) {
+        Ok(table) => table,
+        Err(error) => {
+            return CheckResult::warn(
+                "bind",
+                format!("cannot look into the container: {error}"),
+                "run it as root",
+            );
+        }
+    };
+    let visible: Option<PathBuf> =
+        inside.ancestors().find(|path| table.top(path).is_some()).map(Path::to_path_buf);
+    let seen = visible.as_deref().and_then(|path| table.top(path)).map(|entry| entry.device);
+    let restart =
+        "the agent restarts it by itself; by hand: docker restart of the container, once the mount serves";
+    match (seen, device) {
+        (Some(seen), Some(device)) if seen == device => CheckResult::ok(
+            "bind",
+            format!("the container sees device {seen} at {}, as the host does", root.display()),
+        ),
+        (Some(seen), Some(device)) => {
+            let said = format!(
+                "stale: the container sees device {seen} at {}, the host has mounted {device}",
+                root.display()
+            );
+            CheckResult::fail("bind", said, restart)
+        }
+        (seen, None) => {
+            let seen = seen.map_or_else(|| "nothing".to_owned(), |seen| format!("device {seen}"));
+            let said =
+                format!("the container sees {seen} at {}, the host has nothing mounted", root.display());
+            CheckResult::fail("bind", said, "repair the mount first: see `mount` above")
+        }
+        (None, Some(_)) => {
+            CheckResult::fail("bind", format!("the container sees no mount at {}", root.display()), restart)
+        }
+    }
+}
