@@ -28,7 +28,7 @@ use crate::config::{Config, ConfigError, Layer, Loaded};
 use crate::error::{Advise, Exit};
 use crate::host::container::{ContainerError, Engine};
 use crate::host::credentials::{Holder, Secret};
-use crate::host::mount::handover::Sessions;
+use crate::host::mount::handover::{self, Sessions};
 use ladder::state::{Failure, Health, Settings};
 use s3_testbed::{ACCESS_KEY, SECRET_KEY, Server, Store};
 
@@ -57,9 +57,8 @@ pub struct Show {
 /// What this process has from outside, and another would have as well.
 #[derive(Debug)]
 pub struct Life {
-    /// Port of loopback at which the bucket is served: the same for each process that goes on.
-    pub bucket_port: u16,
-    /// Sessions that a process before has left.
+    /// Sessions that a process before has left, and the socket at which it served the bucket: a mount goes on only with the
+    /// bucket that it had.
     pub left: Sessions,
     pub orders: Orders,
 }
@@ -161,13 +160,13 @@ where
     let directory =
         directory.map_err(|source| DemoError::Directory { path: show.directory.clone(), source })?;
     let map = map::first(&directory).ok_or_else(|| DemoError::NoMap { path: directory.clone() })?;
-    let Life { bucket_port, left, orders } = life;
+    let Life { mut left, orders } = life;
     let goes_on = !left.is_empty();
     if !goes_on {
         port_is_free(show.port)?;
     }
     Engine::connect().await?.ping().await?;
-    let server = bucket(&directory, bucket_port)
+    let server = bucket(&directory, left.listener())
         .map_err(|source| DemoError::Directory { path: directory.clone(), source })?;
     let config = settings(show, &server.endpoint(), &map)?;
 
@@ -206,10 +205,11 @@ where
 }
 
 /// Serves `directory` as the bucket.
-fn bucket(directory: &Path, port: u16) -> io::Result<Server> {
+fn bucket(directory: &Path, listener: Option<TcpListener>) -> io::Result<Server> {
     let store = Store::directory(BUCKET, directory)?;
-    let listen = (Ipv4Addr::LOCALHOST, port).into();
-    Server::start(s3_testbed::Options { listen, ..s3_testbed::Options::new(store) })
+    let listener = listener.map_or_else(|| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)), Ok)?;
+    handover::keep_listener(&listener);
+    Server::start_on(listener, s3_testbed::Options::new(store))
 }
 
 /// What the live host needs beside the settings.

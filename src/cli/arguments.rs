@@ -305,9 +305,9 @@ pub struct DemoArguments {
     /// File that the fetched map is written to
     #[arg(long, value_name = "FILE", default_value = "mapkeeper-demo.png")]
     pub output: PathBuf,
-    /// A supervisor has started this process, and wants the bucket at this port
-    #[arg(long, hide = true, value_name = "PORT")]
-    pub supervised: Option<u16>,
+    /// A supervisor has started this process
+    #[arg(long, hide = true)]
+    pub supervised: bool,
 }
 
 /// `mount.mapkeeper`, as mount(8) calls it.

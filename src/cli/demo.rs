@@ -3,7 +3,6 @@
 //! Served by a process under a supervisor, like a mount: should it be killed, another goes on with mount and container.
 
 use std::io::{self, IsTerminal, Write};
-use std::net::{Ipv4Addr, TcpListener};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -11,7 +10,6 @@ use tokio::sync::watch;
 
 use super::agent::in_memory;
 use super::arguments::DemoArguments;
-use super::ended::ended;
 use super::mount::run_supervised;
 use crate::agent;
 use crate::agent::status::{Document, render};
@@ -20,16 +18,10 @@ use crate::error::Exit;
 use crate::host::mount::handover;
 use crate::terminal::Style;
 
-/// Has the demo played by a process of its own, and by another should that one be killed. The bucket stays where it was:
-/// a mount goes on only with the bucket that it had.
+/// Has the demo played by a process of its own, and by another should that one be killed.
 pub(super) fn supervised() -> Exit {
-    let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|listener| listener.local_addr());
-    let address = match free {
-        Ok(address) => address,
-        Err(source) => return ended::<(), _>(Err(DemoError::Process { source })),
-    };
     let mut words: Vec<_> = std::env::args_os().skip(1).collect();
-    words.extend(["--supervised".into(), address.port().to_string().into()]);
+    words.push("--supervised".into());
     run_supervised(&words, None)
 }
 
@@ -38,7 +30,7 @@ pub(super) fn supervised() -> Exit {
 /// # Errors
 ///
 /// What keeps the chain from becoming healthy.
-pub(super) async fn demo(arguments: &DemoArguments, bucket_port: u16) -> Result<(), DemoError> {
+pub(super) async fn demo(arguments: &DemoArguments) -> Result<(), DemoError> {
     // Before any child is started, which would hold them as well.
     let left = handover::left();
     let show = Show {
@@ -48,9 +40,9 @@ pub(super) async fn demo(arguments: &DemoArguments, bucket_port: u16) -> Result<
         output: arguments.output.clone(),
     };
     let orders = agent::stop_on_signals().map_err(|source| DemoError::Process { source })?;
-    let life = Life { bucket_port, left, orders: orders.clone() };
-    let check = arguments.check;
-    play(&show, life, |stage, documents| async move {
+    let life = Life { left, orders: orders.clone() };
+    let (check, given) = (arguments.check, orders.clone());
+    let played = play(&show, life, |stage, documents| async move {
         announce(&stage);
         if !check {
             watch_until(orders.stop.clone(), documents).await;
@@ -60,7 +52,11 @@ pub(super) async fn demo(arguments: &DemoArguments, bucket_port: u16) -> Result<
         }
         Ok(())
     })
-    .await
+    .await;
+    if !given.replace() {
+        handover::let_go_listener();
+    }
+    played
 }
 
 /// Where `make demo` draws its data.

@@ -66,10 +66,9 @@ pub fn run(cli: &Cli) -> Exit {
             Exit::Degraded
         }
         #[cfg(feature = "demo")]
-        Command::Demo(arguments) => match arguments.supervised {
-            Some(bucket_port) => blocking(demo::demo(arguments, bucket_port)),
-            None => demo::supervised(),
-        },
+        Command::Demo(arguments) if arguments.supervised => blocking(demo::demo(arguments)),
+        #[cfg(feature = "demo")]
+        Command::Demo(_) => demo::supervised(),
         Command::Manual(arguments) => ended(manual::write(arguments)),
         Command::ProbeMount(arguments) => agent::probe_mount(arguments),
         Command::Config(ConfigCommand::Check(arguments)) => blocking(config::check(arguments)),

@@ -118,8 +118,16 @@ impl Server {
     /// # Errors
     ///
     /// Those of taking the address, and of starting a thread; a domain that is none.
-    pub fn start(mut options: Options) -> io::Result<Self> {
-        let listener = TcpListener::bind(options.listen)?;
+    pub fn start(options: Options) -> io::Result<Self> {
+        Self::start_on(TcpListener::bind(options.listen)?, options)
+    }
+
+    /// The same on a socket that listens already, whatever `options` say of the address.
+    ///
+    /// # Errors
+    ///
+    /// Those of starting a thread; a domain that is none.
+    pub fn start_on(listener: TcpListener, mut options: Options) -> io::Result<Self> {
         listener.set_nonblocking(true)?;
         options.listen = listener.local_addr()?;
         let runtime = tokio::runtime::Builder::new_multi_thread()

@@ -11,6 +11,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
+use std::net::TcpListener;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
@@ -26,6 +27,8 @@ const DEVICE: &str = "device.";
 const LEDGER: &str = "ledger.";
 /// What the settings are kept as under which the sessions were begun.
 const SETTINGS: &str = "settings";
+/// What a listening socket is kept as.
+const LISTENER: &str = "listener";
 /// Most bytes of settings that are read.
 const SETTINGS_MAX: u64 = 16 << 20;
 
@@ -44,6 +47,19 @@ pub fn keep(name: &str, session: &bucketfs::Session) {
             tracing::warn!(mount = name, error = %error, "this mount does not outlive the process");
         }
     }
+}
+
+/// Has a socket kept at which this process listens: whoever comes after serves at the same address.
+pub fn keep_listener(listener: &TcpListener) {
+    if systemd::keeps() {
+        systemd::let_go(LISTENER);
+        systemd::keep(LISTENER, listener.as_fd());
+    }
+}
+
+/// Nobody comes after who would listen there.
+pub fn let_go_listener() {
+    systemd::let_go(LISTENER);
 }
 
 /// Has settings kept in memory beside the sessions, for a successor that cannot have them from where they are. In the
@@ -84,7 +100,8 @@ pub fn end(name: &str, path: &Path) {
 /// The sessions that processes before have left, by what their mounts were called. To be asked once, before any other
 /// process is started.
 pub fn left() -> Sessions {
-    let (mut devices, mut journals, mut settings) = (BTreeMap::new(), BTreeMap::new(), None);
+    let (mut devices, mut journals) = (BTreeMap::new(), BTreeMap::new());
+    let (mut settings, mut listener) = (None, None);
     for (name, descriptor) in systemd::kept() {
         if let Some(mount) = name.strip_prefix(DEVICE) {
             devices.insert(mount.to_owned(), descriptor);
@@ -92,13 +109,15 @@ pub fn left() -> Sessions {
             journals.insert(mount.to_owned(), descriptor);
         } else if name == SETTINGS {
             settings = Some(descriptor);
+        } else if name == LISTENER {
+            listener = Some(TcpListener::from(descriptor));
         }
     }
     let pair = |(name, device): (String, OwnedFd)| {
         let journal = journals.remove(&name)?;
         Some((name, Handover { device, journal }))
     };
-    Sessions { by_name: devices.into_iter().filter_map(pair).collect(), settings }
+    Sessions { by_name: devices.into_iter().filter_map(pair).collect(), settings, listener }
 }
 
 /// Sessions that nobody serves yet.
@@ -106,6 +125,7 @@ pub fn left() -> Sessions {
 pub struct Sessions {
     by_name: BTreeMap<String, Handover>,
     settings: Option<OwnedFd>,
+    listener: Option<TcpListener>,
 }
 
 impl Sessions {
@@ -121,6 +141,11 @@ impl Sessions {
         let mut bytes = Vec::new();
         file.take(SETTINGS_MAX).read_to_end(&mut bytes).ok()?;
         Some(bytes)
+    }
+
+    /// The socket at which the process before listened.
+    pub fn listener(&mut self) -> Option<TcpListener> {
+        self.listener.take()
     }
 
     /// That of the mount `name`.
