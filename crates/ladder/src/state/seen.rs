@@ -3,11 +3,34 @@
 //! Every part is [`Seen`], so "could not look" is a value of its own and never the same as "looked, and it is absent".
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Device, Reason, Seen};
+use super::reason::Reason;
+
+/// The answer to one question about the host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Seen<T> {
+    /// The question was answered.
+    Known(T),
+    /// The question could not be answered, and why. Nothing is repaired on the strength of it.
+    Unknown(String),
+}
+
+/// A file system's device number, as in `/proc/self/mountinfo`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Device {
+    pub major: u32,
+    pub minor: u32,
+}
+
+impl fmt::Display for Device {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{}:{}", self.major, self.minor)
+    }
+}
 
 /// The whole host at one moment. A mount or container that is missing from a map was not looked at.
 #[derive(Debug, Clone, PartialEq, Eq)]

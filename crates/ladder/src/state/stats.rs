@@ -4,6 +4,9 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::repair::Repair;
+use super::target::Target;
+
 /// Everything that is counted on a host.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -58,8 +61,8 @@ pub struct ServiceStats {
 /// How often a repair was tried, and how it ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RepairCount {
-    pub target: super::Target,
-    pub action: super::Repair,
+    pub target: Target,
+    pub action: Repair,
     pub done: u64,
     pub failed: u64,
 }

@@ -1,8 +1,24 @@
-//! Patience and budgets: how long the agent waits for what, and how often it tries.
+//! Moments, patience and budgets: how long the agent waits for what, and how often it tries.
 
 use std::time::Duration;
 
-use super::Rung;
+use super::repair::Rung;
+
+/// A point in time: how long the loop has been running. Monotonic, never wall time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct Moment(pub Duration);
+
+impl Moment {
+    /// Time from `earlier` to here; zero if `earlier` is later.
+    pub fn since(self, earlier: Moment) -> Duration {
+        self.0.saturating_sub(earlier.0)
+    }
+
+    /// This moment and `delay` more.
+    pub fn after(self, delay: Duration) -> Moment {
+        Moment(self.0.saturating_add(delay))
+    }
+}
 
 /// Every patience of the agent.
 #[derive(Debug, Clone, PartialEq, Eq)]
