@@ -12,9 +12,9 @@
 
 use std::time::Duration;
 
-use super::assess::{Assessment, Condition, Fault, Finding, is_gone};
-use super::remedy::awaited;
-use super::{is_late, restart_may_cure};
+use super::assess::{Assessment, Condition, Fault, Finding};
+use super::cure::{is_gone, is_late, restart_may_cure};
+use super::patience::awaited;
 use crate::state::{
     Action, Attempts, Budget, ContainerState, Failure, History, Life, Moment, Observation, Outcome, Owner,
     Persistence, Phase, Reason, Record, Rung, Seen, Settings, Target, Timing,

@@ -34,63 +34,18 @@
 //! not hold up another chain: what depends on the fault is blocked anyway.
 
 mod assess;
+mod cure;
+mod decide;
+mod escalation;
 mod history;
 mod link;
+mod patience;
 mod remedy;
 pub mod state;
 
-use std::time::Duration;
-
 pub use assess::{Assessment, Condition, Fault, Finding, Proven, assess};
-use remedy::{Remedy, Round};
-
-use state::{Decision, Health, History, Maintenance, Moment, Observation, Reason, Settings};
-
-/// The shortest wait between two looks that is ever asked for.
-const SHORTEST_LOOK: Duration = Duration::from_millis(100);
-
-/// Decides what a round comes to. `history` must already have taken note of `seen`.
-pub fn plan(seen: &Observation, history: &History, now: Moment, settings: &Settings) -> Decision {
-    let assessment = assess(seen, settings);
-    let round = Round { seen, history, now, settings, assessment: &assessment };
-    let mut links = Vec::with_capacity(assessment.findings.len());
-    let mut action = None;
-    let mut health = Health::Healthy;
-    let mut next_look = settings.timing.look_every;
-    for finding in &assessment.findings {
-        let finding = &round.with_memory(finding);
-        let remedy = round.remedy(finding);
-        health = link::worse(health, round.health(finding, &remedy));
-        next_look = next_look.min(round.patience(finding, &remedy));
-        links.push(round.link(finding, &remedy));
-        if let (None, Remedy::Act(due)) = (&action, remedy) {
-            action = Some(due);
-        }
-    }
-    let ready = round.ready();
-    if action.is_none() {
-        action = round.escalation();
-    }
-    if seen.maintenance != Maintenance::Off {
-        action = None;
-    }
-    let reason = link::reason(&links, seen.maintenance);
-    let next_look = next_look.max(SHORTEST_LOOK);
-    Decision { health, links, action, reason, ready, maintenance: seen.maintenance, next_look }
-}
-
-/// Whether a restart of the container can cure a service that fails so.
-///
-/// A wrong answer (a broken map, a refused pattern) proves that the process works, and so does a late one: only silence
-/// and server errors are reasons for a restart.
-pub fn restart_may_cure(trigger: Reason) -> bool {
-    matches!(trigger, Reason::NoConnection | Reason::NoAnswer | Reason::ServerError)
-}
-
-/// Whether a service is slow beyond its timeout and not silent: that proves neither that it lives nor that it does not.
-fn is_late(trigger: Reason) -> bool {
-    matches!(trigger, Reason::AnswerOverdue | Reason::Overloaded)
-}
+pub use cure::restart_may_cure;
+pub use decide::plan;
 
 #[cfg(test)]
 mod tests;

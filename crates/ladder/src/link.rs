@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use super::assess::{Condition, Fault, Finding};
 use super::history::spent;
-use super::remedy::{Remedy, Round, Waiting};
+use super::patience::Waiting;
+use super::remedy::{Remedy, Round};
 use crate::state::{Health, Link, LinkState, Maintenance, Reason, Target, Timing};
 
 impl Round<'_> {

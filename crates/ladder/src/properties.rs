@@ -1,11 +1,13 @@
 //! Properties over arbitrary hosts, histories and schedules of faults.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
 
 use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::*;
+use crate::decide::SHORTEST_LOOK;
 use crate::state::*;
 
 const MOUNTS: [&str; 2] = ["maps", "rasters"];
@@ -208,7 +210,7 @@ fn serves(seen: &Observation, mount: &str) -> Option<Device> {
     }
 }
 
-/// The precondition of each repair, from the table in the header of `plan.rs`, in words of its own.
+/// The precondition of each repair, from the table in the header of `lib.rs`, in words of its own.
 fn precondition(action: &Action, seen: &Observation, settings: &Settings) -> Result<(), String> {
     match &action.target {
         Target::Credentials => {

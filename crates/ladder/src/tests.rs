@@ -6,6 +6,8 @@ mod escalation;
 mod mounts;
 mod patience;
 
+use std::time::Duration;
+
 use super::*;
 use crate::state::*;
 

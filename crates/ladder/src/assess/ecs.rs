@@ -1,6 +1,7 @@
 //! Judging the ECS agent, this host's place in its cluster, and what ECS does with containers.
 
-use super::{Condition, Fault};
+use super::condition::{Condition, Fault};
+use crate::cure::is_gone;
 use crate::state::{
     ContainerSeen, ContainerSettings, ContainerState, EcsAgent, EcsInstance, EcsSeen, EcsSettings, Identity,
     Observation, Owner, Reason, Seen, Target,
@@ -123,16 +124,4 @@ pub(super) fn taken_by_ecs(
         }
         _ => condition,
     }
-}
-
-/// Whether a container with this fault does not run any more, or is about to be away.
-pub(crate) fn is_gone(trigger: Reason) -> bool {
-    matches!(
-        trigger,
-        Reason::ContainerAbsent
-            | Reason::ContainerCreated
-            | Reason::ContainerExited
-            | Reason::ContainerDead
-            | Reason::ContainerInTransit
-    )
 }

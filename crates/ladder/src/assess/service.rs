@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Condition, Fault};
+use super::condition::{Condition, Fault};
 use crate::state::{ContainerSeen, Reason, Seen, ServiceSeen, Target, silence};
 
 pub(super) fn assess_service(name: &str, seen: Option<&ContainerSeen>, container: &Condition) -> Condition {
