@@ -17,6 +17,7 @@ mod phase;
 mod reader;
 mod report;
 mod server;
+mod timing;
 mod world;
 mod writer;
 

@@ -16,7 +16,8 @@ use anyhow::{Context, ensure};
 use tokio::process::Command;
 use tokio::time::Instant;
 
-use super::reader::{Timing, output};
+use super::reader::output;
+use super::timing::Timing;
 use super::world::Numbers;
 
 /// Pixels of a side of the picture.

@@ -15,8 +15,9 @@ use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use super::peer::{Access, Mounted, Peer, Recipe};
-use super::reader::{self, RANDOM_READS, Timing, Work};
+use super::reader::{self, RANDOM_READS, Work};
 use super::server::{Counters, Server};
+use super::timing::Timing;
 use super::{maps, world, writer};
 
 /// Longest time for a phase of one peer.

@@ -11,7 +11,7 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 use tokio::time::Instant;
 
-use super::reader::Timing;
+use super::timing::Timing;
 use super::world::{self, Repeated};
 
 /// The file that is written from front to back.
