@@ -6,7 +6,8 @@
 
 use std::time::SystemTime;
 
-use super::object::{EntityTag, whole_seconds};
+use super::entity_tag::EntityTag;
+use super::object::whole_seconds;
 
 /// The state that an `If-Match` or `If-None-Match` names.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -2,6 +2,7 @@
 
 use std::io;
 
+use hyper::header::{HeaderMap, HeaderValue};
 use s3s::{S3Error, S3ErrorCode};
 
 use super::condition::WriteRefusal;
@@ -75,11 +76,20 @@ impl From<StoreError> for S3Error {
     fn from(error: StoreError) -> Self {
         let mut answer = S3Error::with_message(error.code(), error.to_string());
         if let StoreError::Deleted { marker, .. } = &error {
-            answer.set_headers(super::protocol::marker_headers(*marker));
+            answer.set_headers(marker_headers(*marker));
         }
         answer.set_source(Box::new(error));
         answer
     }
+}
+
+/// The headers of a refusal because the newest version is a delete marker.
+fn marker_headers(marker: Option<VersionId>) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    headers.insert("x-amz-delete-marker", HeaderValue::from_static("true"));
+    let version = HeaderValue::from_str(&VersionId::text(marker)).expect("hexadecimal digits or \"null\"");
+    headers.insert("x-amz-version-id", version);
+    headers
 }
 
 #[cfg(test)]
@@ -90,11 +100,13 @@ mod tests {
         text.to_owned()
     }
 
-    /// Every error with its code and its text.
-    fn all() -> Vec<(StoreError, &'static str, u16, &'static str)> {
+    /// An error, its code, its status and its text.
+    type Known = (StoreError, &'static str, u16, &'static str);
+
+    /// Of buckets and of what is under a key.
+    fn of_objects() -> Vec<Known> {
         let key = || named("k");
         let deleted = |by_version| StoreError::Deleted { key: key(), marker: None, by_version };
-        let file = StoreError::File { action: "read", key: key(), source: io::Error::other("disk") };
         vec![
             (StoreError::NoSuchBucket { bucket: named("b") }, "NoSuchBucket", 404, "no bucket \"b\""),
             (
@@ -124,6 +136,14 @@ mod tests {
                 412,
                 "condition If-Match does not hold for object \"k\"",
             ),
+        ]
+    }
+
+    /// Of files and of uploads.
+    fn of_files() -> Vec<Known> {
+        let key = || named("k");
+        let file = StoreError::File { action: "read", key: key(), source: io::Error::other("disk") };
+        vec![
             (
                 StoreError::NotAFile { key: key(), reason: "a segment is empty" },
                 "InvalidArgument",
@@ -166,7 +186,7 @@ mod tests {
 
     #[test]
     fn every_error_has_its_text_and_is_what_s3_calls_it() {
-        for (error, code, status, text) in all() {
+        for (error, code, status, text) in of_objects().into_iter().chain(of_files()) {
             assert_eq!(error.to_string(), text);
             let answer = S3Error::from(error);
             assert_eq!((answer.code().as_str(), answer.message()), (code, Some(text)));

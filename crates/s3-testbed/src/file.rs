@@ -15,7 +15,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 
-use super::object::EntityTag;
+use super::entity_tag::EntityTag;
 
 #[derive(Debug)]
 pub struct OpenFile {

@@ -9,8 +9,8 @@
 
 use std::time::SystemTime;
 
+use super::entity_tag::EntityTag;
 use super::error::StoreError;
-use super::object::EntityTag;
 
 /// The most entries that S3 puts on one page.
 pub(super) const PAGE_LIMIT: usize = 1000;

@@ -15,8 +15,9 @@ use std::time::SystemTime;
 use bytes::Bytes;
 use s3s::crypto::{Checksum as _, Md5};
 
+use super::entity_tag::EntityTag;
 use super::error::StoreError;
-use super::object::{Attributes, Checksums, Content, EntityTag};
+use super::object::{Attributes, Checksums, Content};
 
 /// The least size of every part but the last.
 const PART_MINIMUM_BYTES: u64 = 5 * 1024 * 1024;

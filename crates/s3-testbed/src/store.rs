@@ -13,11 +13,12 @@ use std::time::SystemTime;
 
 use super::condition::WriteCondition;
 use super::directory::DirectoryBucket;
+use super::entity_tag::EntityTag;
 use super::error::StoreError;
 use super::listing::{self, Item, Page, Query};
 use super::memory::{MemoryBucket, Record, Removal, Versioning};
 use super::multipart::Uploads;
-use super::object::{Attributes, Content, EntityTag, Object, VersionId, whole_seconds};
+use super::object::{Attributes, Content, Object, VersionId, whole_seconds};
 
 /// The contents of a server. Clones are handles to the same contents.
 #[derive(Debug, Clone)]

@@ -1,9 +1,16 @@
 //! A directory as a bucket, with people working in it.
 
+use std::fs::File;
 use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::sync::Arc;
 
-use super::super::listing::{self, Item, Query};
+use super::place::Place;
 use super::*;
+use crate::condition::WriteCondition;
+use crate::error::StoreError;
+use crate::listing::{self, Cursor, Item, Query};
+use crate::object::{Attributes, Checksums, Content, Object};
 
 struct World {
     directory: tempfile::TempDir,
@@ -252,7 +259,7 @@ fn a_walk_that_jumps_enters_only_directories_that_it_still_wants() {
     for key in ["a/1", "b/1", "b/2/x", "c/1"] {
         world.put(key, "").unwrap();
     }
-    let mut walk = super::walk::Walk::new(&world.bucket);
+    let mut walk = world.bucket.cursor();
     let mut next = |from: &str| {
         walk.skip_to(from.to_owned());
         walk.next().unwrap().unwrap().key

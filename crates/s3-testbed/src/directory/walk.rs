@@ -11,14 +11,14 @@ use std::os::fd::OwnedFd;
 use rustix::fs::{Dir, FileType, OFlags};
 use rustix::io::Errno;
 
-use super::super::error::StoreError;
-use super::super::file::{last_modified, tag};
-use super::super::listing::{Cursor, Entry};
-use super::super::object::EntityTag;
-use super::{DirectoryBucket, LINKS_INSIDE, LINKS_NOWHERE, UPLOADING, file_error};
+use super::beneath::{LINKS_INSIDE, LINKS_NOWHERE, Root, UPLOADING, file_error};
+use crate::entity_tag::EntityTag;
+use crate::error::StoreError;
+use crate::file::{last_modified, tag};
+use crate::listing::{Cursor, Entry};
 
 pub(super) struct Walk<'b> {
-    bucket: &'b DirectoryBucket,
+    root: &'b Root,
     /// The smallest key still wanted.
     from: String,
     /// The directories that the walk is in, outermost first.
@@ -35,8 +35,8 @@ struct Level {
 }
 
 impl<'b> Walk<'b> {
-    pub fn new(bucket: &'b DirectoryBucket) -> Self {
-        Self { bucket, from: String::new(), levels: Vec::new(), entering: Some(String::new()) }
+    pub fn new(root: &'b Root) -> Self {
+        Self { root, from: String::new(), levels: Vec::new(), entering: Some(String::new()) }
     }
 
     /// Whether anything in the directory `key` can be wanted.
@@ -46,7 +46,7 @@ impl<'b> Walk<'b> {
 
     fn enter(&mut self, key: String) -> Result<(), StoreError> {
         let path = if key.is_empty() { "." } else { key.trim_end_matches('/') };
-        let directory = match self.bucket.beneath(path, OFlags::RDONLY | OFlags::DIRECTORY, LINKS_NOWHERE) {
+        let directory = match self.root.beneath(path, OFlags::RDONLY | OFlags::DIRECTORY, LINKS_NOWHERE) {
             Ok(directory) => directory,
             // Deleted or replaced since its name was read.
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(()),
@@ -96,7 +96,7 @@ impl<'b> Walk<'b> {
 
     /// The file under `key`, opened only to be examined. `None`: not there, or not to be followed.
     fn look(&self, key: &str) -> Option<File> {
-        self.bucket.beneath(key.trim_end_matches('/'), OFlags::PATH, LINKS_INSIDE).ok().map(File::from)
+        self.root.beneath(key.trim_end_matches('/'), OFlags::PATH, LINKS_INSIDE).ok().map(File::from)
     }
 
     /// `None` if the file is gone since its name was read.

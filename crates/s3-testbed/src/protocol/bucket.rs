@@ -4,7 +4,7 @@ use s3s::dto::*;
 use s3s::{S3Result, s3_error};
 
 use super::super::memory::Versioning;
-use super::{Protocol, REGION};
+use super::adapter::Protocol;
 
 impl Protocol {
     pub(super) fn buckets(&self) -> ListBucketsOutput {
@@ -63,3 +63,6 @@ impl Protocol {
 pub(super) fn owner() -> Owner {
     Owner { display_name: Some("mapkeeper".to_owned()), id: Some("mapkeeper".to_owned()) }
 }
+
+/// Every bucket is here. S3 calls it no location at all.
+const REGION: &str = "us-east-1";

@@ -6,8 +6,9 @@ use s3s::dto::*;
 use super::super::listing::{Entry, Item, PAGE_LIMIT, Page, Query};
 use super::super::memory::Record;
 use super::super::object::VersionId;
+use super::adapter::Protocol;
 use super::bucket::owner;
-use super::{Protocol, e_tag, invalid_argument};
+use super::convert::{e_tag, invalid_argument};
 
 /// How keys are written in an answer.
 #[derive(Clone, Copy, PartialEq, Eq)]

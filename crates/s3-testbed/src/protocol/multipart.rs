@@ -7,11 +7,12 @@ use s3s::{S3Error, S3Request, S3Response, S3Result, s3_error};
 
 use super::super::multipart::Part;
 use super::super::object::{Checksums, whole_seconds};
+use super::adapter::Protocol;
 use super::bucket::owner;
+use super::convert::{e_tag, invalid_argument, read_condition, shown_version, write_condition};
 use super::read::resolve;
 use super::receive::{Claims, answer_checksums, claimed_checksums, receive};
 use super::write::{Source, attributes_of};
-use super::{Protocol, e_tag, invalid_argument, read_condition, shown_version, write_condition};
 
 const PART_NUMBERS: std::ops::RangeInclusive<i32> = 1..=10_000;
 const PAGE_LIMIT: usize = 1000;

@@ -19,7 +19,8 @@ use super::super::error::StoreError;
 use super::super::file::OpenFile;
 use super::super::object::{Content, FRAME_BYTES, Object};
 use super::super::store::Store;
-use super::{Protocol, e_tag, read_condition, shown_version};
+use super::adapter::Protocol;
+use super::convert::{e_tag, read_condition, shown_version};
 
 /// How often a file that changes while it is read is read again before the client is told to come back.
 const FILE_ATTEMPTS: usize = 5;

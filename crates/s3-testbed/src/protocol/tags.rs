@@ -4,7 +4,8 @@ use s3s::S3Result;
 use s3s::dto::*;
 
 use super::super::operation::{Plus, decode};
-use super::{Protocol, shown_version};
+use super::adapter::Protocol;
+use super::convert::shown_version;
 
 /// The tags in an `x-amz-tagging` header, which is written like a query.
 pub(super) fn parse(header: Option<&str>) -> Vec<(String, String)> {

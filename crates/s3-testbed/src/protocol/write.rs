@@ -8,11 +8,13 @@ use s3s::dto::*;
 use s3s::{S3Request, S3Result, s3_error};
 
 use super::super::condition::{ReadVerdict, WriteCondition};
+use super::super::entity_tag::EntityTag;
 use super::super::memory::Removal;
-use super::super::object::{Attributes, Content, EntityTag, Object, VersionId};
+use super::super::object::{Attributes, Content, Object, VersionId};
 use super::super::store::Store;
+use super::adapter::Protocol;
+use super::convert::{e_tag, invalid_argument, read_condition, shown_version, write_condition};
 use super::receive::{Claims, Received, answer_checksums, claimed_checksums, receive};
-use super::{Protocol, e_tag, invalid_argument, read_condition, shown_version, write_condition};
 
 /// What S3 allows of user metadata: names and values together.
 const METADATA_LIMIT_BYTES: usize = 2048;
