@@ -9,16 +9,19 @@ use std::time::SystemTime;
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::draft::{Draft, Life, State, version_of};
+use super::acl;
+use super::draft::Draft;
 use super::headers::{self, Content};
-use super::{Writing, acl};
+use super::record::Life;
+use super::state::{State, version_of};
+use super::writing::Writing;
 use crate::attr::{Attributes, Kind, Timestamp};
 use crate::error::FsError;
 use crate::inode::ROOT;
 use crate::listing::FOLDER_SUFFIX;
 use crate::store::write::{Headers, METADATA_MAX, Put, WriteIf, Written, metadata_bytes};
 use crate::store::{ETag, StoreError};
-use crate::tree::{Entry, SET_ID, Tree};
+use crate::tree::{SET_ID, Tree};
 use crate::xattr::Xattrs;
 
 /// What is to be changed of a file; `None` stays.
@@ -48,22 +51,6 @@ const ROOT_KEY: &str = "/";
 const XATTR_MAX: usize = METADATA_MAX;
 
 impl Writing {
-    /// Changes what `stat` shows.
-    ///
-    /// # Errors
-    ///
-    /// [`FsError::IsDirectory`] for the size of one; whatever the store says.
-    pub async fn set_attributes(&self, ino: u64, change: Change) -> Result<Entry, FsError> {
-        let rest = Change { size: None, ..change };
-        match change.size {
-            Some(_) if !self.is_file(ino) => return Err(FsError::IsDirectory),
-            Some(size) => self.cut(ino, size, rest).await?,
-            None if rest != Change::default() => self.change(ino, rest.edit(self.tree.clone())).await?,
-            None => {}
-        }
-        self.entry(ino)
-    }
-
     /// A file whose set-id bits nobody is shown loses them when somebody writes who is not root: as the kernel would
     /// have it if it knew of them.
     pub fn drop_set_id(&self, ino: u64) {
@@ -298,26 +285,6 @@ impl Writing {
         }
         drop(table);
         self.forget_questions(path);
-    }
-
-    pub(super) async fn found(&self, key: &str) -> Result<Option<crate::store::Object>, FsError> {
-        match self.store().head(key).await {
-            Ok(object) => Ok(Some(object)),
-            Err(StoreError::NotFound { .. }) => Ok(None),
-            Err(error) => Err(error.into()),
-        }
-    }
-
-    /// The name of a number that still has one.
-    pub(super) fn path_of(&self, ino: u64) -> Result<Arc<str>, FsError> {
-        let table = self.tree.table();
-        let node = table.node(ino).ok_or(FsError::Stale)?;
-        if table.is_named(ino, node) { Ok(node.path.clone()) } else { Err(FsError::Stale) }
-    }
-
-    fn entry(&self, ino: u64) -> Result<Entry, FsError> {
-        let attributes = self.facts(ino, |facts| facts.attributes.clone())?.ok_or(FsError::Stale)?;
-        Ok(Entry { ino, attributes, valid_for: self.tree.rules.freshness })
     }
 }
 

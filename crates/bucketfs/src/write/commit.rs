@@ -12,39 +12,30 @@
 //! stored because somebody else was faster is kept on disk.
 
 use std::collections::BTreeMap;
-use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures::future::BoxFuture;
-use futures::{FutureExt, StreamExt, TryStreamExt, stream};
-use tokio::sync::OnceCell;
+use futures::FutureExt;
 use tokio::time::Instant;
 
-use super::draft::{Base, Begun, Draft, Life, ReadyPart, State, Stream, version_of};
+use super::draft::Draft;
 use super::extents::Snapshot;
-use super::headers::{self, Content as HeaderContent};
+use super::options::OnConflict;
 use super::part_layout::{How, Part};
-use super::record::{Attempt, Event, Kept as KeptRecord};
-use super::stage::Room;
-use super::{OnConflict, Writing};
-use crate::attr::{Attributes, Timestamp};
+use super::record::{Attempt, Event, Kept as KeptRecord, Life};
+use super::state::{Base, Begun, State, Stream, version_of};
+use super::writing::Writing;
+use crate::attr::Attributes;
 use crate::error::FsError;
-use crate::read::Content;
 use crate::store::write::{
-    CopyRequest, Headers, METADATA_MAX, OBJECT_MAX, PARTS_MAX, PartOf, Put, Tags, Upload, WriteIf, Written,
-    metadata_bytes,
+    Headers, METADATA_MAX, PartOf, Put, Tags, Upload, WriteIf, Written, metadata_bytes,
 };
 use crate::store::{ETag, Object, StoreError, Version};
+use crate::write::objects::{PARTS_AT_ONCE, side_by_side};
 use crate::xattr::Xattrs;
 
-/// Parts under way at once for one file.
-const PARTS_AT_ONCE: usize = 8;
 /// Attempts whose answers got lost that are remembered.
 const ATTEMPTS_KEPT: usize = 4;
-/// Objects above this are copied in several requests.
-const COPY_ONE: u64 = 512 * 1024 * 1024;
-
 /// What is to be stored: everything that was true at one moment.
 struct Job {
     path: Arc<str>,
@@ -183,13 +174,6 @@ impl Writing {
         }
     }
 
-    pub(super) async fn wait_for_parts(&self, draft: &Draft) {
-        let mut under_way = draft.parts_under_way.subscribe();
-        // The sender lives in the draft, so waiting cannot fail.
-        let _ = under_way.wait_for(|count| *count == 0).await;
-        draft.state().stream.stale.clear();
-    }
-
     fn job(&self, state: &mut State) -> Job {
         let is_content_dirty = state.is_content_dirty();
         let upload = state.stream.upload.clone();
@@ -304,96 +288,6 @@ impl Writing {
         Ok((part.number, answer?))
     }
 
-    async fn send_part(
-        &self,
-        draft: &Draft,
-        upload: Upload<'_>,
-        number: u32,
-        range: &Range<u64>,
-    ) -> Result<ETag, StoreError> {
-        let length = range.end - range.start;
-        let _memory = self.memory_for(length).await;
-        let read = draft.file.read(range.start, length as usize);
-        let body = read.map_err(|error| StoreError::Malformed { reason: error.to_string() })?;
-        self.store().put_part(upload, number, body.into()).await
-    }
-
-    async fn upload_id(&self, draft: &Draft, begun: &Begun, tags: &Tags) -> Result<String, FsError> {
-        let mut is_new = false;
-        let begin = async {
-            is_new = true;
-            self.store().begin_upload(&begun.key, &begun.headers, tags).await
-        };
-        let id = begun.id.get_or_try_init(|| begin).await?.clone();
-        if is_new {
-            draft.note_all(&draft.state())?;
-        }
-        Ok(id)
-    }
-
-    /// Sends parts of a file that is still being written. One that does not arrive is sent again at the end.
-    pub fn send_ripe(self: &Arc<Self>, draft: &Arc<Draft>, ripe: Vec<ReadyPart>) {
-        for part in ripe {
-            let (this, draft) = (self.clone(), draft.clone());
-            draft.parts_under_way.send_modify(|count| *count += 1);
-            self.tree.runtime().spawn(async move {
-                let number = part.number;
-                let outcome = this.send_early(&draft, part).await;
-                {
-                    let mut state = draft.state();
-                    let is_wanted = state.stream.leaving.remove(&number);
-                    match outcome {
-                        Ok(etag) if is_wanted => {
-                            // Should it not be noted, a successor sends the part once more.
-                            let _ = draft.note(&state, &Event::Part(number, etag.0.to_string()));
-                            state.stream.sent.insert(number, etag);
-                            if this.staging.room_for(0) != Room::Plenty {
-                                draft.release_sent(&mut state);
-                            }
-                        }
-                        Ok(_) => {}
-                        Err(error) => tracing::debug!(error = %error, number, "a part did not leave early"),
-                    }
-                }
-                draft.parts_under_way.send_modify(|count| *count -= 1);
-            });
-        }
-    }
-
-    async fn send_early(&self, draft: &Draft, part: ReadyPart) -> Result<ETag, FsError> {
-        let (begun, tags) = {
-            let mut state = draft.state();
-            let begun = match &state.stream.upload {
-                Some(begun) => begun.clone(),
-                None => {
-                    let attributes = state.shown();
-                    let headers = state.headers_of(&attributes, true);
-                    let begun = Arc::new(Begun::new(&self.tree.key(&state.path), &attributes, headers));
-                    state.stream.upload = Some(begun.clone());
-                    begun
-                }
-            };
-            (begun, state.tags.clone())
-        };
-        let id = self.upload_id(draft, &begun, &tags).await?;
-        let upload = Upload { key: &begun.key, id: &id };
-        Ok(self.send_part(draft, upload, part.number, &part.range).await?)
-    }
-
-    /// Gives up the upload of a draft that is not to be stored any more.
-    pub(super) async fn give_up_upload(&self, draft: &Draft) {
-        draft.state().stream.is_closed = true;
-        self.wait_for_parts(draft).await;
-        let stream = std::mem::take(&mut draft.state().stream);
-        let Some(begun) = stream.upload else { return };
-        let Some(id) = begun.id.get() else { return };
-        match self.store().abort_upload(Upload { key: &begun.key, id }).await {
-            // Should it not be noted, a successor asks once more.
-            Ok(()) => drop(draft.note_all(&draft.state())),
-            Err(error) => tracing::warn!(key = %begun.key, error = %error, "an upload is left behind"),
-        }
-    }
-
     fn committed(&self, draft: &Draft, job: Job, written: Written) -> Attempted {
         let mut state = draft.state();
         let size = job.snapshot.size;
@@ -432,11 +326,6 @@ impl Writing {
         Attempted::Stored
     }
 
-    pub(super) fn base(&self, ino: u64, key: &str, version: crate::store::Version, size: u64) -> Base {
-        let content = Content::new(ino, key.to_string(), version.clone(), size, self.tree.source.clone());
-        Base { version, size, content: Arc::new(content) }
-    }
-
     /// Keeps what was written where a person can find it, and lets the name go to whoever has it now.
     async fn lose(&self, draft: &Draft, job: &Job, error: FsError) {
         if let Err(error) = draft.hydrate(0..job.snapshot.size).await {
@@ -459,61 +348,6 @@ impl Writing {
         self.give_up_upload(draft).await;
         self.note_lost(draft, draft.state(), path);
     }
-
-    /// Copies an object within the bucket, however large it is.
-    pub(super) async fn copy(
-        &self,
-        from: &str,
-        etag: &ETag,
-        size: u64,
-        to: &str,
-        headers: Option<&Headers>,
-        condition: WriteIf,
-    ) -> Result<Written, FsError> {
-        if size > OBJECT_MAX {
-            return Err(FsError::TooLarge);
-        }
-        let answer = match size <= COPY_ONE {
-            true => self.store().copy(CopyRequest { from, etag, to, headers, condition }).await,
-            false => self.copy_in_parts(from, etag, size, to, headers, condition).await,
-        };
-        self.tree.availability().note(&answer);
-        Ok(answer?)
-    }
-
-    async fn copy_in_parts(
-        &self,
-        from: &str,
-        etag: &ETag,
-        size: u64,
-        to: &str,
-        headers: Option<&Headers>,
-        condition: WriteIf,
-    ) -> Result<Written, StoreError> {
-        let source = self.store().head(from).await?;
-        let tags = if source.kept.tags > 0 { self.store().tags(from).await? } else { Tags::new() };
-        let own = Headers { content_type: source.content_type, metadata: source.metadata, kept: source.kept };
-        let id = self.store().begin_upload(to, headers.unwrap_or(&own), &tags).await?;
-        let upload = Upload { key: to, id: &id };
-        let piece = COPY_ONE.max(size.div_ceil(u64::from(PARTS_MAX)));
-        let ranges = (0..size.div_ceil(piece)).map(|at| at * piece..size.min((at + 1) * piece));
-        let outcome = async {
-            let copy = |(range, number)| {
-                let part = PartOf { from, etag, range };
-                let copied = self.store().copy_part(upload, number, part);
-                copied.map(move |etag| Ok::<_, StoreError>((number, etag?))).boxed()
-            };
-            let work = ranges.zip(1u32..).map(copy).collect();
-            let mut parts: Vec<(u32, ETag)> = side_by_side(PARTS_AT_ONCE, work).await?;
-            parts.sort_by_key(|(number, _)| *number);
-            self.store().complete_upload(upload, &parts, condition).await
-        };
-        let outcome = outcome.await;
-        if outcome.is_err() {
-            let _ = self.store().abort_upload(upload).await;
-        }
-        outcome
-    }
 }
 
 /// How an attempt to store a file ended, if not with an error.
@@ -527,30 +361,6 @@ impl Job {
     fn attempt(&self) -> Attempt {
         Attempt { size: self.snapshot.size, metadata: self.headers.metadata.clone() }
     }
-}
-
-impl Begun {
-    fn new(key: &str, attributes: &Attributes, headers: Headers) -> Begun {
-        let (mtime, ctime): (Timestamp, Timestamp) = (attributes.mtime, attributes.ctime);
-        Begun { key: key.to_string(), id: OnceCell::new(), mtime, ctime, headers }
-    }
-}
-
-impl State {
-    /// The headers that the object is to have.
-    fn headers_of(&self, attributes: &Attributes, is_new_content: bool) -> Headers {
-        let content = if is_new_content { HeaderContent::New } else { HeaderContent::Same };
-        let metadata = headers::metadata(&self.headers.metadata, attributes, &self.xattrs, content);
-        Headers { metadata, ..self.headers.clone() }
-    }
-}
-
-/// Does all of `work`, so much of it at a time; the first failure ends it.
-pub(super) async fn side_by_side<T, E>(
-    at_once: usize,
-    work: Vec<BoxFuture<'_, Result<T, E>>>,
-) -> Result<Vec<T>, E> {
-    stream::iter(work).buffer_unordered(at_once).try_collect().await
 }
 
 /// The object if it is exactly what was to be stored: the times in it are ours to the nanosecond.

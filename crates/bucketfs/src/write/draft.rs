@@ -9,25 +9,25 @@
 //! What must hold: every change is on disk and in the record before it is answered; nothing here waits for the store;
 //! the state is locked before the table of names, never after it.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::{Bytes, BytesMut};
-use tokio::sync::OnceCell;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::extents::{Extents, Piece, Snapshot};
+use super::extents::Piece;
 use super::part_layout::PartLayout;
-use super::record::{Attempt, Event, Record};
+use super::record::{Event, Record};
 use super::stage::StagedFile;
-use crate::attr::{Attributes, Timestamp};
+use super::state::{Base, State};
+use crate::attr::Attributes;
 use crate::error::FsError;
-use crate::read::Content;
-use crate::store::write::{Headers, Tags};
-use crate::store::{ETag, Object, StoreError, Version};
+use crate::store::write::Headers;
+use crate::store::{Object, StoreError};
 use crate::tree::Tree;
+use crate::write::record::Life;
+use crate::write::state::ReadyPart;
 use crate::xattr::Xattrs;
 
 /// A file that is being changed.
@@ -44,72 +44,6 @@ pub struct Draft {
     pub parts_under_way: watch::Sender<usize>,
 }
 
-/// What there is to know of it.
-pub struct State {
-    /// From the root of the mount.
-    pub path: Arc<str>,
-    pub life: Life,
-    /// The object that it was, or was last stored as.
-    pub base: Option<Base>,
-    /// As the object has them; what `attributes` and `xattrs` say is written over them.
-    pub headers: Headers,
-    pub tags: Tags,
-    pub attributes: Attributes,
-    pub xattrs: Xattrs,
-    pub extents: Extents,
-    /// Mode, owner, times or extended attributes have changed since it was stored.
-    pub headers_changed: bool,
-    /// The rest of the object has been asked for.
-    pub is_brought: bool,
-    /// The times were set by somebody, and not by writing.
-    pub times_set: bool,
-    pub stream: Stream,
-    /// What is being stored at this moment.
-    pub sending: Option<Snapshot>,
-    /// What the store was asked to make of it since it last said that it had.
-    pub attempts: Vec<Attempt>,
-    /// Why the store refused it when whoever has it open last asked: it is not asked again by itself.
-    pub refused: Option<String>,
-}
-
-pub use super::record::Life;
-
-/// The object that a draft is a change of.
-#[derive(Clone)]
-pub struct Base {
-    pub version: Version,
-    pub size: u64,
-    /// Reads its bytes.
-    pub content: Arc<Content>,
-}
-
-/// Where a sequential writer is, and what of the file has already left.
-#[derive(Default)]
-pub struct Stream {
-    /// Where the run of consecutive writes began, and where it has come.
-    pub run: Range<u64>,
-    pub upload: Option<Arc<Begun>>,
-    /// Parts that the store has, and that have not been written since.
-    pub sent: BTreeMap<u32, ETag>,
-    /// Parts on their way that have not been written since they left.
-    pub leaving: BTreeSet<u32>,
-    /// Parts on their way that were written again: not to be sent a second time before the first has arrived.
-    pub stale: BTreeSet<u32>,
-    /// It is being stored as a whole: nothing leaves by itself.
-    pub is_closed: bool,
-}
-
-/// An upload of a draft.
-pub struct Begun {
-    pub key: String,
-    pub id: OnceCell<String>,
-    /// The times that it was begun with: the object will have them.
-    pub mtime: Timestamp,
-    pub ctime: Timestamp,
-    /// With which headers.
-    pub headers: Headers,
-}
-
 /// How a change of a draft ended.
 pub enum Changed {
     /// It is on disk. These parts are now complete and may leave.
@@ -117,12 +51,6 @@ pub enum Changed {
     /// Nothing has happened: bytes that are needed are nowhere but in parts of an upload, so that has to become the
     /// object first.
     Released,
-}
-
-/// A part that can leave.
-pub struct ReadyPart {
-    pub number: u32,
-    pub range: Range<u64>,
 }
 
 impl Draft {
@@ -370,90 +298,6 @@ async fn read_object(base: &Base, range: Range<u64>, bytes: &mut BytesMut) -> Re
     Ok(())
 }
 
-impl State {
-    fn alive(&self) -> Result<(), FsError> {
-        match &self.life {
-            Life::Lost { .. } => Err(FsError::Lost),
-            Life::Named | Life::Orphan => Ok(()),
-        }
-    }
-
-    /// Whether the store does not yet have what the file is.
-    pub fn is_dirty(&self) -> bool {
-        self.life == Life::Named && (self.is_content_dirty() || self.headers_changed)
-    }
-
-    pub fn is_content_dirty(&self) -> bool {
-        self.extents.is_dirty(self.base.as_ref().map(|base| base.size))
-    }
-
-    fn touched(&mut self) {
-        let now = Timestamp::now();
-        (self.attributes.mtime, self.attributes.ctime) = (now, now);
-        self.times_set = false;
-        self.attributes.size = self.extents.size;
-    }
-
-    /// Makes parts that have left useless if `range` is in them; answers whether there were any.
-    fn spoil(&mut self, range: &Range<u64>, layout: &PartLayout) -> bool {
-        if range.is_empty() || (self.stream.sent.is_empty() && self.stream.leaving.is_empty()) {
-            return false;
-        }
-        let (first, last) = (layout.part_of(range.start), layout.part_of(range.end - 1));
-        let before = self.stream.sent.len();
-        self.stream.sent.retain(|number, _| !(first..=last).contains(number));
-        let leaving: Vec<u32> = self.stream.leaving.range(first..=last).copied().collect();
-        for number in leaving {
-            self.stream.leaving.remove(&number);
-            self.stream.stale.insert(number);
-        }
-        self.stream.sent.len() < before
-    }
-
-    /// Follows the writer: the parts behind a sequential one are complete.
-    fn ripe(&mut self, range: Range<u64>, layout: &PartLayout) -> Vec<ReadyPart> {
-        let run = &mut self.stream.run;
-        if range.start == run.end {
-            run.end = range.end;
-        } else {
-            *run = range.clone();
-        }
-        // Before there are two parts it may well be a file that is sent in one piece.
-        if self.life != Life::Named || self.stream.is_closed || run.end < 2 * layout.part_bytes() {
-            return Vec::new();
-        }
-        let begun = self.stream.upload.is_some();
-        let first = if begun { layout.part_of(range.start) } else { layout.part_of(run.start) };
-        let mut ripe = Vec::new();
-        for number in first..=layout.part_of(run.end) {
-            let part = layout.range(number);
-            let is_away = self.stream.sent.contains_key(&number)
-                || self.stream.leaving.contains(&number)
-                || self.stream.stale.contains(&number);
-            if part.end <= run.end && part.start >= run.start && !is_away && self.extents.is_all_new(&part) {
-                self.stream.leaving.insert(number);
-                ripe.push(ReadyPart { number, range: part });
-            }
-        }
-        ripe
-    }
-
-    /// What of the file is not on disk.
-    pub fn missing(&self) -> Vec<(u64, u64)> {
-        let missing = self.extents.missing(0..self.extents.size);
-        let mut missing: Vec<(u64, u64)> = (missing.into_iter().chain(self.extents.all_released()))
-            .map(|range| (range.start, range.end))
-            .collect();
-        missing.sort();
-        missing
-    }
-
-    /// As the kernel is to see it.
-    pub fn shown(&self) -> Attributes {
-        Attributes { size: self.extents.size, ..self.attributes.clone() }
-    }
-}
-
 impl Tree {
     /// Shows what a draft is like.
     pub fn show(&self, ino: u64, state: &State) {
@@ -482,9 +326,4 @@ impl Tree {
             facts.xattrs = Xattrs::of(&object.metadata);
         });
     }
-}
-
-/// A version of which only the entity tag is known.
-pub fn version_of(etag: &ETag, version_id: Option<Arc<str>>) -> Version {
-    Version { etag: etag.clone(), last_modified: 0, version_id }
 }

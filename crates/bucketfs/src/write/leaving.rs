@@ -12,11 +12,10 @@ use std::sync::Arc;
 
 use tokio::sync::OwnedMutexGuard;
 
-use super::Writing;
-use super::draft::{Draft, Life};
+use super::draft::Draft;
+use super::record::Life;
+use super::writing::Writing;
 use crate::error::FsError;
-use crate::store::write::WriteIf;
-use crate::store::{ETag, StoreError};
 
 /// A file whose name the store is being asked for. As long as it is held, the file is not stored.
 pub(super) struct Leaving {
@@ -92,38 +91,5 @@ impl Writing {
         }
         drop(_one);
         self.retire(&draft).await;
-    }
-
-    /// Asks the store whether a name like `key` may be taken away, before anything is done that cannot be taken back
-    /// without that: by the deletion of what is not there, under a condition that does not hold either.
-    ///
-    /// # Errors
-    ///
-    /// The store's refusal.
-    pub(super) async fn may_delete(&self, key: &str) -> Result<(), FsError> {
-        let absent = format!("{key}.mapkeeper-{}", std::process::id());
-        match self.delete(&absent, WriteIf::Unchanged(ETag("\"absent\"".into()))).await {
-            Ok(())
-            | Err(FsError::Store(
-                StoreError::Changed { .. }
-                | StoreError::NotFound { .. }
-                | StoreError::KeyTooLong { .. }
-                | StoreError::Refused { status: 501, .. },
-            )) => Ok(()),
-            Err(error) => Err(error),
-        }
-    }
-
-    /// What is known of a file is asked for again before it is believed.
-    pub(super) fn doubt(&self, path: &str, ino: u64) {
-        let mut table = self.tree.table();
-        if let Some(node) = table.node_mut(ino) {
-            node.checked = node.checked.and_then(|checked| checked.checked_sub(self.tree.rules.freshness));
-        }
-        drop(table);
-        self.forget_questions(path);
-        // The kernel may hold the name for whoever waits for us, so that nobody can wait for it.
-        let tree = self.tree.clone();
-        self.tree.runtime().spawn(async move { tree.invalidate(ino).await });
     }
 }

@@ -8,11 +8,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::draft::{State, version_of};
-use super::files::{Opened, unknown_version};
+use super::acl;
+use super::files::Opened;
 use super::handles::Access;
 use super::headers::{self, Content};
-use super::{OnConflict, Writing, acl};
+use super::state::{State, unknown_version, version_of};
+use super::writing::Writing;
 use crate::attr::{Attributes, DIRECTORY_SIZE, Kind, SYMLINK_MAX, Timestamp};
 use crate::error::FsError;
 use crate::inode::Facts;
@@ -271,20 +272,6 @@ impl Writing {
         outcome
     }
 
-    pub(super) async fn delete(&self, key: &str, condition: WriteIf) -> Result<(), FsError> {
-        let answer = self.store().delete(key, condition).await;
-        self.tree.availability().note(&answer);
-        Ok(answer?)
-    }
-
-    /// Deletes an object if it is still the one that was seen, unless the mount says that the last one wins.
-    async fn delete_seen(&self, key: &str, seen: Option<Version>) -> Result<(), FsError> {
-        match seen.filter(|_| self.rules.on_conflict == OnConflict::Fail) {
-            Some(seen) => self.delete_unchanged(key.to_string(), seen.etag).await,
-            None => self.delete(key, WriteIf::Always).await,
-        }
-    }
-
     /// Takes an empty directory away, in whatever guise it is one.
     ///
     /// # Errors
@@ -387,9 +374,5 @@ impl Writing {
             }
             Looked::Absent { .. } => Err(FsError::NotFound),
         }
-    }
-
-    pub(super) fn facts<T>(&self, ino: u64, read: impl FnOnce(&Facts) -> T) -> Result<T, FsError> {
-        self.tree.table().node(ino).map(|node| read(&node.facts)).ok_or(FsError::Stale)
     }
 }

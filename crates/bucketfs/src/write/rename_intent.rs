@@ -1,26 +1,12 @@
-//! Moves that a process that has died had begun: finished by the next one.
+//! A move as it is written down before it begins, for whoever has to finish it (`unfinished_moves.rs`).
 //!
-//! ```text
-//!   noted: all objects, from where to where --> copied --> deleted --> the note is taken away
-//!                     |  killed anywhere
-//!                     '--> at the next start, for each object that is still what it was: copied if nothing has the new
-//!                          name, deleted if the new name has just that --> the note is taken away
-//! ```
-//!
-//! What must hold: nothing is deleted whose copy was not seen; nothing is written over; what somebody has changed under
-//! either name since stays as it is, under both.
+//! What must hold: a note that was not written whole, or by another version of this program, says nothing.
 
-use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use futures::{FutureExt, StreamExt, stream};
 use serde::{Deserialize, Serialize};
 
-use super::Writing;
-use super::moves::MOVES_AT_ONCE;
-use crate::error::FsError;
-use crate::store::write::WriteIf;
-use crate::store::{ETag, Object, StoreError};
+use crate::store::ETag;
 
 /// Of the format of notes.
 const VERSION: u32 = 1;
@@ -37,10 +23,10 @@ pub struct RenameIntent {
     /// Seconds since the epoch.
     began: u64,
     /// What is in front of the keys under either name.
-    old: String,
-    new: String,
+    pub(super) old: String,
+    pub(super) new: String,
     /// What is behind it, and the entity tag.
-    objects: Vec<(String, String)>,
+    pub(super) objects: Vec<(String, String)>,
 }
 
 impl RenameIntent {
@@ -69,124 +55,9 @@ impl RenameIntent {
         serde_json::from_str(text).ok().filter(|read: &RenameIntent| read.version == VERSION)
     }
 
-    fn is_too_old(&self) -> bool {
+    pub(super) fn is_too_old(&self) -> bool {
         now().as_secs().saturating_sub(self.began) > TOO_OLD.as_secs()
     }
-}
-
-/// What became of one object.
-enum Moved {
-    /// It has its new name only, and this is it.
-    Whole(String, ETag),
-    /// Somebody has changed it under one of its names.
-    Left,
-}
-
-impl Writing {
-    /// Finishes a move that another process had begun; answers whether all of it has the new name now. Whoever calls it
-    /// keeps others from storing anything meanwhile.
-    ///
-    /// # Errors
-    ///
-    /// Whatever the store says: it can be done again.
-    pub(super) async fn finish_move(&self, unfinished: &RenameIntent) -> Result<bool, FsError> {
-        let RenameIntent { from, to, old, new, .. } = unfinished;
-        if unfinished.is_too_old() {
-            tracing::warn!(from, to, "a move was begun long ago and is left as it is");
-            return Ok(false);
-        }
-        let work =
-            unfinished.objects.iter().map(|(rest, etag)| self.finish_one((old, new), rest, etag).boxed());
-        let work: Vec<_> = work.collect();
-        let outcomes: Vec<Result<Moved, FsError>> =
-            stream::iter(work).buffer_unordered(MOVES_AT_ONCE).collect().await;
-        let (mut whole, mut left) = (Vec::new(), 0);
-        for outcome in outcomes {
-            match outcome? {
-                Moved::Whole(rest, etag) => whole.push((rest, etag)),
-                Moved::Left => left += 1,
-            }
-        }
-        tracing::info!(from, to, moved = whole.len(), left, "finished a move that was begun before");
-        if left == 0 {
-            self.note_moved(&Arc::from(from.as_str()), &Arc::from(to.as_str()), new, whole);
-        }
-        Ok(left == 0)
-    }
-
-    /// Finishes the moves of the process that this one goes on for. Nobody is served yet.
-    pub(super) async fn finish_own_moves(&self) {
-        for (unfinished, noted) in self.staging.moves() {
-            match self.finish_move(&unfinished).await {
-                Ok(is_whole) => {
-                    if is_whole {
-                        self.finished().push((unfinished.from, unfinished.to));
-                    }
-                    noted.end();
-                }
-                Err(error) => tracing::warn!(error = %error, "a move stays unfinished until the next start"),
-            }
-        }
-    }
-
-    /// Whether this move is one that the process before had begun and this one has finished: whoever asked for it
-    /// asks once more, because nobody has answered.
-    pub(super) fn was_finished(&self, from: &str, to: &str) -> bool {
-        // Whoever asks anew has looked for the old name first.
-        if self.tree.table().find(from).is_some() {
-            return false;
-        }
-        let mut finished = self.finished();
-        let found = finished.iter().position(|(old, new)| old == from && new == to);
-        found.map(|at| finished.swap_remove(at)).is_some()
-    }
-
-    async fn finish_one(&self, (old, new): (&str, &str), rest: &str, etag: &str) -> Result<Moved, FsError> {
-        let (from, to, etag) = (format!("{old}{rest}"), format!("{new}{rest}"), ETag(etag.into()));
-        let (source, copy) = futures::join!(self.seen(&from), self.seen(&to));
-        let (source, copy) = (source?, copy?);
-        let source = match (source, copy) {
-            (None, Some(copy)) => return Ok(Moved::Whole(rest.to_string(), copy.version.etag)),
-            (Some(source), Some(copy)) if source.version.etag == etag && is_copy(&source, &copy) => {
-                self.delete_unchanged(from, etag).await?;
-                return Ok(Moved::Whole(rest.to_string(), copy.version.etag));
-            }
-            (Some(source), None) if source.version.etag == etag => source,
-            // Deleted under both names, or changed under one.
-            _ => return Ok(Moved::Left),
-        };
-        let copied = self.copy(&from, &etag, source.size, &to, None, WriteIf::Absent).await;
-        match copied {
-            Ok(written) => {
-                self.delete_unchanged(from, etag).await?;
-                Ok(Moved::Whole(rest.to_string(), written.etag))
-            }
-            Err(FsError::Store(StoreError::Changed { .. } | StoreError::NotFound { .. })) => Ok(Moved::Left),
-            Err(error) => Err(error),
-        }
-    }
-
-    async fn seen(&self, key: &str) -> Result<Option<Object>, FsError> {
-        match self.store().head(key).await {
-            Ok(object) => Ok(Some(object)),
-            Err(StoreError::NotFound { .. }) => Ok(None),
-            Err(error) => Err(error.into()),
-        }
-    }
-}
-
-/// Whether one is a copy of the other: the same content, or, where the store has another tag for that, content of the
-/// same size with headers that say the same but for the moment of the move.
-fn is_copy(source: &Object, copy: &Object) -> bool {
-    let said = |object: &Object| {
-        let metadata = object.metadata.iter().filter(|(name, _)| name != "ctime");
-        let mut metadata: Vec<(String, String)> = metadata.cloned().collect();
-        metadata.sort();
-        metadata
-    };
-    let has_times = source.metadata.iter().any(|(name, _)| name == "mtime");
-    source.size == copy.size
-        && (source.version.etag == copy.version.etag || has_times && said(source) == said(copy))
 }
 
 fn now() -> Duration {

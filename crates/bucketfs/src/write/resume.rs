@@ -10,21 +10,21 @@
 //! What must hold: a draft that is resumed is what it was, down to the parts that its upload has; what the dead process
 //! had asked of the store without hearing the answer is not taken for somebody else's doing (`commit.rs`).
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use aws_smithy_types::base64;
-use tokio::sync::OnceCell;
 use tokio::time::{Instant, sleep};
 
-use super::draft::{Base, Begun, Draft, Life, State, Stream};
+use super::draft::Draft;
 use super::handles::Handles;
+use super::options::WriteOptions;
 use super::part_layout::PartLayout;
-use super::record::{self, Record, VERSION};
+use super::record::{self, Life, Record};
 use super::stage::{Owner, StagedFile, Staging};
-use super::{WriteOptions, Writing};
+use super::state::{State, Stream};
+use super::writing::Writing;
 use crate::store::write::Upload;
 use crate::store::{ETag, Version};
 use crate::tree::Tree;
@@ -168,67 +168,6 @@ impl Writing {
             attempts: record.attempts,
             refused: record.refused,
         })
-    }
-}
-
-impl Stream {
-    fn resumed(upload: Option<record::Upload>, run: std::ops::Range<u64>) -> Stream {
-        let Some(upload) = upload else { return Stream { run, ..Stream::default() } };
-        let sent: BTreeMap<u32, ETag> =
-            upload.parts.into_iter().map(|(number, etag)| (number, ETag(etag.into()))).collect();
-        let begun = Begun {
-            key: upload.key,
-            id: OnceCell::new_with(Some(upload.id)),
-            mtime: upload.mtime,
-            ctime: upload.ctime,
-            headers: upload.headers,
-        };
-        let upload = Some(Arc::new(begun));
-        Stream { run, upload, sent, leaving: BTreeSet::new(), stale: BTreeSet::new(), is_closed: false }
-    }
-
-    pub fn record(&self) -> Option<record::Upload> {
-        let begun = self.upload.as_ref()?;
-        Some(record::Upload {
-            key: begun.key.clone(),
-            id: begun.id.get()?.clone(),
-            mtime: begun.mtime,
-            ctime: begun.ctime,
-            headers: begun.headers.clone(),
-            parts: self.sent.iter().map(|(number, etag)| (*number, etag.0.to_string())).collect(),
-        })
-    }
-}
-
-impl State {
-    /// What is to be written down of it.
-    pub fn record(&self, ino: u64, layout: &PartLayout) -> Record {
-        let base = |base: &Base| record::Base {
-            etag: base.version.etag.0.to_string(),
-            version_id: base.version.version_id.as_deref().map(str::to_string),
-            last_modified: base.version.last_modified,
-            size: base.size,
-        };
-        let xattrs = self.xattrs.entries().iter();
-        Record {
-            version: VERSION,
-            ino,
-            path: self.path.to_string(),
-            life: self.life.clone(),
-            base: self.base.as_ref().map(base),
-            headers: self.headers.clone(),
-            tags: self.tags.clone(),
-            attributes: self.attributes.clone(),
-            xattrs: xattrs.map(|(name, value)| (name.to_string(), base64::encode(value))).collect(),
-            headers_changed: self.headers_changed,
-            times_set: self.times_set,
-            extents: self.extents.without(self.sending.as_ref()),
-            part_bytes: layout.part_bytes(),
-            upload: self.stream.record(),
-            attempts: self.attempts.clone(),
-            refused: self.refused.clone(),
-            is_of_one_call: false,
-        }
     }
 }
 

@@ -138,7 +138,10 @@ async fn what_was_written_is_stored_by_whoever_comes_after() {
     let after = world.killed(before).await;
     assert_eq!(after.session().split('-').next(), Some("session"));
     assert_eq!(after.open_files(), 2);
-    assert_eq!(after.read_now(made.ino, 0, 99).expect("on disk").expect("readable"), "hello there");
+    assert_eq!(
+        after.draft(made.ino).expect("a draft").read_now(0, 99).expect("on disk").expect("readable"),
+        "hello there"
+    );
     assert_eq!(world.tree.attributes(made.ino).await.expect("known").attributes, shown.attributes);
     after.write(old, 0, b"A").await.expect("written");
     for (ino, handle) in [(made.ino, opened.handle), (old, other.handle)] {
@@ -270,7 +273,10 @@ async fn a_file_without_a_name_is_still_there_for_who_has_it_open() {
     before.unlink(ROOT, "a").await.expect("taken away");
 
     let after = world.killed(before).await;
-    assert_eq!(after.read_now(ino, 0, 99).expect("on disk").expect("readable"), "content");
+    assert_eq!(
+        after.draft(ino).expect("a draft").read_now(0, 99).expect("on disk").expect("readable"),
+        "content"
+    );
     after.release(opened.handle).await;
     until(|| world.on_disk(&after).is_empty()).await;
     assert_eq!(world.stored("p/a").await, None);
@@ -433,7 +439,10 @@ async fn a_removal_whose_answer_got_lost_is_asked_for_again_and_may_be_refused_t
             world.store.refuse(Some(|asked| matches!(asked, Asked::Delete(_))));
         }
         assert_eq!(after.unlink(ROOT, "a").await.is_err(), is_refused);
-        assert_eq!(after.read_now(ino, 0, 99).expect("on disk").expect("readable"), "minere");
+        assert_eq!(
+            after.draft(ino).expect("a draft").read_now(0, 99).expect("on disk").expect("readable"),
+            "minere"
+        );
         after.flush(ino).await.expect("stored, or without a name");
         after.release(writer.handle).await;
         after.release(reader.handle).await;

@@ -15,8 +15,11 @@ use std::time::SystemTime;
 use rustix::fs::FallocateFlags;
 
 use super::super::record::{self, Event, Life, Record};
-use super::{DATA, RECORD, create, open};
+use super::trusted::{create, open};
 
+/// Extensions: of the bytes, and of what they are.
+pub(super) const DATA: &str = "data";
+pub(super) const RECORD: &str = "record";
 /// Bytes of events after which everything is written anew, beside four times what that took the last time.
 const EVENTS_MAX: u64 = 1024 * 1024;
 

@@ -5,33 +5,19 @@
 
 use std::fs::File;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use super::super::record::{self, Record};
 use super::super::rename_intent::RenameIntent;
-use super::{LOCK, MOVE, NotedIntent, Owner, RECORD, open, try_lock};
+use super::file::RECORD;
+use super::lock::{LOCK, try_lock};
+use super::noted::{NotedIntent, moves};
+use super::trusted::open;
 
 /// What a session that has died left on disk.
 pub struct LeftBehind {
     path: PathBuf,
     lock: File,
-}
-
-/// Whose the session is. `None` for one that was about to be made, or is of another version.
-pub fn owner(session: &Path) -> Option<Owner> {
-    serde_json::from_str(&std::fs::read_to_string(session.join(LOCK)).ok()?).ok()
-}
-
-/// The moves that are noted in a session's directory; those that cannot be understood are left out.
-pub fn moves(session: &Path) -> Vec<(RenameIntent, NotedIntent)> {
-    let Ok(entries) = std::fs::read_dir(session) else { return Vec::new() };
-    let paths = entries.filter_map(|entry| Some(entry.ok()?.path()));
-    paths
-        .filter(|path| path.extension().is_some_and(|found| found == MOVE))
-        .filter_map(|path| {
-            Some((RenameIntent::read(&std::fs::read_to_string(&path).ok()?)?, NotedIntent(path)))
-        })
-        .collect()
 }
 
 impl LeftBehind {
