@@ -11,7 +11,8 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 
-use super::{ETag, StoreError};
+use super::error::StoreError;
+use super::version::ETag;
 
 /// Smallest part of an upload in several parts, the last one aside.
 pub const PART_MIN: u64 = 5 * 1024 * 1024;

@@ -8,20 +8,14 @@ use bytes::{Bytes, BytesMut};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 
-use super::{Asked, Memory, etag};
+use super::contents::{Asked, Begun, Memory, etag};
+use crate::store::error::StoreError;
+use crate::store::read::Object;
+use crate::store::version::{ETag, Version};
 use crate::store::write::{
-    CopyRequest, Headers, METADATA_MAX, ObjectStoreWrite, PART_MIN, PartOf, Put, Tags, Upload, WriteIf,
+    CopyRequest, Headers, Kept, METADATA_MAX, ObjectStoreWrite, PART_MIN, PartOf, Put, Tags, Upload, WriteIf,
     Written, metadata_bytes,
 };
-use crate::store::{ETag, Kept, Object, StoreError, Version};
-
-/// An upload that was begun.
-pub(super) struct Begun {
-    key: String,
-    headers: Headers,
-    tags: Tags,
-    parts: BTreeMap<u32, Bytes>,
-}
 
 impl Memory {
     /// Uploads that were begun and neither completed nor aborted: their keys.

@@ -16,6 +16,8 @@ use aws_smithy_runtime_api::client::orchestrator::{HttpResponse, Metadata};
 use bytes::Bytes;
 use hyper::body::{Body, Frame};
 
+use crate::store::s3::cause::chain;
+
 /// Most bytes of an answer that is neither an object nor a listing. Errors of S3 have some hundred, the longest
 /// (`SignatureDoesNotMatch`, with what was signed) some thousand.
 const ANSWER_MAX: u64 = 256 * 1024;
@@ -175,8 +177,8 @@ pub(super) struct RefusedOnce;
 impl ClassifyRetry for RefusedOnce {
     fn classify_retry(&self, context: &InterceptorContext) -> RetryAction {
         let error = context.output_or_error().and_then(|output| output.err());
-        let is_refusal = error
-            .is_some_and(|error| super::chain(error).any(|cause| cause.downcast_ref::<Refusal>().is_some()));
+        let is_refusal =
+            error.is_some_and(|error| chain(error).any(|cause| cause.downcast_ref::<Refusal>().is_some()));
         if is_refusal { RetryAction::RetryForbidden } else { RetryAction::NoActionIndicated }
     }
 

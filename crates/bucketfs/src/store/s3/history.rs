@@ -5,7 +5,8 @@
 use aws_sdk_s3::primitives::{DateTime, DateTimeFormat};
 use aws_sdk_s3::types::Owner;
 
-use super::{S3, StoreError};
+use super::client::S3;
+use crate::store::error::StoreError;
 
 /// Most versions that are looked at.
 const VERSIONS: i32 = 100;

@@ -10,7 +10,7 @@ use aws_sdk_s3::config::interceptors::BeforeTransmitInterceptorContextMut;
 use aws_sdk_s3::config::{ConfigBag, Intercept, RuntimeComponents};
 use aws_sdk_s3::error::BoxError;
 
-use crate::store::StoreError;
+use crate::store::error::StoreError;
 use crate::store::write::KEY_MAX;
 
 /// `key` as the SDK takes it.

@@ -3,9 +3,6 @@
 //! What must hold: a request has its body in memory, so that it can be sent again; an error that comes with the
 //! status 200, as that of a copy does, is an error (the SDK's doing).
 
-use std::time::Duration;
-
-use aws_config::timeout::TimeoutConfig;
 use aws_sdk_s3::error::SdkError;
 use aws_sdk_s3::operation::head_object::HeadObjectOutput;
 use aws_sdk_s3::primitives::{ByteStream, DateTime, DateTimeFormat};
@@ -16,26 +13,15 @@ use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 
-use super::{S3, TOKEN_MAX, etag, malformed, spelled, version_id};
+use super::client::S3;
+use super::key::spelled;
+use super::said::{TOKEN_MAX, etag, malformed, version_id};
 use crate::percent::percent_encoded;
+use crate::store::error::StoreError;
+use crate::store::version::ETag;
 use crate::store::write::{
     CopyRequest, Encryption, Headers, Kept, ObjectStoreWrite, PartOf, Put, Tags, Upload, WriteIf, Written,
 };
-use crate::store::{ETag, StoreError};
-
-/// Longest wait for one attempt of a write: a part of a large file takes its time on a slow line.
-const ATTEMPT_LIMIT: Duration = Duration::from_secs(60);
-/// Longest wait for a write, all attempts together.
-pub const WRITE_LIMIT: Duration = Duration::from_secs(180);
-
-/// The limits of requests that carry bytes, or make the store move some.
-pub(super) fn timeouts(connect: Duration) -> TimeoutConfig {
-    TimeoutConfig::builder()
-        .connect_timeout(connect)
-        .operation_attempt_timeout(ATTEMPT_LIMIT)
-        .operation_timeout(WRITE_LIMIT)
-        .build()
-}
 
 /// What a HEAD says beside what a reader wants.
 pub(super) fn kept(answer: &HeadObjectOutput) -> Kept {
