@@ -11,9 +11,9 @@
 
 use std::time::{Duration, SystemTime};
 
+use percent_encoding::percent_decode_str;
 use serde::{Deserialize, Serialize};
 
-use super::percent::percent_decoded;
 use super::store::Object;
 
 /// Bits of `st_mode` that say the type (`S_IFMT`).
@@ -165,7 +165,7 @@ impl Attributes {
 /// The target of a symlink that geesefs wrote: percent-encoded in a header, the body empty.
 pub fn symlink_target_header(object: &Object) -> Option<Vec<u8>> {
     let text = Headers(&object.metadata).value("--symlink-target").filter(|_| object.size == 0)?;
-    let decoded = percent_decoded(text);
+    let decoded = percent_decode_str(text).collect::<Vec<u8>>();
     let target = decoded.split(|byte| *byte == 0).next().unwrap_or_default();
     (!target.is_empty() && target.len() as u64 <= SYMLINK_MAX).then(|| target.to_vec())
 }

@@ -36,7 +36,6 @@ pub mod listing;
 pub mod measure;
 pub mod mountinfo;
 mod negative_cache;
-mod percent;
 pub mod random_prefetch;
 pub mod read;
 mod relay;

@@ -11,8 +11,7 @@
 use std::sync::Arc;
 
 use aws_smithy_types::base64;
-
-use super::percent::percent_decoded;
+use percent_encoding::percent_decode_str;
 
 /// The header in which s3fs keeps them.
 pub const S3FS_HEADER: &str = "xattr";
@@ -67,8 +66,8 @@ impl Xattrs {
             of_s3fs(text).into_iter().for_each(|(name, value)| add(name, value));
         }
         for (name, value) in metadata.iter().filter(|(name, _)| !NO_ATTRIBUTES.contains(&name.as_str())) {
-            let name = String::from_utf8_lossy(&percent_decoded(name)).into_owned();
-            add(format!("user.{name}"), percent_decoded(value));
+            let name = percent_decode_str(name).decode_utf8_lossy().into_owned();
+            add(format!("user.{name}"), percent_decode_str(value).collect());
         }
         found.sort();
         while found.iter().map(|(name, _)| name.len() + 1).sum::<usize>() > SIZE_MAX {
@@ -129,7 +128,7 @@ pub fn is_attribute(header: &str) -> bool {
 /// The pairs between the first `{` and the last `}`. Nothing is escaped, so a comma in a name can be told from one
 /// behind a value only by the quotes around both.
 fn of_s3fs(text: &str) -> Vec<(String, Vec<u8>)> {
-    let text = String::from_utf8_lossy(&percent_decoded(text)).into_owned();
+    let text = percent_decode_str(text).decode_utf8_lossy().into_owned();
     let Some(inside) = text.find('{').zip(text.rfind('}')).and_then(|(from, to)| text.get(from + 1..to))
     else {
         return Vec::new();

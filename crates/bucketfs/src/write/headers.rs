@@ -5,15 +5,18 @@
 //! by s3fs as well; an attribute that came as a header of its own stays one until it is changed.
 
 use aws_smithy_types::base64;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::attr::{Attributes, Kind, Timestamp};
-use crate::percent::percent_encoded;
 use crate::xattr::{S3FS_HEADER, Xattrs, is_attribute};
 
 /// Headers that say what `attributes` say.
 const OURS: [&str; 7] = ["mode", "uid", "gid", "mtime", "ctime", "atime", S3FS_HEADER];
 /// Headers that say something about the bytes.
 const OF_CONTENT: [&str; 1] = ["md5chksum"];
+/// What s3fs percent-encodes in its header.
+const S3FS_ENCODED: &AsciiSet =
+    &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'/');
 
 /// What an object that had the headers `before` has when it is a file like this.
 pub fn metadata(
@@ -40,7 +43,7 @@ pub fn metadata(
         .collect();
     if !in_header.is_empty() {
         let text = format!("{{{}}}", in_header.join(","));
-        metadata.push((S3FS_HEADER.to_string(), percent_encoded(&text, b"/")));
+        metadata.push((S3FS_HEADER.to_string(), utf8_percent_encode(&text, S3FS_ENCODED).to_string()));
     }
     let mode = kind_bits(attributes.kind) | u32::from(attributes.permissions);
     metadata.push(("mode".into(), mode.to_string()));

@@ -4,8 +4,8 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use aws_sdk_s3::primitives::DateTime;
+use percent_encoding::percent_decode_str;
 
-use crate::percent::percent_decoded;
 use crate::store::error::StoreError;
 use crate::store::version::{ETag, Version};
 use crate::store::write::OBJECT_MAX;
@@ -62,7 +62,7 @@ pub(super) fn version_id(said: Option<&str>) -> Result<Option<Arc<str>>, StoreEr
 
 /// A key as `encoding-type=url` writes it: like a form, so that a `+` is a blank.
 pub(super) fn form_decoded(text: String) -> String {
-    let decoded = percent_decoded(&text.replace('+', " "));
+    let decoded: Vec<u8> = percent_decode_str(&text.replace('+', " ")).collect();
     String::from_utf8(decoded).unwrap_or(text)
 }
 

@@ -12,16 +12,20 @@ use aws_sdk_s3::types::{
 use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::client::S3;
 use super::key::spelled;
 use super::said::{TOKEN_MAX, etag, malformed, version_id};
-use crate::percent::percent_encoded;
 use crate::store::error::StoreError;
 use crate::store::version::ETag;
 use crate::store::write::{
     CopyRequest, Encryption, Headers, Kept, ObjectStoreWrite, PartOf, Put, Tags, Upload, WriteIf, Written,
 };
+
+/// What is percent-encoded in a tag, and in a key: all but what needs it nowhere.
+const TAG: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+const KEY: &AsciiSet = &TAG.remove(b'/');
 
 /// What a HEAD says beside what a reader wants.
 pub(super) fn kept(answer: &HeadObjectOutput) -> Kept {
@@ -91,14 +95,16 @@ fn expires(kept: &Kept) -> Option<DateTime> {
 fn tagging(tags: &[(String, String)]) -> Option<String> {
     let pairs: Vec<String> = tags
         .iter()
-        .map(|(name, value)| format!("{}={}", percent_encoded(name, &[]), percent_encoded(value, &[])))
+        .map(|(name, value)| {
+            format!("{}={}", utf8_percent_encode(name, TAG), utf8_percent_encode(value, TAG))
+        })
         .collect();
     (!pairs.is_empty()).then(|| pairs.join("&"))
 }
 
 impl S3 {
     fn source(&self, key: &str) -> String {
-        format!("{}/{}", self.bucket, percent_encoded(key, b"/"))
+        format!("{}/{}", self.bucket, utf8_percent_encode(key, KEY))
     }
 
     fn not_written<E>(
