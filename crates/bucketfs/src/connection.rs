@@ -8,8 +8,7 @@ use std::path::{Path, PathBuf};
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
-use crate::mountinfo::{Device, MountTable};
-use crate::session::FS_TYPE;
+use crate::mountinfo::{Device, FS_TYPE, MountTable};
 
 /// Where the kernel shows its FUSE connections.
 const CONNECTIONS: &str = "/sys/fs/fuse/connections";

@@ -12,6 +12,9 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+/// The type that `mount` and `/proc/mounts` show of a mount of mapkeeper.
+pub const FS_TYPE: &str = "fuse.mapkeeper";
+
 /// The device number of a mounted file system; for FUSE, `minor` is its number below
 /// `/sys/fs/fuse/connections`. Two mounts with the same device show the same file system.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]

@@ -29,6 +29,8 @@ use tokio::sync::watch;
 use crate::measure::Operations;
 use crate::mountinfo::{Device, MountTable};
 
+pub use crate::mountinfo::FS_TYPE;
+
 use super::fuse::{Adapter, drop_surplus};
 use super::inode::Eviction;
 use super::journal::{Journal, JournalError, SessionHeader, Unanswered};
@@ -38,8 +40,6 @@ use super::wire;
 
 /// Where the kernel's FUSE driver is asked for a connection.
 pub const DEVICE: &str = "/dev/fuse";
-/// The type that `mount` and `/proc/mounts` show.
-pub const FS_TYPE: &str = "fuse.mapkeeper";
 /// Threads that take requests from the kernel.
 const THREADS: usize = 2;
 /// Largest read that the kernel may ask for, and how far it reads ahead: 1 MiB, eight times its default.

@@ -1,18 +1,19 @@
 //! FUSE, translated: what is known, in the protocol's words.
 //!
 //! What must hold: the kernel believes nothing for longer than the tree allows; errors become numbers in one place
-//! (`fs/error.rs`).
+//! (`error.rs`).
 
 use std::time::Duration;
 
 use fuser::{Errno, FileAttr, FileType, Generation, INodeNo, ReplyAttr, ReplyData, ReplyEntry, ReplyXattr};
 
-use super::STATFS_BLOCK;
 use crate::attr::{Attributes, Kind, Timestamp};
 use crate::error::FsError;
 use crate::relay::Relay;
 use crate::tree::{Entry, Looked, Tree};
 
+/// What `statfs` shows as a block.
+pub(super) const STATFS_BLOCK: u32 = 4096;
 /// The longest tick of any kernel, by which it may believe something for longer than it was told.
 const TICK: Duration = Duration::from_millis(10);
 /// How long the attributes that came with a name hold for those who do not use the name. Without it a mount with

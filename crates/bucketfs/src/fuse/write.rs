@@ -15,7 +15,7 @@ use fuser::{
     ReplyCreate, ReplyData, ReplyEmpty, ReplyEntry, ReplyOpen, ReplyWrite, Request, TimeOrNow,
 };
 
-use super::Adapter;
+use super::adapter::Adapter;
 use super::reply::{believed, errno, file_attr, reply_attributes, reply_bytes};
 use crate::attr::Kind;
 use crate::error::FsError;
@@ -45,9 +45,7 @@ impl Adapter {
             }
         });
     }
-}
 
-impl Adapter {
     /// Whether a process before may have done what `request` asks for.
     fn may_be_done(&self, request: &Request) -> bool {
         self.relay.as_ref().is_some_and(|relay| relay.may_be_done(request.unique().0))

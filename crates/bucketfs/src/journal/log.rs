@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::JournalError;
+use super::error::JournalError;
 use super::region::Region;
 
 /// Bytes of the numbers that say where the log ends.
