@@ -300,7 +300,7 @@ async fn first_healthy(mut documents: watch::Receiver<Option<Arc<Document>>>) ->
             let fault = document.as_ref().and_then(|now| now.first_fault.clone());
             let found = match &fault {
                 Some(fault) => format!("{}: {}", fault.target, fault.cause),
-                None => "nothing amiss was found".to_owned(),
+                None => "no fault was found".to_owned(),
             };
             Err(DemoError::TimedOut { waited: START_LIMIT, found, hint: fault.and_then(|fault| fault.hint) })
         }
@@ -339,7 +339,7 @@ mod tests {
     async fn a_chain_that_never_becomes_healthy_is_given_up() {
         let (_sender, documents) = watch::channel(None);
         let error = first_healthy(documents).await.expect_err("nothing happens");
-        assert_eq!(error.to_string(), "the chain is not healthy after 90 s: nothing amiss was found");
+        assert_eq!(error.to_string(), "the chain is not healthy after 90 s: no fault was found");
         assert_eq!(error.exit(), Exit::TimedOut);
     }
 }

@@ -1,6 +1,6 @@
 //! Everything that touches the host: Docker, systemd, ECS, mounts, probes, credentials.
 //!
-//! Each part looks and acts, and decides nothing: what is amiss and what to do about it is `ladder`'s, when is `agent`'s.
+//! Each part looks and acts, and decides nothing: what is faulty and what to do about it is `ladder`'s, when is `agent`'s.
 
 pub mod configuration;
 pub mod container;

@@ -58,7 +58,7 @@ pub trait Host {
     }
 
     /// Takes over a configuration that has come since. Called between two rounds; what it leaves undone, the next
-    /// rounds find amiss and repair.
+    /// rounds detect and repair.
     fn apply_config(&self) -> impl Future<Output = Option<ConfigChange>> {
         std::future::ready(None)
     }

@@ -69,7 +69,7 @@ pub(super) async fn follow(inputs: Inputs, mut current: InForce, mut requests: S
     }
 }
 
-/// Hands over what differs, and tells what is amiss with it once.
+/// Hands over what differs, and tells what is faulty with it once.
 async fn take(current: &mut InForce, loaded: Loaded, reason: Cause, outbox: &Outbox) {
     let told = loaded.unasked();
     let is_new = loaded.config != current.config;

@@ -4,11 +4,11 @@
 //! | --- | --- |
 //! | P3 | no container is started by us on anything but the session of this agent |
 //! | precondition | what was last answered is a reason for the action, and nothing it rests on was unknown |
-//! | confirmed | what may come right by itself was seen amiss more than once, and a service had its time to start; one that is slow or busy is never restarted |
+//! | confirmed | what may come right by itself was detected as faulty more than once, and a service had its time to start; one that is slow or busy is never restarted |
 //! | hands off | no action in maintenance, none on a container of ECS but stop and unpause, none on what is not ours, none on a mount that is hidden |
 //! | in order | workers are replaced before a living session is given up, where they can be |
 //! | bounded | no more actions of a kind in a minute or in ten than backoff and budget allow, never without a breath; the ECS agent has half a minute to come up, and as long after each restart |
-//! | last rungs | the cluster is told "not ready" of this host alone, never while somebody else drains it, and the instance is given back only after every attempt was made; the latter once, ten minutes later, never while a bucket or the credentials are amiss, and never one that was not well before |
+//! | last rungs | the cluster is told "not ready" of this host alone, never while somebody else drains it, and the instance is given back only after every attempt was made; the latter once, ten minutes later, never while a bucket or the credentials are faulty, and never one that was not well before |
 //! | honest | nothing is called healthy that has been broken for long, and nothing ready that does not serve |
 //! | alive | documents come in time, and the loop does not spin |
 //! | prompt | what serves nobody is tried again within seconds, however often it was tried before |
@@ -187,13 +187,13 @@ fn mount(model: &Model, told: &Answered, repair: Repair) -> Result<(), String> {
     require(!away || !needs_store, "the bucket is not away")?;
     let ended = session.as_ref().is_some_and(|session| matches!(session.state, SessionState::Ended(_)));
     let enotconn = told.answer == Seen::Known(MountAnswer::Errno("ENOTCONN".to_owned()));
-    let amiss = match &told.answer {
+    let faulty = match &told.answer {
         Seen::Known(MountAnswer::Silent(_)) => true,
         Seen::Known(MountAnswer::Errno(errno)) => errno != "ENOTCONN",
         _ => false,
     };
     let lost = answers(told) && model.lost_for() >= LOST_PATIENCE;
-    let confirmed = amiss && answers(told) && model.amiss_looks() >= 2 || lost;
+    let confirmed = faulty && answers(told) && model.amiss_looks() >= 2 || lost;
     match (repair, entry, session) {
         (Repair::Mount, None, _) => require(!ended, "the session has not ended"),
         (Repair::RestartWorkers, Some(entry), Some(session)) => {
@@ -208,7 +208,7 @@ fn mount(model: &Model, told: &Answered, repair: Repair) -> Result<(), String> {
             let fixed = model.workers() == Workers::Fixed;
             let renewed = model.attempts(|one| one.repair == Repair::RestartWorkers).len() >= 2;
             require(gone || fixed || renewed, "workers were replaced first, where they can be")?;
-            require(gone || confirmed, "the session is gone, or confirmed to be amiss")
+            require(gone || confirmed, "the session is gone, or confirmed to be faulty")
         }
         (Repair::Remount, Some(entry), None) => {
             let covers = entry.origin == Origin::OverMapkeeper;

@@ -119,14 +119,14 @@ pub struct Model {
     bare: bool,
     workers: Workers,
     /// Looks in a row at which the mount was silent or failed, and the service was silent.
-    amiss: Cell<u32>,
+    faulty: Cell<u32>,
     misses: Cell<u32>,
     /// The life of the container in which its service answered last.
     served: Cell<u32>,
     first_seen: Cell<(u32, Duration)>,
     /// In which life, and since when, no answer has come.
     unanswered: Cell<Option<(u32, Duration)>>,
-    /// Since when ECS was seen amiss without a break.
+    /// Since when ECS was detected as faulty without a break.
     ecs_amiss: Cell<Option<Duration>>,
     /// Since when requests were seen lost at every look.
     lost: Cell<Option<Duration>>,
@@ -180,7 +180,7 @@ impl Model {
             in_cluster: schedule.in_cluster,
             bare: schedule.bare,
             workers: schedule.workers,
-            amiss: Cell::default(),
+            faulty: Cell::default(),
             misses: Cell::default(),
             served: Cell::default(),
             first_seen: Cell::default(),
@@ -262,7 +262,7 @@ impl Model {
         self.workers
     }
 
-    /// How long ECS has been seen amiss without a break.
+    /// How long ECS has been seen faulty without a break.
     pub fn lost_for(&self) -> Duration {
         self.lost.get().map_or(Duration::ZERO, |since| self.now() - since)
     }
@@ -280,10 +280,10 @@ impl Model {
 
     /// Looks in a row at which the mount did not answer as it should.
     pub fn amiss_looks(&self) -> u32 {
-        self.amiss.get()
+        self.faulty.get()
     }
 
-    /// Whether the service was amiss at three looks in a row, or silent at two, and had its time in this life of the
+    /// Whether the service was faulty at three looks in a row, or silent at two, and had its time in this life of the
     /// container.
     pub fn service_was_given_time(&self) -> bool {
         let (life, since) = self.first_seen.get();
@@ -388,7 +388,7 @@ impl Model {
         self.killed.set(true);
         self.served.set(0);
         self.first_seen.set((0, Duration::ZERO));
-        self.amiss.set(0);
+        self.faulty.set(0);
         self.misses.set(0);
         self.ecs_amiss.set(None);
         self.lost.set(None);

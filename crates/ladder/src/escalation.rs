@@ -69,7 +69,7 @@ impl Round<'_> {
     }
 
     /// Whether this host could serve if tasks were placed on it: every mount proven, Docker there, and no container
-    /// amiss but those that the drain took away. Their images are ECS's to pull.
+    /// faulty but those that the drain took away. Their images are ECS's to pull.
     fn can_serve(&self) -> bool {
         let mounts = self.assessment.proven.len() == self.settings.mounts.len();
         let rest =

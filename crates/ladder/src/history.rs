@@ -64,7 +64,7 @@ impl History {
         if refused {
             let record = self.targets.entry(Target::Credentials).or_default();
             record.well_since = None;
-            record.amiss_since.get_or_insert(now);
+            record.impaired_since.get_or_insert(now);
         }
     }
 
@@ -130,7 +130,7 @@ impl Record {
         match condition {
             Condition::Good(_) => {
                 self.well_since.get_or_insert(now);
-                self.amiss_since = None;
+                self.impaired_since = None;
                 self.faulty_since = None;
                 self.unknown_since = None;
                 self.fault = None;
@@ -138,7 +138,7 @@ impl Record {
             }
             Condition::Reduced(_) => {
                 self.well_since.get_or_insert(now);
-                self.amiss_since.get_or_insert(now);
+                self.impaired_since.get_or_insert(now);
                 self.faulty_since = None;
                 self.unknown_since = None;
                 self.fault = None;
@@ -147,13 +147,13 @@ impl Record {
             Condition::Faulty(fault) => {
                 self.stand(fault.trigger, now);
                 self.well_since = None;
-                self.amiss_since.get_or_insert(now);
+                self.impaired_since.get_or_insert(now);
                 self.faulty_since.get_or_insert(now);
                 self.unknown_since = None;
             }
             Condition::Blocked(_) => {
                 self.well_since = None;
-                self.amiss_since.get_or_insert(now);
+                self.impaired_since.get_or_insert(now);
                 self.faulty_since = None;
                 self.fault = None;
                 self.unknown_since = None;

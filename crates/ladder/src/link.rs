@@ -17,8 +17,8 @@ impl Round<'_> {
             (Condition::Unknown(_), _) => {
                 let record = self.history.record(&finding.target);
                 let unseen = record.unknown_since.map_or(Duration::ZERO, |since| self.now.since(since));
-                // What was amiss when it was last seen is not taken for well because it cannot be seen now.
-                let well = record.ever_well && record.amiss_since.is_none();
+                // What was faulty when it was last seen is not taken for well because it cannot be seen now.
+                let well = record.ever_well && record.impaired_since.is_none();
                 let patient = well && unseen < self.settings.timing.unknown_patience;
                 if patient { Health::Healthy } else { Health::Degraded }
             }

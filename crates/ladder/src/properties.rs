@@ -110,7 +110,7 @@ fn service() -> impl Strategy<Value = ServiceSeen> {
     prop_oneof![
         1 => Just(ServiceSeen::Healthy),
         1 => proptest::sample::select(triggers)
-            .prop_map(|trigger| ServiceSeen::Faulty { trigger, detail: "amiss".to_owned() }),
+            .prop_map(|trigger| ServiceSeen::Faulty { trigger, detail: "faulty".to_owned() }),
     ]
 }
 

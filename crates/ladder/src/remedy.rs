@@ -197,7 +197,7 @@ impl Round<'_> {
             (Reason::SpecificationChanged, Owner::Mapkeeper) => (Repair::Recreate, self.cost_of(container)),
             _ => return Remedy::Rest,
         };
-        if container.owner == Owner::Ecs && self.ecs_is_amiss() {
+        if container.owner == Owner::Ecs && self.ecs_is_faulty() {
             return Remedy::Rest;
         }
         match self.proofs(container) {
@@ -237,7 +237,7 @@ impl Round<'_> {
         if let Some(waiting) = awaited(life, fault.trigger, self.now, timing) {
             return Remedy::Await(waiting);
         }
-        if self.fails_for_want_of_s3(container) || (container.owner == Owner::Ecs && self.ecs_is_amiss()) {
+        if self.fails_for_want_of_s3(container) || (container.owner == Owner::Ecs && self.ecs_is_faulty()) {
             return Remedy::Rest;
         }
         let repair = self.restart(container.owner, &record);
@@ -256,7 +256,7 @@ impl Round<'_> {
 
     /// Whether ECS could not replace a container now: then none of its containers is touched. The agent has to
     /// be known to have its place; a cluster that could not be asked speaks neither for nor against it.
-    fn ecs_is_amiss(&self) -> bool {
+    fn ecs_is_faulty(&self) -> bool {
         if self.settings.ecs.is_none() {
             return false;
         }

@@ -66,7 +66,7 @@ impl Host for Live {
             return Seen::Unknown("nothing is mounted there".to_owned());
         };
         let expected = expected.map(|device| (device.major, device.minor));
-        // Listing costs a request to S3: twice a minute, and always while something is amiss.
+        // Listing costs a request to S3: twice a minute, and always while something is faulty.
         let list = self.listed.borrow().get(mount).is_none_or(|at| at.elapsed() >= LISTED);
         let mut found = self.probe.ask(&path, expected, false).await;
         // What gives no sign of life would not list anything either: that is known sooner.

@@ -3,7 +3,7 @@
 //! ```text
 //!   [believed] -- the interval is over --> [asked] -- answer in time ------> healthy      \
 //!                                             |  ---- answer, later -------> slow          > believed
-//!                                             |  ---- an answer that is amiss, no connection: asked anew at the next look
+//!                                             |  ---- an answer that is faulty, no connection: asked anew at the next look
 //!                                             v
 //!                         past the timeout: unanswered, for how long, and whether the container works
 //!                         every third of the silence: one more question, in case that one was lost

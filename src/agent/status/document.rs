@@ -39,7 +39,7 @@ pub struct Document {
     pub maintenance: Maintenance,
     /// In order of dependency.
     pub links: Vec<LinkReport>,
-    /// The first link that is amiss, explained.
+    /// The first link that is faulty, explained.
     pub first_fault: Option<FaultReport>,
     /// The repair that is being made at this moment.
     pub acting: Option<Acting>,
@@ -126,7 +126,7 @@ pub struct LinkReport {
     pub since: String,
 }
 
-/// The first thing amiss.
+/// The first fault.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FaultReport {
     pub target: Target,
@@ -159,7 +159,7 @@ pub struct Event {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "event")]
 pub enum EventKind {
-    /// It was seen amiss.
+    /// It was detected as faulty.
     Detected { trigger: Option<Reason>, seen: String },
     /// A repair was tried.
     Acted { trigger: Reason, action: Repair, attempt: u32, outcome: Outcome, elapsed_ms: u64 },
@@ -167,7 +167,7 @@ pub enum EventKind {
     Configured { consequences: Vec<String> },
     /// A new configuration was refused; the old one stays in force.
     ConfigurationRefused { error: String },
-    /// It is good again, this long after it was first seen amiss.
+    /// It is good again, this long after it was first detected as faulty.
     Recovered { elapsed_ms: u64 },
 }
 

@@ -5,7 +5,7 @@
 //!
 //! ```text
 //!              Broken, Degraded                  Ok
-//! [good] ---------------------------> [amiss] -------> event Recovered { elapsed }
+//! [good] ---------------------------> [faulty] -------> event Recovered { elapsed }
 //!    |        event Detected             ^
 //!    | Waiting (for an earlier link)     | Broken, Degraded: event Detected
 //!    +------------------------------> [held up] -----> Recovered, if a fault was behind it
@@ -31,7 +31,7 @@ use ladder::state::{
 /// Names of the kinds of records in the journal, stable for ever: `journalctl MESSAGE_ID=...`. They are documented in
 /// `docs/operating.md`.
 pub mod id {
-    /// A link was seen amiss.
+    /// A link was detected as faulty.
     pub const DETECTED: &str = "6d2b5c4f1e0a4c7d9b3f8a1765c0e2d1";
     /// A repair was made.
     pub const REPAIRED: &str = "6d2b5c4f1e0a4c7d9b3f8a1765c0e2d2";
@@ -56,7 +56,7 @@ pub struct StatusTracker {
     memory: BTreeMap<Target, Memory>,
     events: VecDeque<Event>,
     /// Since when not every link has been good, once a fault was seen among them.
-    amiss_since: Option<Moment>,
+    impaired_since: Option<Moment>,
     acting: Option<Acting>,
     last_failure: Option<Failure>,
     repairs: BTreeMap<(Target, Repair), RepairCount>,
@@ -87,7 +87,7 @@ impl StatusTracker {
             links: Vec::new(),
             memory: BTreeMap::new(),
             events: VecDeque::new(),
-            amiss_since: None,
+            impaired_since: None,
             acting: None,
             last_failure: None,
             repairs: BTreeMap::new(),
@@ -103,9 +103,9 @@ impl StatusTracker {
             links.push(self.link(link, clock));
         }
         self.links = links;
-        let amiss = |link: &LinkReport| matches!(link.state, LinkState::Broken | LinkState::Degraded);
-        if self.amiss_since.is_none() && self.links.iter().any(amiss) {
-            self.amiss_since = self.memory.values().filter_map(|memory| memory.down_since).min();
+        let faulty = |link: &LinkReport| matches!(link.state, LinkState::Broken | LinkState::Degraded);
+        if self.impaired_since.is_none() && self.links.iter().any(faulty) {
+            self.impaired_since = self.memory.values().filter_map(|memory| memory.down_since).min();
         }
         if self.links.iter().all(|link| link.state == LinkState::Ok) {
             self.all_good(clock);
@@ -196,11 +196,11 @@ impl StatusTracker {
 
     /// The document at this moment; the next one is promised within `fresh_for`.
     pub fn document(&self, clock: Clock, fresh_for: Duration) -> Document {
-        let amiss = |link: &&LinkReport| !matches!(link.state, LinkState::Ok | LinkState::Waiting);
+        let faulty = |link: &&LinkReport| !matches!(link.state, LinkState::Ok | LinkState::Waiting);
         let first = self
             .links
             .iter()
-            .find(amiss)
+            .find(faulty)
             .or_else(|| self.links.iter().find(|link| link.state == LinkState::Waiting));
         Document {
             version: VERSION,
@@ -245,7 +245,7 @@ impl StatusTracker {
                 let down_since = memory.down_since.take();
                 let detected = memory.detected.take().is_some();
                 let came_up = !std::mem::replace(&mut memory.ever_good, true);
-                if let Some(down) = down_since.filter(|_| detected || self.amiss_since.is_some()) {
+                if let Some(down) = down_since.filter(|_| detected || self.impaired_since.is_some()) {
                     let elapsed_ms = milliseconds(clock.now.since(down));
                     tracing::info!(
                         message_id = id::RECOVERED, link = %link.target, before = "broken", after = "ok",
@@ -285,7 +285,7 @@ impl StatusTracker {
 
     fn all_good(&mut self, clock: Clock) {
         self.last_failure = None;
-        if let Some(since) = self.amiss_since.take() {
+        if let Some(since) = self.impaired_since.take() {
             let elapsed_ms = milliseconds(clock.now.since(since));
             self.event(None, EventKind::Recovered { elapsed_ms }, clock);
         }
@@ -305,7 +305,7 @@ fn log_detection(link: &Link, ever_good: bool) {
     let reason = link.trigger.as_ref().map_or_else(String::new, word);
     let message_id = id::DETECTED;
     if ever_good {
-        tracing::warn!(message_id, link = %target, reason, before = "ok", after, detail, "link is amiss");
+        tracing::warn!(message_id, link = %target, reason, before = "ok", after, detail, "a fault was detected");
     } else {
         tracing::info!(message_id, link = %target, reason, before = "none", after, detail, "link is not there yet");
     }

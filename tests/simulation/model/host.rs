@@ -116,14 +116,14 @@ impl Host for Simulated {
         let seen = self.tell(|told, seen| told.answer = seen, || self.answer_now()).await;
         match &seen {
             Seen::Known(MountAnswer::Serves(_)) => {
-                self.amiss.set(0);
+                self.faulty.set(0);
                 self.mount_seen_well.set(self.mount_seen_well.get() || self.serving());
                 if self.bare {
                     self.saw_well();
                 }
             }
-            Seen::Known(MountAnswer::Errno(errno)) if errno == "ENOTCONN" => self.amiss.set(0),
-            Seen::Known(_) => self.amiss.set(self.amiss.get() + 1),
+            Seen::Known(MountAnswer::Errno(errno)) if errno == "ENOTCONN" => self.faulty.set(0),
+            Seen::Known(_) => self.faulty.set(self.faulty.get() + 1),
             Seen::Unknown(_) => {}
         }
         seen

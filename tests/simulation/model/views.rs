@@ -123,7 +123,7 @@ impl Model {
     }
 
     fn service_by_now(&self) -> ServiceSeen {
-        let faulty = |trigger| ServiceSeen::Faulty { trigger, detail: "amiss".to_owned() };
+        let faulty = |trigger| ServiceSeen::Faulty { trigger, detail: "faulty".to_owned() };
         let truth = self.truth.borrow();
         let Some(container) = &truth.container else { return faulty(Reason::NoConnection) };
         if container.phase != Phase::Running || self.now() < container.answers_from {

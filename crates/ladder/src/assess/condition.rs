@@ -1,4 +1,4 @@
-//! What is found on a link: that it is well, or what is amiss, or why that cannot be told.
+//! What is found on a link: that it is well, or what is faulty, or why that cannot be told.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -34,7 +34,7 @@ pub struct Finding {
 pub enum Condition {
     /// It does its work; the text says how.
     Good(String),
-    /// It does its work, but something is amiss.
+    /// It does its work, but something is faulty.
     Reduced(Fault),
     Faulty(Fault),
     /// It could not be looked at.
@@ -43,7 +43,7 @@ pub enum Condition {
     Blocked(Target),
 }
 
-/// Something amiss.
+/// A fault.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fault {
     pub trigger: Reason,

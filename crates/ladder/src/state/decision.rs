@@ -15,11 +15,11 @@ use super::target::Target;
 pub enum Health {
     /// Every link is good.
     Healthy,
-    /// Something is amiss that no repair is meant for, or could not be looked at.
+    /// Something is faulty that no repair is meant for, or could not be looked at.
     Degraded,
-    /// Something is amiss, and a repair or a replacement is under way.
+    /// Something is faulty, and a repair or a replacement is under way.
     Repairing,
-    /// Something is amiss that needs a person: the repairs did not help or are not ours to make.
+    /// Something is faulty that needs a person: the repairs did not help or are not ours to make.
     Failed,
 }
 

@@ -20,8 +20,8 @@ pub struct Record {
     pub attempts: BTreeMap<Rung, Attempts>,
     /// Since when it has been well, without a break.
     pub well_since: Option<Moment>,
-    /// Since when it has been amiss, or waiting for something that is; could-not-look changes nothing.
-    pub amiss_since: Option<Moment>,
+    /// Since when it has been faulty, or waiting for something that is; could-not-look changes nothing.
+    pub impaired_since: Option<Moment>,
     /// Since when it has been at fault itself; could-not-look changes nothing.
     pub faulty_since: Option<Moment>,
     /// What it is at fault for, since when, and at how many looks it was seen.

@@ -25,7 +25,7 @@ impl Moment {
 pub struct Timing {
     /// Time between looks while all is well.
     pub look_every: Duration,
-    /// Time between looks while something is amiss.
+    /// Time between looks while something is faulty.
     pub look_again: Duration,
     /// Could-not-look is held against the host after this long.
     pub unknown_patience: Duration,
