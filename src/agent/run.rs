@@ -96,9 +96,7 @@ impl<H: Host> Loop<'_, H> {
                 seen = observe(self.host, &self.settings) => seen,
             };
             let now = self.now();
-            let assessment = ladder::assess(&seen, &self.settings);
-            self.history.note(&seen, &assessment, now, &self.settings);
-            let decision = ladder::plan(&seen, &self.history, now, &self.settings);
+            let decision = ladder::plan(&seen, &mut self.history, now, &self.settings);
             tracing::debug!(health = ?decision.health, reason = decision.reason, action = ?decision.action, "round");
             self.tracker.decided(&decision, self.clock());
             self.publish(decision.next_look);

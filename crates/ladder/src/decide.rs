@@ -10,9 +10,10 @@ use crate::state::{Decision, Health, History, Maintenance, Moment, Observation, 
 /// The shortest wait between two looks that is ever asked for.
 pub(crate) const SHORTEST_LOOK: Duration = Duration::from_millis(100);
 
-/// Decides what a round comes to. `history` must already have taken note of `seen`.
-pub fn plan(seen: &Observation, history: &History, now: Moment, settings: &Settings) -> Decision {
+/// Decides what a round comes to, after `history` has taken note of what was seen.
+pub fn plan(seen: &Observation, history: &mut History, now: Moment, settings: &Settings) -> Decision {
     let assessment = assess(seen, settings);
+    history.note(seen, &assessment, now, settings);
     let round = Round { seen, history, now, settings, assessment: &assessment };
     let mut links = Vec::with_capacity(assessment.findings.len());
     let mut action = None;

@@ -372,9 +372,7 @@ fn run(
     for step in schedule {
         let end = now.after(step.lasts);
         while now < end {
-            let assessment = assess(&step.seen, settings);
-            history.note(&step.seen, &assessment, now, settings);
-            let decision = plan(&step.seen, &history, now, settings);
+            let decision = plan(&step.seen, &mut history, now, settings);
             check(&step.seen, &decision, now)?;
             prop_assert!(decision.next_look >= SHORTEST_LOOK, "{:?}", decision.next_look);
             prop_assert!(decision.next_look <= settings.timing.look_every, "{:?}", decision.next_look);

@@ -42,9 +42,7 @@ impl World {
     }
 
     fn look(&mut self) -> Decision {
-        let assessment = assess(&self.seen, &self.settings);
-        self.history.note(&self.seen, &assessment, self.now, &self.settings);
-        plan(&self.seen, &self.history, self.now, &self.settings)
+        plan(&self.seen, &mut self.history, self.now, &self.settings)
     }
 
     fn repair(&mut self) -> Option<Repair> {

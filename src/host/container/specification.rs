@@ -4,11 +4,14 @@
 //! shapes the container: an upgrade of Docker changes nothing, a changed port or bind does.
 
 use std::collections::HashMap;
+use std::hash::Hasher;
 
 use bollard::models::{
     ContainerCreateBody, HostConfig, HostConfigLogConfig, Mount, MountBindOptions,
     MountBindOptionsPropagationEnum, MountType, PortBinding, RestartPolicy, RestartPolicyNameEnum,
 };
+
+use fnv::FnvHasher;
 
 use super::identity::{LABEL_AGENT, LABEL_MANAGED, LABEL_SPECIFICATION};
 use crate::config::{Bind, Container, Port, Protocol};
@@ -18,7 +21,7 @@ const GENERATION: &str = "2";
 
 /// A hash of everything that the container is made from, 16 hexadecimal digits.
 pub fn fingerprint(wanted: &Container) -> String {
-    let mut hash = Fnv::new();
+    let mut hash = Fields::default();
     hash.field(GENERATION);
     hash.field(wanted.image.as_deref().unwrap_or(""));
     hash.list(wanted.ports.iter().map(|port| {
@@ -31,7 +34,7 @@ pub fn fingerprint(wanted: &Container) -> String {
         hash.list(bind.options.iter().cloned());
     }
     hash.list(wanted.environment.iter().map(|(name, value)| format!("{name}={value}")));
-    format!("{:016x}", hash.0)
+    format!("{:016x}", hash.0.finish())
 }
 
 /// What Docker is asked to make, by the agent with this runtime directory.
@@ -112,18 +115,14 @@ fn propagation(option: &str) -> Option<MountBindOptionsPropagationEnum> {
 
 /// FNV-1a, 64 bits: the same on every machine and in every release of Rust. It only has to tell
 /// configurations apart, nobody gains by a collision.
-struct Fnv(u64);
+#[derive(Default)]
+struct Fields(FnvHasher);
 
-impl Fnv {
-    fn new() -> Fnv {
-        Fnv(0xcbf2_9ce4_8422_2325)
-    }
-
+impl Fields {
     /// Takes in one field. Its length goes first, so that fields cannot run into each other.
     fn field(&mut self, text: &str) {
-        for byte in (text.len() as u64).to_le_bytes().iter().chain(text.as_bytes()) {
-            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
-        }
+        self.0.write(&(text.len() as u64).to_le_bytes());
+        self.0.write(text.as_bytes());
     }
 
     fn list(&mut self, items: impl ExactSizeIterator<Item = String>) {

@@ -11,9 +11,12 @@
 
 use std::collections::HashMap;
 use std::fs::File;
+use std::hash::Hasher;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+
+use fnv::FnvHasher;
 
 use super::stage;
 
@@ -187,8 +190,9 @@ fn words(slot: &[u8]) -> Option<[u64; WORDS - 1]> {
 
 /// FNV-1a: it only has to tell a slot from half of one.
 fn checksum(words: [u64; WORDS - 1]) -> u64 {
-    let bytes = words.into_iter().flat_map(u64::to_le_bytes);
-    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+    let mut hash = FnvHasher::default();
+    words.iter().for_each(|word| hash.write(&word.to_le_bytes()));
+    hash.finish()
 }
 
 #[cfg(test)]
