@@ -1,17 +1,23 @@
 //! Open directories over a store in memory, under paused time.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
 
 use proptest::prelude::*;
 use tokio::runtime::Handle;
+use tokio::time::Instant;
 
+use super::page::PAGE_BITS;
 use super::*;
-use crate::attr::{Attributes, Defaults};
+use crate::attr::{Attributes, Defaults, Kind};
 use crate::cache::BlockCache;
 use crate::health::Availability;
+use crate::inode::ROOT;
 use crate::read::Source;
+use crate::store::StoreError;
 use crate::store::memory::{Asked, Memory};
-use crate::tree::{Looked, Rules};
+use crate::tree::{Entry, Looked, Rules, Tree};
 
 const LATENCY: Duration = Duration::from_millis(20);
 

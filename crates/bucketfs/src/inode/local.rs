@@ -12,14 +12,15 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{Facts, Node, ROOT, Table};
+use super::node::{Facts, Node, ROOT};
+use super::table::Table;
 
 /// How long a name that was taken away is remembered: longer than any question takes.
 const TOMBSTONE_FOR: Duration = Duration::from_secs(60);
 /// Names taken away that are remembered before the old ones are looked for.
 const TOMBSTONES_MANY: usize = 4096;
 
-impl Table {
+impl<C> Table<C> {
     /// A new number for `path`, which is made here, with what is said of it.
     pub fn make(&mut self, path: Arc<str>, facts: Facts, now: Instant) -> u64 {
         if let Some(ino) = self.find(&path) {
@@ -112,7 +113,7 @@ impl Table {
     }
 
     /// Whether the node still has its name.
-    pub fn is_named(&self, ino: u64, node: &Node) -> bool {
+    pub fn is_named(&self, ino: u64, node: &Node<C>) -> bool {
         self.find(&node.path) == Some(ino)
     }
 

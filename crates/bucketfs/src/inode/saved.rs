@@ -5,7 +5,8 @@
 
 use std::sync::Arc;
 
-use super::{Facts, Node, ROOT, Table};
+use super::node::{Facts, Node, ROOT};
+use super::table::Table;
 use crate::attr::{Attributes, Kind, Timestamp};
 use crate::journal::{AttributesRecord, Journal, NodeRecord, Record, Recovered};
 use crate::store::{ETag, Version};
@@ -22,7 +23,7 @@ const KINDS: [Kind; 7] = [
     Kind::Socket,
 ];
 
-impl Table {
+impl<C> Table<C> {
     /// Writes down from now on what the kernel is told.
     pub fn keep_in(&mut self, journal: Arc<Journal>) {
         self.journal = Some(journal);
@@ -88,7 +89,7 @@ fn checksum(record: &NodeRecord) -> u32 {
     postcard::to_stdvec(&same).map_or(1, |bytes| crc32fast::hash(&bytes).max(1))
 }
 
-fn record_of(ino: u64, node: &Node, is_named: bool) -> NodeRecord {
+fn record_of<C>(ino: u64, node: &Node<C>, is_named: bool) -> NodeRecord {
     let facts = &node.facts;
     NodeRecord {
         ino,
@@ -191,7 +192,7 @@ mod tests {
     const DEFAULTS: Defaults =
         Defaults { uid: 1, gid: 2, file_permissions: 0o644, directory_permissions: 0o755 };
 
-    fn table() -> (Table, Arc<Journal>) {
+    fn table() -> (Table<()>, Arc<Journal>) {
         let journal = Arc::new(Journal::create().expect("memory"));
         let init = InitExchange::default();
         let (path, settings) = (PathBuf::new(), String::new());
@@ -203,7 +204,7 @@ mod tests {
     }
 
     /// The table of a successor.
-    fn succeeded(journal: &Journal) -> Table {
+    fn succeeded(journal: &Journal) -> Table<()> {
         let descriptor = journal.as_fd().try_clone_to_owned().expect("a descriptor");
         let found = Journal::open(descriptor).expect("whole");
         let mut table = Table::new(Attributes::implicit_directory(&DEFAULTS), 1 << 20);

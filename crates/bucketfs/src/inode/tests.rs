@@ -1,12 +1,19 @@
 //! The table, record by record.
 
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use super::node::{NODE_BYTES, Place};
 use super::*;
-use crate::attr::Defaults;
+use crate::attr::{Attributes, Defaults, Kind};
+use crate::store::{ETag, Version};
+use crate::xattr::Xattrs;
 
 const DEFAULTS: Defaults = Defaults { uid: 0, gid: 0, file_permissions: 0o644, directory_permissions: 0o755 };
 
 /// A table with room for about so many idle nodes, and as many in use.
-fn table(nodes: u64) -> Table {
+fn table(nodes: u64) -> Table<()> {
     Table::new(Attributes::implicit_directory(&DEFAULTS), 2 * nodes * (NODE_BYTES + 8))
 }
 
@@ -206,8 +213,9 @@ fn what_a_marker_said_outlives_being_seen_as_a_prefix() {
     let known = |checked| Facts::known_directory(attributes.clone(), Xattrs::default(), None, checked);
     let ino = table.record("d", known(early), early);
     assert_eq!(table.record("d", Facts::directory(), late), ino);
-    let uid =
-        |table: &Table| table.node(ino).and_then(|node| node.facts.attributes.clone()).map(|known| known.uid);
+    let uid = |table: &Table<()>| {
+        table.node(ino).and_then(|node| node.facts.attributes.clone()).map(|known| known.uid)
+    };
     assert_eq!(uid(&table), Some(33));
     // The marker was asked about before the directory was proved, and answers all the same.
     let newer = Attributes { uid: 34, ..attributes.clone() };

@@ -1,11 +1,22 @@
 //! A bucket in memory seen as a tree, under paused time.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use bytes::Bytes;
+use tokio::runtime::Handle;
+use tokio::time::Instant;
 
 use super::*;
+use crate::attr::{Defaults, Kind};
 use crate::cache::BlockCache;
 use crate::directory::{Detail, Directory};
+use crate::error::FsError;
+use crate::health::Availability;
+use crate::inode::ROOT;
+use crate::read::Source;
 use crate::resolve::RESOLVE_DEADLINE;
+use crate::store::StoreError;
 use crate::store::memory::{Asked, Memory};
 
 const FRESHNESS: Duration = Duration::from_secs(1);

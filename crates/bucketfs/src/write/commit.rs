@@ -20,6 +20,7 @@ use tokio::time::Instant;
 
 use super::draft::Draft;
 use super::extents::Snapshot;
+use super::objects::{PARTS_AT_ONCE, side_by_side};
 use super::options::OnConflict;
 use super::part_layout::{How, Part};
 use super::record::{Attempt, Event, Kept as KeptRecord, Life};
@@ -31,7 +32,6 @@ use crate::store::write::{
     Headers, METADATA_MAX, PartOf, Put, Tags, Upload, WriteIf, Written, metadata_bytes,
 };
 use crate::store::{ETag, Object, StoreError, Version};
-use crate::write::objects::{PARTS_AT_ONCE, side_by_side};
 use crate::xattr::Xattrs;
 
 /// Attempts whose answers got lost that are remembered.

@@ -18,16 +18,14 @@ use tokio::time::Instant;
 
 use super::extents::Piece;
 use super::part_layout::PartLayout;
-use super::record::{Event, Record};
+use super::record::{Event, Life, Record};
 use super::stage::StagedFile;
-use super::state::{Base, State};
+use super::state::{Base, ReadyPart, State};
 use crate::attr::Attributes;
 use crate::error::FsError;
 use crate::store::write::Headers;
 use crate::store::{Object, StoreError};
 use crate::tree::Tree;
-use crate::write::record::Life;
-use crate::write::state::ReadyPart;
 use crate::xattr::Xattrs;
 
 /// A file that is being changed.

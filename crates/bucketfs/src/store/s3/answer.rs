@@ -16,7 +16,7 @@ use aws_smithy_runtime_api::client::orchestrator::{HttpResponse, Metadata};
 use bytes::Bytes;
 use hyper::body::{Body, Frame};
 
-use crate::store::s3::cause::chain;
+use super::cause::chain;
 
 /// Most bytes of an answer that is neither an object nor a listing. Errors of S3 have some hundred, the longest
 /// (`SignatureDoesNotMatch`, with what was signed) some thousand.
