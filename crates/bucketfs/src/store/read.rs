@@ -135,8 +135,6 @@ pub enum ListStart<'a> {
     Start,
     /// The `next` of the page before.
     Page(&'a str),
-    /// Keys behind this one.
-    After(&'a str),
 }
 
 /// The seam between the file system and S3.

@@ -46,7 +46,7 @@ impl Memory {
     fn page(&self, list: &List<'_>) -> Page {
         let inner = self.inner();
         let from = match list.from {
-            ListStart::Page(key) | ListStart::After(key) if key >= list.prefix => Bound::Excluded(key),
+            ListStart::Page(key) if key >= list.prefix => Bound::Excluded(key),
             _ => Bound::Included(list.prefix),
         };
         let mut page = Page::default();

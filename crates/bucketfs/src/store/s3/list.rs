@@ -41,7 +41,6 @@ impl S3 {
         request = match list.from {
             ListStart::Start => request,
             ListStart::Page(token) => request.continuation_token(token),
-            ListStart::After(key) => request.start_after(key),
         };
         let what = if list.prefix.is_empty() { &self.bucket } else { list.prefix };
         let answer = request.send().await.map_err(|error| self.failure(&error, what))?;
