@@ -231,6 +231,49 @@ mod tests {
     }
 
     impl Model {
+        /// Does to the bytes what a step says, and notes it.
+        fn change(&mut self, extents: &mut Extents, step: Step) {
+            match step {
+                // Whoever writes there waits until the upload has become the object.
+                Step::Write(at, length, _) if extents.is_released(&(at..at + length)) => {}
+                Step::Write(at, length, byte) => {
+                    let (start, end) = (at as usize, (at + length) as usize);
+                    for file in [&mut self.content, &mut self.disk] {
+                        if file.len() < end {
+                            file.resize(end, 0);
+                        }
+                        file[start..end].fill(byte);
+                    }
+                    extents.wrote(at..at + length);
+                }
+                Step::Cut(size) => {
+                    self.content.resize(size as usize, 0);
+                    self.disk.resize(size as usize, 0);
+                    extents.cut(size);
+                }
+                Step::Bring(at, length) => {
+                    for gap in extents.missing(at..(at + length).min(extents.size)) {
+                        let (start, end) = (gap.start as usize, gap.end as usize);
+                        if self.disk.len() < end {
+                            self.disk.resize(end, 0);
+                        }
+                        self.disk[start..end].copy_from_slice(&self.object[start..end]);
+                        extents.brought(gap);
+                    }
+                }
+                Step::Release(at, length) => {
+                    let range = at..at + length;
+                    if extents.is_known_dirty(&range) && !extents.is_released(&range) {
+                        let bytes = range.start as usize..range.end as usize;
+                        self.upload[bytes.clone()].copy_from_slice(&self.disk[bytes.clone()]);
+                        self.disk[bytes].fill(0xff);
+                        extents.released(range);
+                    }
+                }
+                Step::Begin | Step::Stored | Step::Failed => {}
+            }
+        }
+
         fn read(&self, extents: &Extents) -> Vec<u8> {
             let mut bytes = Vec::new();
             for piece in extents.pieces(0..u64::MAX) {
@@ -279,42 +322,8 @@ mod tests {
             let mut under_way: Option<(Snapshot, Vec<u8>)> = None;
             for step in steps {
                 match step {
-                    // Whoever writes there waits until the upload has become the object.
-                    Step::Write(at, length, _) if extents.is_released(&(at..at + length)) => {}
-                    Step::Write(at, length, byte) => {
-                        let (start, end) = (at as usize, (at + length) as usize);
-                        for file in [&mut model.content, &mut model.disk] {
-                            if file.len() < end {
-                                file.resize(end, 0);
-                            }
-                            file[start..end].fill(byte);
-                        }
-                        extents.wrote(at..at + length);
-                    }
-                    Step::Cut(size) => {
-                        model.content.resize(size as usize, 0);
-                        model.disk.resize(size as usize, 0);
-                        extents.cut(size);
-                    }
-                    Step::Bring(at, length) => {
-                        for gap in extents.missing(at..(at + length).min(extents.size)) {
-                            let (start, end) = (gap.start as usize, gap.end as usize);
-                            if model.disk.len() < end {
-                                model.disk.resize(end, 0);
-                            }
-                            model.disk[start..end].copy_from_slice(&model.object[start..end]);
-                            extents.brought(gap);
-                        }
-                    }
-                    Step::Release(at, length) => {
-                        let range = at..at + length;
-                        if under_way.is_none() && extents.is_known_dirty(&range) && !extents.is_released(&range) {
-                            let bytes = range.start as usize..range.end as usize;
-                            model.upload[bytes.clone()].copy_from_slice(&model.disk[bytes.clone()]);
-                            model.disk[bytes].fill(0xff);
-                            extents.released(range);
-                        }
-                    }
+                    // What is being stored stays as it is.
+                    Step::Release(..) if under_way.is_some() => {}
                     Step::Begin if under_way.is_none() => {
                         under_way = Some((extents.snapshot(), model.content.clone()));
                     }
@@ -330,7 +339,7 @@ mod tests {
                     Step::Failed => if let Some((snapshot, _)) = under_way.take() {
                         extents.not_stored(snapshot);
                     },
-                    Step::Begin => {}
+                    step => model.change(&mut extents, step),
                 }
                 prop_assert_eq!(extents.size, model.content.len() as u64);
                 prop_assert_eq!(model.read(&extents), model.content.clone());
