@@ -7,7 +7,8 @@ use std::io;
 use std::sync::PoisonError;
 use std::time::Duration;
 
-use super::{Pending, Relay};
+use super::forward::Relay;
+use super::pending::Pending;
 use crate::wire;
 
 /// How often, and after which pause, it is looked whether a notice can be given; then it is not.
