@@ -45,7 +45,7 @@ pub struct Rules {
     pub freshness: Duration,
     pub max_stale: Duration,
     pub defaults: Defaults,
-    /// Whether set-id bits and privileged attributes are shown, as [`super::Options::suid`] says.
+    /// Whether set-id bits and privileged attributes are shown, as [`crate::Options::suid`] says.
     pub suid: bool,
 }
 
