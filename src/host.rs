@@ -6,6 +6,7 @@ pub mod configuration;
 pub mod container;
 pub mod credentials;
 pub mod ecs;
+pub mod http;
 pub mod instance;
 pub mod mount;
 pub mod probe;

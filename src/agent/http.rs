@@ -158,13 +158,13 @@ mod tests {
     use super::*;
     use crate::agent::status::tests::document;
     use crate::agent::status::{milliseconds, uptime};
-    use crate::host::probe::ask_service;
+    use crate::host::http;
 
     async fn asked(path: &str, document: Option<Document>) -> (u16, String) {
         let (_sender, published) = watch::channel(document.map(Arc::new));
         let listening = listen("127.0.0.1:0".parse().unwrap(), published).await.unwrap();
         let url = format!("http://{}{path}", listening.address);
-        let answer = ask_service(&url, Duration::from_secs(20)).await.unwrap();
+        let answer = http::get(&url, Duration::from_secs(20)).await.unwrap();
         (answer.status, String::from_utf8_lossy(&answer.body).into_owned())
     }
 
@@ -218,6 +218,6 @@ mod tests {
             silent.push(tokio::net::TcpStream::connect(listening.address).await.unwrap());
         }
         let url = format!("http://{}/healthz", listening.address);
-        assert_eq!(ask_service(&url, Duration::from_secs(5)).await.unwrap().status, 200);
+        assert_eq!(http::get(&url, Duration::from_secs(5)).await.unwrap().status, 200);
     }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::error::{Advise, Exit};
-use crate::host::probe::{ServiceError, ask_service};
+use crate::host::http::{self, HttpError};
 
 /// Longest wait for a picture.
 const LIMIT: Duration = Duration::from_secs(20);
@@ -35,7 +35,7 @@ pub struct Picture {
 #[derive(Debug, thiserror::Error)]
 pub enum MapError {
     #[error("cannot ask MapServer for {url:?}")]
-    Ask { url: String, source: ServiceError },
+    Ask { url: String, source: HttpError },
     #[error("the capabilities of {map:?} name no layer and no extent: {excerpt}")]
     Capabilities { map: String, excerpt: String },
     #[error("MapServer answered {url:?} with no picture: {excerpt}")]
@@ -111,7 +111,7 @@ pub(super) async fn fetch(port: u16, map: &str) -> Result<Picture, MapError> {
 }
 
 async fn ask(url: &str) -> Result<Bytes, MapError> {
-    let answer = ask_service(url, LIMIT).await;
+    let answer = http::get(url, LIMIT).await;
     Ok(answer.map_err(|source| MapError::Ask { url: url.to_owned(), source })?.body)
 }
 

@@ -22,7 +22,7 @@ use crate::bootstrap;
 use crate::config::{Config, ConfigError, Loaded, Origins, names_a_secret};
 use crate::error::Chain;
 use crate::host::container::{Engine, Found, title};
-use crate::host::probe::ask_service;
+use crate::host::http;
 use crate::terminal::Style;
 
 /// Longest wait for another program, and for Docker.
@@ -205,7 +205,7 @@ async fn versions() -> String {
 
 async fn metrics(config: Option<&Config>) -> Option<String> {
     let health = config?.health?;
-    let told = match ask_service(&format!("http://{}/metrics", health.listen), LIMIT).await {
+    let told = match http::get(&format!("http://{}/metrics", health.listen), LIMIT).await {
         Ok(answer) => String::from_utf8_lossy(&answer.body).into_owned(),
         Err(error) => format!("{}\n", Chain(&error)),
     };

@@ -27,7 +27,7 @@ use tokio::time::timeout;
 
 use crate::aws;
 use crate::error::{Advise, Exit};
-use crate::host::probe::{ServiceError, ask_service};
+use crate::host::http::{self, HttpError};
 
 pub use identity::Identity;
 use identity::OwnId;
@@ -85,7 +85,7 @@ pub enum Instance {
 #[derive(Debug, thiserror::Error)]
 pub enum EcsError {
     #[error("the ECS agent does not answer")]
-    Introspection { source: ServiceError },
+    Introspection { source: HttpError },
     #[error("the ECS agent answers {status} to {path:?}")]
     Status { path: &'static str, status: u16 },
     #[error("the ECS agent's answer to {path:?} makes no sense")]
@@ -179,7 +179,7 @@ impl Ecs {
     /// [`EcsError`] when it could not be asked.
     pub async fn agent(&self) -> Result<Agent, EcsError> {
         let body = match self.introspect("/v1/metadata").await {
-            Err(EcsError::Introspection { source: ServiceError::Connect { source, .. } })
+            Err(EcsError::Introspection { source: HttpError::Connect { source, .. } })
                 if source.kind() == io::ErrorKind::ConnectionRefused =>
             {
                 return Ok(Agent::Down { reason: source.to_string() });
@@ -319,7 +319,7 @@ impl Ecs {
 
     async fn introspect(&self, path: &'static str) -> Result<Vec<u8>, EcsError> {
         let url = format!("{}{path}", self.introspection);
-        let answer = ask_service(&url, LOCAL_LIMIT).await;
+        let answer = http::get(&url, LOCAL_LIMIT).await;
         let answer = answer.map_err(|source| EcsError::Introspection { source })?;
         match answer.status {
             200 => Ok(answer.body.to_vec()),

@@ -1,4 +1,4 @@
-//! Questions to a mount and to a service, each with a deadline.
+//! Questions to a mount, each with a deadline, and what the answers of a service mean.
 //!
 //! A mount is asked by a **child process**: the agent serves the mount itself, and a file call of its
 //! own on a stuck mount could never be interrupted. The child is this same binary, called as
@@ -17,7 +17,7 @@
 //! [killed, silent] -- gone --> forgotten
 //! ```
 //!
-//! A service is asked by HTTP GET; what its answer means is told by [`classify`].
+//! A service is asked by HTTP (`http.rs`); what its answer means is told by [`classify`].
 
 pub mod verdict;
 
@@ -31,15 +31,9 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
-use http_body_util::{BodyExt, Empty};
-use hyper::body::{Bytes, Incoming};
-use hyper::header::{CONTENT_TYPE, HOST};
-use hyper::{Request, Response, Uri};
-use hyper_util::rt::TokioIo;
 use nix::errno::Errno;
 use nix::sys::stat::{major, minor};
 use serde::{Deserialize, Serialize};
-use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
@@ -51,8 +45,6 @@ pub const MOUNT_COMMAND: &str = "probe-mount";
 pub const LEFT_BEHIND: usize = 3;
 /// Most entries of the mount's root that are listed.
 const ENTRIES: usize = 3;
-/// Most bytes read of a service's answer.
-const BODY_BYTES: usize = 1 << 20;
 /// Most bytes read of a child's answer.
 const LINE_BYTES: u64 = 4096;
 /// Most bytes of a file that are compared.
@@ -282,97 +274,8 @@ fn understood(line: Vec<u8>) -> Result<MountFinding, MountProbeError> {
     })
 }
 
-/// An answer to an HTTP request.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Answer {
-    pub status: u16,
-    pub content_type: Option<String>,
-    /// The first [`BODY_BYTES`] of it.
-    pub body: Bytes,
-}
-
-/// Why there is no answer.
-#[derive(Debug, thiserror::Error)]
-pub enum ServiceError {
-    #[error("{url:?} is not an http:// URL with a host")]
-    Url { url: String },
-    #[error("cannot connect to {address}")]
-    Connect { address: String, source: io::Error },
-    #[error("{address} broke off")]
-    Broken { address: String, source: hyper::Error },
-    #[error("no answer within {} ms", .0.as_millis())]
-    Silent(Duration),
-}
-
-/// Gets `url` within `limit`. Redirects are answers like any other.
-///
-/// # Errors
-///
-/// [`ServiceError`] when there is no whole answer.
-pub async fn ask_service(url: &str, limit: Duration) -> Result<Answer, ServiceError> {
-    match timeout(limit, fetch(url)).await {
-        Ok(answer) => answer,
-        Err(_) => Err(ServiceError::Silent(limit)),
-    }
-}
-
-async fn fetch(url: &str) -> Result<Answer, ServiceError> {
-    let wrong = || ServiceError::Url { url: url.to_owned() };
-    let uri: Uri = url.parse().map_err(|_| wrong())?;
-    let (Some("http"), Some(authority)) = (uri.scheme_str(), uri.authority()) else { return Err(wrong()) };
-    let host = authority.host().trim_start_matches('[').trim_end_matches(']');
-    let address = format!("{}:{}", authority.host(), authority.port_u16().unwrap_or(80));
-    let stream = TcpStream::connect((host, authority.port_u16().unwrap_or(80)))
-        .await
-        .map_err(|source| ServiceError::Connect { address: address.clone(), source })?;
-    let path = uri.path_and_query().map_or("/", |path| path.as_str());
-    let request = Request::get(path)
-        .header(HOST, authority.as_str())
-        .header("user-agent", "mapkeeper")
-        .body(Empty::<Bytes>::new())
-        .map_err(|_| wrong())?;
-    let broken = |source| ServiceError::Broken { address: address.clone(), source };
-    let (mut sender, connection) =
-        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
-    let exchange = async {
-        let response = sender.send_request(request).await.map_err(broken)?;
-        take_in(response).await.map_err(broken)
-    };
-    let mut exchange = std::pin::pin!(exchange);
-    let mut connection = std::pin::pin!(connection);
-    // Cancel-safe: both are pinned outside. A connection that ends first leaves the rest of the answer,
-    // or its error, with the exchange.
-    tokio::select! {
-        answer = &mut exchange => return answer,
-        _ = &mut connection => {}
-    }
-    exchange.await
-}
-
-async fn take_in(response: Response<Incoming>) -> Result<Answer, hyper::Error> {
-    let (head, mut stream) = response.into_parts();
-    let mut body = Vec::new();
-    while body.len() < BODY_BYTES
-        && let Some(frame) = stream.frame().await
-    {
-        if let Some(data) = frame?.data_ref() {
-            body.extend_from_slice(data);
-        }
-    }
-    body.truncate(BODY_BYTES);
-    let content_type = head.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    Ok(Answer {
-        status: head.status.as_u16(),
-        content_type: content_type.map(str::to_owned),
-        body: body.into(),
-    })
-}
-
 #[cfg(test)]
 mod tests {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::net::TcpListener;
-
     use super::*;
 
     const SHORT: Duration = Duration::from_millis(200);
@@ -492,88 +395,5 @@ mod tests {
         probe.stuck.borrow_mut().push(freed);
         assert_eq!(probe.stuck(), LEFT_BEHIND - 1);
         assert!(matches!(probe.ask(Path::new("/"), None, false).await, Err(MountProbeError::Start { .. })));
-    }
-
-    /// Serves one connection with `answer`, after reading the request, which it returns.
-    async fn served(answer: &'static [u8], limit: Duration) -> (Result<Answer, ServiceError>, String) {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}/?map=/mapfiles/a.map&REQUEST=x", listener.local_addr().unwrap());
-        let server = async {
-            let (mut stream, _) = listener.accept().await.unwrap();
-            let mut request = vec![0; 4096];
-            let length = stream.read(&mut request).await.unwrap();
-            let request_text = String::from_utf8(request[..length].to_vec()).unwrap();
-            stream.write_all(answer).await.unwrap();
-            if answer.is_empty() {
-                // Until the client is gone.
-                let _ = stream.read(&mut request).await;
-            }
-            request_text
-        };
-        let (request, answer) = tokio::join!(server, ask_service(&url, limit));
-        (answer, request)
-    }
-
-    #[tokio::test]
-    async fn a_service_is_asked_by_get_with_its_host_and_whole_query() {
-        let (answer, request) = served(
-            b"HTTP/1.1 302 Found\r\nContent-Type: text/xml; charset=UTF-8\r\nLocation: /x\r\nContent-Length: 5\r\n\r\nhello",
-            Duration::from_secs(20),
-        )
-        .await;
-        let answer = answer.unwrap();
-        assert_eq!((answer.status, answer.content_type.as_deref()), (302, Some("text/xml; charset=UTF-8")));
-        assert_eq!(answer.body, "hello");
-        assert!(request.starts_with("GET /?map=/mapfiles/a.map&REQUEST=x HTTP/1.1\r\n"), "{request}");
-        assert!(request.contains("host: 127.0.0.1:"), "{request}");
-    }
-
-    #[tokio::test]
-    async fn an_answer_without_a_length_ends_with_its_connection() {
-        let (answer, _) = served(b"HTTP/1.0 200 OK\r\n\r\nhello", Duration::from_secs(20)).await;
-        assert_eq!(answer.unwrap().body, "hello");
-    }
-
-    #[tokio::test]
-    async fn an_answer_that_breaks_off_is_no_answer() {
-        let (answer, _) =
-            served(b"HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\nhello", Duration::from_secs(20)).await;
-        let error = answer.unwrap_err();
-        assert!(error.to_string().ends_with("broke off"), "{error}");
-    }
-
-    #[tokio::test]
-    async fn a_service_that_says_nothing_is_silent() {
-        let (answer, _) = served(b"", SHORT).await;
-        assert_eq!(answer.unwrap_err().to_string(), "no answer within 200 ms");
-    }
-
-    #[tokio::test]
-    async fn a_closed_port_is_told_by_its_address() {
-        let free = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-        let error = ask_service(&format!("http://{free}/"), Duration::from_secs(20)).await.unwrap_err();
-        assert_eq!(error.to_string(), format!("cannot connect to {free}"));
-    }
-
-    #[tokio::test]
-    async fn only_http_urls_are_asked() {
-        for url in ["https://127.0.0.1/", "127.0.0.1", "/x", "http://"] {
-            let error = ask_service(url, SHORT).await.unwrap_err();
-            assert_eq!(error.to_string(), format!("{url:?} is not an http:// URL with a host"));
-        }
-    }
-
-    #[tokio::test]
-    async fn an_endless_body_is_cut_off() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}/", listener.local_addr().unwrap());
-        let server = async {
-            let (mut stream, _) = listener.accept().await.unwrap();
-            let _ = stream.read(&mut [0; 4096]).await.unwrap();
-            stream.write_all(b"HTTP/1.0 200 OK\r\n\r\n").await.unwrap();
-            while stream.write_all(&[b'x'; 65536]).await.is_ok() {}
-        };
-        let (_, answer) = tokio::join!(server, async { ask_service(&url, Duration::from_secs(20)).await });
-        assert_eq!(answer.unwrap().body.len(), BODY_BYTES);
     }
 }

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use mapkeeper::host::probe::ask_service;
+use mapkeeper::host::http;
 use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
@@ -28,7 +28,7 @@ async fn observed(name: &str) -> (World, String) {
 }
 
 async fn get(url: &str) -> String {
-    let answer = ask_service(url, Duration::from_secs(20)).await.expect("an answer");
+    let answer = http::get(url, Duration::from_secs(20)).await.expect("an answer");
     assert_eq!(answer.status, 200, "{url}");
     String::from_utf8(answer.body.to_vec()).expect("text")
 }

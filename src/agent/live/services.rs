@@ -23,7 +23,8 @@ use tokio::time::{Instant, timeout};
 use super::work::Work;
 use crate::config::Probe;
 use crate::error::Chain;
-use crate::host::probe::{ServiceError, ServiceVerdict, ask_service, classify};
+use crate::host::http::{self, HttpError};
+use crate::host::probe::{ServiceVerdict, classify};
 use bucketfs::measure;
 use ladder::state::{Reason, Seen, ServiceSeen, silence};
 
@@ -181,9 +182,9 @@ fn begin(container: String, probe: Probe) -> Question {
 
 async fn ask(container: String, probe: Probe) -> Heard {
     let began = Instant::now();
-    let answer = match ask_service(&probe.url, silence(probe.timeout)).await {
+    let answer = match http::get(&probe.url, silence(probe.timeout)).await {
         Ok(answer) => answer,
-        Err(ServiceError::Silent(_)) => return Heard::Nothing,
+        Err(HttpError::Silent(_)) => return Heard::Nothing,
         Err(error) => return Heard::Unasked(unasked(&error)),
     };
     let took = began.elapsed();
@@ -224,10 +225,10 @@ fn error_log_in(detail: &str) -> Option<String> {
     path.starts_with('/').then(|| path.to_owned())
 }
 
-fn unasked(error: &ServiceError) -> ServiceSeen {
+fn unasked(error: &HttpError) -> ServiceSeen {
     let trigger = match error {
-        ServiceError::Connect { .. } | ServiceError::Broken { .. } => Reason::NoConnection,
-        ServiceError::Silent(_) | ServiceError::Url { .. } => Reason::NotWms,
+        HttpError::Connect { .. } | HttpError::Broken { .. } => Reason::NoConnection,
+        HttpError::Silent(_) | HttpError::Url { .. } => Reason::NotWms,
     };
     ServiceSeen::Faulty { trigger, detail: Chain(error).to_string() }
 }

@@ -14,7 +14,8 @@ use crate::diagnose::explain::admits;
 use crate::diagnose::result::CheckResult;
 use crate::error::Chain;
 use crate::host::container::{Engine, Facts, Found, Phase, title};
-use crate::host::probe::{ServiceVerdict, ask_service, classify};
+use crate::host::http;
+use crate::host::probe::{ServiceVerdict, classify};
 use bucketfs::mountinfo::MountTable;
 
 /// Longest wait for one question to Docker.
@@ -338,7 +339,7 @@ async fn answer(container: &Container, about: &str) -> CheckResult {
         let hint = "[container.probe] lets the agent see what MapServer answers: it says 200 to every fault";
         return CheckResult::warn(name, format!("{about}none is configured"), hint);
     };
-    match ask_service(&probe.url, probe.timeout).await {
+    match http::get(&probe.url, probe.timeout).await {
         Err(error) => {
             let hint = "the container is down, or still starting: mapkeeper status; docker logs";
             CheckResult::fail(name, format!("{about}{}", Chain(&error)), hint)

@@ -5,7 +5,8 @@ use std::time::Duration;
 use crate::config::{Container, Expect};
 use crate::diagnose::result::CheckResult;
 use crate::error::Chain;
-use crate::host::probe::{ServiceVerdict, ask_service, classify};
+use crate::host::http;
+use crate::host::probe::{ServiceVerdict, classify};
 
 /// Longest wait for one answer.
 const LIMIT: Duration = Duration::from_secs(15);
@@ -52,7 +53,7 @@ pub async fn asked(container: &Container, inside: &str, restored: Option<&str>) 
 }
 
 async fn body(url: &str) -> Result<(ServiceVerdict, String), CheckResult> {
-    match ask_service(url, LIMIT).await {
+    match http::get(url, LIMIT).await {
         Ok(answer) => {
             let verdict = classify(answer.status, answer.content_type.as_deref(), &answer.body, Expect::Wms);
             Ok((verdict, String::from_utf8_lossy(&answer.body).into_owned()))

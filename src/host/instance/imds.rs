@@ -13,15 +13,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::Duration;
 
-use http_body_util::{BodyExt, Empty, Limited};
-use hyper::body::Bytes;
-use hyper::header::HOST;
-use hyper::{Method, Request, Uri};
-use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use hyper::Method;
+use tokio::time::{Instant, sleep, timeout};
 
 use super::error::InstanceError;
+use crate::host::http::{Answer, Connection, HttpError};
 
 const ENDPOINT: &str = "http://169.254.169.254";
 const ENDPOINT_VARIABLE: &str = "AWS_EC2_METADATA_SERVICE_ENDPOINT";
@@ -30,8 +26,6 @@ const TOKEN_HEADER: &str = "x-aws-ec2-metadata-token";
 const TOKEN_LIFE_HEADER: &str = "x-aws-ec2-metadata-token-ttl-seconds";
 /// How long a token is asked for. It is renewed when half of that is over.
 const TOKEN_LIFE: Duration = Duration::from_secs(21_600);
-/// Largest answer: user data has at most 16 KiB.
-const BODY_BYTES: usize = 1 << 20;
 
 /// How patient one question is.
 #[derive(Debug, Clone, Copy)]
@@ -71,14 +65,6 @@ pub struct Metadata {
 struct Token {
     text: String,
     renew_at: Instant,
-}
-
-/// Why one request has no answer.
-#[derive(Debug)]
-enum Unanswered {
-    NotConnected(String),
-    Silent,
-    Broken(String),
 }
 
 impl Metadata {
@@ -133,10 +119,6 @@ impl Metadata {
         if !self.is_expected() {
             return Err(InstanceError::NotEc2);
         }
-        let plain = |uri: &Uri| uri.scheme_str() == Some("http") && uri.host().is_some();
-        if !self.endpoint.parse().is_ok_and(|uri| plain(&uri)) {
-            return Err(InstanceError::Endpoint { endpoint: self.endpoint.clone() });
-        }
         let deadline = Instant::now() + self.limits.whole;
         let mut patience = self.limits.answer;
         loop {
@@ -158,9 +140,9 @@ impl Metadata {
         let target = format!("/latest/{path}");
         let headers = [(TOKEN_HEADER, token.as_str())];
         match self.ask(Method::GET, &target, &headers, patience).await {
-            Ok((200, body)) => Ok(Some(body)),
-            Ok((404, _)) => Ok(None),
-            Ok((status, _)) => {
+            Ok(Answer { status: 200, body, .. }) => Ok(Some(body.into())),
+            Ok(Answer { status: 404, .. }) => Ok(None),
+            Ok(Answer { status, .. }) => {
                 // 401: the token is no longer good, whatever we think of its life.
                 self.keep(None);
                 Err(InstanceError::Refused { path: path.to_owned(), status })
@@ -179,7 +161,7 @@ impl Metadata {
             self.ask(Method::PUT, "/latest/api/token", &[(TOKEN_LIFE_HEADER, life.as_str())], patience).await;
         let endpoint = self.endpoint.clone();
         match answer {
-            Ok((200, body)) => {
+            Ok(Answer { status: 200, body, .. }) => {
                 let text = String::from_utf8_lossy(&body).trim().to_owned();
                 if text.is_empty() || !text.chars().all(|c| c.is_ascii_graphic()) {
                     return Err(InstanceError::OnlyVersion1 { endpoint, status: 200 });
@@ -187,12 +169,12 @@ impl Metadata {
                 self.keep(Some(Token { text: text.clone(), renew_at: Instant::now() + TOKEN_LIFE / 2 }));
                 Ok(text)
             }
-            Ok((403, _)) => Err(InstanceError::Off { endpoint }),
-            Ok((status @ (429 | 500..), _)) if status != 501 => {
+            Ok(Answer { status: 403, .. }) => Err(InstanceError::Off { endpoint }),
+            Ok(Answer { status: status @ (429 | 500..), .. }) if status != 501 => {
                 Err(InstanceError::Refused { path: "api/token".to_owned(), status })
             }
-            Ok((status, _)) => Err(InstanceError::OnlyVersion1 { endpoint, status }),
-            Err(Unanswered::Silent) => Err(self.silent(patience).await),
+            Ok(Answer { status, .. }) => Err(InstanceError::OnlyVersion1 { endpoint, status }),
+            Err(HttpError::Silent(_)) => Err(self.silent(patience).await),
             Err(unanswered) => Err(self.meaning(unanswered)),
         }
     }
@@ -206,14 +188,18 @@ impl Metadata {
         }
     }
 
-    fn meaning(&self, unanswered: Unanswered) -> InstanceError {
+    fn meaning(&self, unanswered: HttpError) -> InstanceError {
         let endpoint = self.endpoint.clone();
         match unanswered {
-            Unanswered::NotConnected(_) if !self.is_instance() && !self.is_named => InstanceError::NotEc2,
-            Unanswered::NotConnected(reason) | Unanswered::Broken(reason) => {
-                InstanceError::Unreachable { endpoint, reason }
+            HttpError::Url { .. } => InstanceError::Endpoint { endpoint },
+            HttpError::Connect { .. } if !self.is_instance() && !self.is_named => InstanceError::NotEc2,
+            HttpError::Connect { source, .. } => {
+                InstanceError::Unreachable { endpoint, reason: source.to_string() }
             }
-            Unanswered::Silent => InstanceError::Slow { endpoint, limit: self.limits.whole },
+            HttpError::Broken { source, .. } => {
+                InstanceError::Unreachable { endpoint, reason: source.to_string() }
+            }
+            HttpError::Silent(_) => InstanceError::Slow { endpoint, limit: self.limits.whole },
         }
     }
 
@@ -227,42 +213,14 @@ impl Metadata {
         target: &str,
         headers: &[(&str, &str)],
         patience: Duration,
-    ) -> Result<(u16, Vec<u8>), Unanswered> {
-        let broken = |error: &dyn std::error::Error| Unanswered::Broken(error.to_string());
-        let uri: Uri = self.endpoint.parse().map_err(|error| broken(&error))?;
-        let host = uri.host().unwrap_or_default().trim_matches(['[', ']']).to_owned();
-        let connect = TcpStream::connect((host.as_str(), uri.port_u16().unwrap_or(80)));
-        let refused = |error: io::Error| Unanswered::NotConnected(error.to_string());
-        let stream = match timeout(self.limits.connect, connect).await {
-            Ok(connected) => connected.map_err(refused)?,
-            Err(_) => return Err(Unanswered::NotConnected("no connection in time".to_owned())),
+    ) -> Result<Answer, HttpError> {
+        let url = format!("{}{target}", self.endpoint);
+        let late = |_| HttpError::Connect {
+            address: self.endpoint.clone(),
+            source: io::Error::new(io::ErrorKind::TimedOut, "no connection in time"),
         };
-        let mut request = Request::builder().method(method).uri(target);
-        request = request.header(HOST, uri.authority().map_or(host.as_str(), |authority| authority.as_str()));
-        for (name, value) in headers {
-            request = request.header(*name, *value);
-        }
-        let request = request.body(Empty::<Bytes>::new()).map_err(|error| broken(&error))?;
-        let answered = async {
-            let (mut sender, connection) =
-                hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-            let exchange = async move {
-                let response = sender.send_request(request).await?;
-                let status = response.status().as_u16();
-                let body = Limited::new(response.into_body(), BODY_BYTES).collect().await;
-                Ok::<_, hyper::Error>((status, body.map(|body| body.to_bytes().to_vec())))
-            };
-            // The exchange ends first, and with it what the connection carries: a server may keep it open.
-            let (answer, _) = futures::join!(exchange, connection);
-            answer
-        };
-        match timeout_at(Instant::now() + patience, answered).await {
-            Err(_) => Err(Unanswered::Silent),
-            Ok(Err(error)) => Err(broken(&error)),
-            Ok(Ok((status, body))) => {
-                body.map(|body| (status, body)).map_err(|error| Unanswered::Broken(error.to_string()))
-            }
-        }
+        let connection = timeout(self.limits.connect, Connection::open(&url)).await.map_err(late)??;
+        timeout(patience, connection.ask(method, headers)).await.unwrap_or(Err(HttpError::Silent(patience)))
     }
 }
 

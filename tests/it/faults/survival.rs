@@ -140,7 +140,7 @@ async fn a_demo_that_is_killed_goes_on_with_its_mount_and_its_container() {
     let url =
         format!("http://127.0.0.1:{port}/?map=/mapfiles/health.map&SERVICE=WMS&REQUEST=GetCapabilities");
     let asked = Instant::now();
-    let answer = mapkeeper::host::probe::ask_service(&url, Duration::from_secs(20)).await.expect("an answer");
+    let answer = mapkeeper::host::http::get(&url, Duration::from_secs(20)).await.expect("an answer");
     assert!(String::from_utf8_lossy(&answer.body).contains("WMS_Capabilities"));
     println!("killed, and the next map served after {:?}", asked.elapsed());
     demo.until("another process", |said| said.matches("WMS:").count() == 2).await;

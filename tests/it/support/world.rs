@@ -255,7 +255,7 @@ url = "http://127.0.0.1:{probe_port}/?map=/mapfiles/health.map&SERVICE=WMS&REQUE
             "http://127.0.0.1:{}/?map=/mapfiles/health.map&SERVICE=WMS&REQUEST=GetCapabilities",
             self.port
         );
-        let answer = mapkeeper::host::probe::ask_service(&url, Duration::from_secs(20)).await;
+        let answer = mapkeeper::host::http::get(&url, Duration::from_secs(20)).await;
         answer.is_ok_and(|answer| String::from_utf8_lossy(&answer.body).contains("WMS_Capabilities"))
     }
 
