@@ -25,6 +25,7 @@ mod takeover;
 mod work;
 
 pub use convert::{seen_at, settings};
+pub use services::map_asked_for;
 pub use state::{AtStop, Live, LiveError, Options};
 
 #[cfg(test)]

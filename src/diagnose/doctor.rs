@@ -3,7 +3,7 @@
 //! ```text
 //!   configuration --> mounts: credentials, name, connection, bucket, rights, headers, mount point
 //!              |  '-> containers: image, bind, port, pattern, error log, probe
-//!              '----> cluster, agent
+//!              '----> cluster, agent              (both as the agent sees and judges them: `look.rs`)
 //!   host: kernel, FUSE, mounts, systemd, clock, memory, disk       (whatever the configuration says)
 //! ```
 //!
@@ -17,6 +17,7 @@ mod buckets;
 mod cluster;
 mod containers;
 mod host;
+mod look;
 mod network;
 mod tell;
 

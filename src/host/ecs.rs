@@ -39,8 +39,7 @@ pub const DATA: &str = "/var/lib/ecs/data";
 /// The attribute by which tasks are placed on hosts that serve.
 pub const READY_ATTRIBUTE: &str = "mapkeeper.ready";
 /// What to do where the agent's address may be somebody else's.
-pub const STRANGER: &str =
-    "look who listens there: ss -ltnp sport = 51678; is the instance metadata service on?";
+const STRANGER: &str = "look who listens there: ss -ltnp sport = 51678; is the instance metadata service on?";
 /// The unit of the ECS agent.
 const UNIT: &str = "ecs.service";
 /// Longest wait for introspection, for the cluster and for `systemctl`.

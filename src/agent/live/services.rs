@@ -197,7 +197,7 @@ async fn ask(container: String, probe: Probe) -> Heard {
 }
 
 /// The map that a probe asks for: MapServer names it in only some of its messages.
-pub(super) fn map_asked_for(url: &str) -> Option<&str> {
+pub fn map_asked_for(url: &str) -> Option<&str> {
     let (_, query) = url.split_once('?')?;
     query
         .split('&')

@@ -3,7 +3,9 @@
 use futures::future::join_all;
 
 use super::agent::AgentAt;
+use super::look::Look;
 use super::{agent, buckets, cluster, containers, host, network};
+use crate::agent::live::LiveError;
 use crate::config::{Config, ConfigError, Loaded};
 use crate::diagnose::result::CheckResult;
 use crate::terminal::counted;
@@ -19,20 +21,18 @@ pub async fn doctor(loaded: &Result<Loaded, ConfigError>, place: AgentAt<'_>) ->
         return results;
     };
     let mounts = join_all(config.mounts.iter().map(|mount| buckets::checks(config, mount)));
-    let (host, network, mounts, containers, cluster, escalation, agent) = futures::join!(
+    let (host, network, mounts, looked, escalation, agent) = futures::join!(
         host::checks(Some(config)),
         network::checks(),
         mounts,
-        containers::checks(config),
-        cluster::checks(config),
+        looked(config),
         cluster::escalation(config),
         agent::checks(Some(config), place),
     );
     results.extend(host);
     results.extend(network);
     results.extend(mounts.into_iter().flatten());
-    results.extend(containers);
-    results.extend(cluster);
+    results.extend(looked);
     results.push(escalation);
     results.extend(agent);
     results
@@ -41,10 +41,32 @@ pub async fn doctor(loaded: &Result<Loaded, ConfigError>, place: AgentAt<'_>) ->
 /// What of a configuration only others can say: names and ways of the network, keys, buckets and rights, the cluster.
 pub async fn remote(config: &Config) -> Vec<CheckResult> {
     let mounts = join_all(config.mounts.iter().map(|mount| buckets::checks(config, mount)));
-    let (mut results, mounts, cluster) = futures::join!(network::checks(), mounts, cluster::checks(config));
+    let elsewhere = Config { containers: Vec::new(), ..config.clone() };
+    let (mut results, mounts, cluster) = futures::join!(network::checks(), mounts, async {
+        match Look::at(&elsewhere).await {
+            Ok(look) => cluster::checks(config, &look),
+            Err(error) => vec![unseen(&error)],
+        }
+    });
     results.extend(mounts.into_iter().flatten());
     results.extend(cluster);
     results
+}
+
+/// Containers, then the cluster.
+async fn looked(config: &Config) -> Vec<CheckResult> {
+    match Look::at(config).await {
+        Ok(look) => {
+            let mut results = containers::checks(config, &look).await;
+            results.extend(cluster::checks(config, &look));
+            results
+        }
+        Err(error) => vec![unseen(&error)],
+    }
+}
+
+fn unseen(error: &LiveError) -> CheckResult {
+    CheckResult::failed("containers, cluster", error, "check that /proc is mounted")
 }
 
 fn configuration(loaded: &Result<Loaded, ConfigError>) -> Vec<CheckResult> {

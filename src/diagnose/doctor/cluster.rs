@@ -1,17 +1,18 @@
 //! The ECS agent and its cluster.
 
 use std::fs;
-use std::path::Path;
 use std::time::Duration;
 
 use tokio::time::timeout;
 
-use super::tell::{of_error, skipped};
+use super::look::Look;
+use super::tell::skipped;
 use crate::config::{Config, Escalate};
 use crate::diagnose::result::CheckResult;
 #[cfg(feature = "ec2")]
 use crate::error::Chain;
-use crate::host::ecs::{Agent, DATA, Ecs, INTROSPECTION, Identity, Instance, STRANGER};
+use crate::host::ecs::EcsError;
+use ladder::state::{EcsAgent, EcsInstance, EcsSeen, Seen, Target};
 
 const LIMIT: Duration = Duration::from_secs(10);
 const ECS_CONFIG: &str = "/etc/ecs/ecs.config";
@@ -45,7 +46,7 @@ async fn may_give_back(_region: Option<&str>) -> Result<String, String> {
     Err("this program was built without the EC2 API".to_owned())
 }
 
-pub(super) async fn checks(config: &Config) -> Vec<CheckResult> {
+pub(super) fn checks(config: &Config, look: &Look) -> Vec<CheckResult> {
     let Some(wanted) = &config.ecs else {
         return NAMES
             .iter()
@@ -53,45 +54,28 @@ pub(super) async fn checks(config: &Config) -> Vec<CheckResult> {
             .collect();
     };
     let mut results = vec![written(&wanted.cluster)];
-    let ecs = Ecs::new(&wanted.cluster, config.region.as_deref(), INTROSPECTION, Path::new(DATA));
-    let hint = "systemctl status ecs; journalctl -u ecs";
-    let instance = match timeout(LIMIT, ecs.agent()).await {
-        Err(_) => {
-            results.push(CheckResult::fail(NAMES[1], "no answer", hint));
-            None
+    let instance = match &look.seen.ecs {
+        Some(Seen::Known(EcsSeen { agent: EcsAgent::Registered { cluster, .. }, instance, .. }))
+            if *cluster == wanted.cluster =>
+        {
+            instance
         }
-        Ok(Err(error)) => {
-            results.push(of_error(NAMES[1], "", &error, hint));
-            None
-        }
-        Ok(Ok(Agent::Down { reason })) => {
-            results.push(CheckResult::fail(
-                NAMES[1],
-                format!("does not run: {reason}"),
-                "systemctl start --no-block ecs; journalctl -u ecs",
-            ));
-            None
-        }
-        Ok(Ok(Agent::Unregistered)) => {
-            let hint = "it needs ecs:RegisterContainerInstance and the endpoints of ECS: journalctl -u ecs";
-            results.push(CheckResult::fail(NAMES[1], "runs, and is in no cluster", hint));
-            None
-        }
-        Ok(Ok(Agent::Registered { cluster, instance })) if cluster != wanted.cluster => {
-            let said = format!("is in cluster {cluster:?}, configured is {:?}", wanted.cluster);
-            let hint = "mapkeeper bootstrap writes ecs.config; then systemctl restart ecs with /var/lib/ecs/data moved aside";
-            results.push(CheckResult::fail(NAMES[1], said, hint));
-            Some(instance)
-        }
-        Ok(Ok(Agent::Registered { cluster, instance })) => {
-            results.push(CheckResult::ok(NAMES[1], format!("is in cluster {cluster:?}")));
-            Some(instance)
+        _ => {
+            let hint = "systemctl status ecs; journalctl -u ecs";
+            results.push(look.result(NAMES[1], "", &Target::Ecs, hint));
+            results.extend(skipped(&NAMES[2..], "", "the agent is not in the cluster"));
+            return results;
         }
     };
-    match instance {
-        None => results.extend(skipped(&NAMES[2..], "", "the agent is in no cluster")),
-        Some(instance) => results.push(of_cluster(&ecs, &instance).await),
-    }
+    results.push(CheckResult::ok(NAMES[1], format!("is in cluster {:?}", wanted.cluster)));
+    results.push(match instance {
+        // The agent does without; it cannot tell a host that is cut off from one that serves.
+        Seen::Known(EcsInstance::Hidden) => {
+            let denied = EcsError::Denied { operation: "DescribeContainerInstances" };
+            CheckResult::failed(NAMES[2], &denied, "")
+        }
+        _ => look.result(NAMES[2], "", &Target::Ecs, "check that this host reaches the endpoints of ECS"),
+    });
     results
 }
 
@@ -112,40 +96,6 @@ fn written(cluster: &str) -> CheckResult {
                 ),
                 None => CheckResult::fail(NAMES[0], "names no cluster", hint),
             }
-        }
-    }
-}
-
-async fn of_cluster(ecs: &Ecs, instance: &str) -> CheckResult {
-    let hint = "check that this host reaches the endpoints of ECS";
-    match timeout(LIMIT, ecs.instance(instance)).await {
-        Err(_) => CheckResult::fail(NAMES[2], "no answer", hint),
-        Ok(Err(error)) => of_error(NAMES[2], "", &error, hint),
-        Ok(Ok(Instance::Absent)) => CheckResult::fail(
-            NAMES[2],
-            "does not know this instance",
-            "the agent registers it again by itself; journalctl -u ecs",
-        ),
-        Ok(Ok(Instance::Present { identity: Identity::Other(reason), .. })) => {
-            CheckResult::fail(NAMES[2], format!("{reason}: it is not marked by this host"), STRANGER)
-        }
-        Ok(Ok(Instance::Present { identity: Identity::Unknown(reason), .. })) => {
-            let said = format!("it cannot be told whether this is the host that the agent names: {reason}");
-            CheckResult::warn(NAMES[2], said, STRANGER)
-        }
-        Ok(Ok(Instance::Present { connected: false, .. })) => CheckResult::fail(
-            NAMES[2],
-            "knows this instance and does not hear it",
-            "systemctl restart --no-block ecs",
-        ),
-        Ok(Ok(Instance::Present { ready, draining, .. })) => {
-            let ready = match (ready, draining) {
-                (Some(false), _) => ", marked as not ready",
-                (_, true) => ", set to DRAINING by somebody else",
-                (Some(true), false) => ", ready for tasks",
-                (None, false) => "",
-            };
-            CheckResult::ok(NAMES[2], format!("hears this instance{ready}"))
         }
     }
 }

@@ -7,26 +7,26 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
+use super::look::Look;
 use super::tell::{about, of_error, skipped};
-use crate::agent::live::seen_at;
+use crate::agent::live::{map_asked_for, seen_at};
 use crate::config::{Config, Container, Owner};
 use crate::diagnose::explain::admits;
-use crate::diagnose::result::CheckResult;
+use crate::diagnose::result::{CheckResult, Grade};
 use crate::error::Chain;
-use crate::host::container::{Engine, Facts, Found, Phase, title};
-use crate::host::http;
-use crate::host::probe::{ServiceVerdict, classify};
+use crate::host::container::{ContainerError, Engine};
 use bucketfs::mountinfo::MountTable;
+use ladder::state::{ContainerFacts, Phase, Reason, Target};
+use ladder::{Condition, Fault};
 
 /// Longest wait for one question to Docker.
 const LIMIT: Duration = Duration::from_secs(6);
 /// The oldest Docker Engine that is known to do.
 const OLDEST: (u32, u32) = (20, 10);
-const SOCKET: &str = "/var/run/docker.sock";
 
 const OF_CONTAINER: [&str; 4] = ["image", "container", "MS_MAP_PATTERN", "MS_ERRORFILE"];
 
-pub(super) async fn checks(config: &Config) -> Vec<CheckResult> {
+pub(super) async fn checks(config: &Config, look: &Look) -> Vec<CheckResult> {
     let names = ["docker socket", "docker version"];
     if config.containers.is_empty() {
         return names
@@ -35,25 +35,17 @@ pub(super) async fn checks(config: &Config) -> Vec<CheckResult> {
             .collect();
     }
     let cure = "systemctl start docker; journalctl -u docker";
-    let engine = match timeout(LIMIT, Engine::connect()).await {
-        Ok(Ok(engine)) => Ok(engine),
-        Ok(Err(error)) => Err(of_error(names[0], "", &error, cure)),
-        Err(_) => Err(CheckResult::fail(names[0], format!("no answer within {} s", LIMIT.as_secs()), cure)),
+    let mut results = vec![look.result(names[0], "", &Target::Docker, cure)];
+    let engine = match look.condition(&Target::Docker) {
+        Condition::Good(_) => timeout(LIMIT, Engine::connect()).await.ok().and_then(Result::ok),
+        _ => None,
     };
-    let mut results = Vec::new();
     match &engine {
-        Err(result) => {
-            results.push(result.clone());
-            results.extend(skipped(&names[1..], "", "Docker does not answer"));
-        }
-        Ok(engine) => {
-            let at = std::env::var("DOCKER_HOST").unwrap_or_else(|_| SOCKET.to_owned());
-            results.push(CheckResult::ok(names[0], format!("{at} answers")));
-            results.push(version(engine).await);
-        }
+        None => results.extend(skipped(&names[1..], "", "Docker does not answer")),
+        Some(engine) => results.push(version(engine).await),
     }
-    for container in &config.containers {
-        results.extend(of_container(config, container, engine.as_ref().ok()).await);
+    for (container, named) in config.containers.iter().zip(&look.settings.containers) {
+        results.extend(of_container(config, container, &named.name, look, engine.as_ref()).await);
     }
     results
 }
@@ -74,64 +66,66 @@ async fn version(engine: &Engine) -> CheckResult {
     }
 }
 
-async fn of_container(config: &Config, container: &Container, engine: Option<&Engine>) -> Vec<CheckResult> {
-    let about = about(&title(container), config.containers.len());
+async fn of_container(
+    config: &Config,
+    container: &Container,
+    name: &str,
+    look: &Look,
+    engine: Option<&Engine>,
+) -> Vec<CheckResult> {
+    let about = about(name, config.containers.len());
+    let facts = look.facts(name);
     let mut results = vec![bind(config, container, &about)];
-    let Some(engine) = engine else {
-        results.extend(skipped(&OF_CONTAINER, &about, "Docker does not answer"));
-        results.extend(ports(container, None, &about));
-        results.push(answer(container, &about).await);
-        return results;
-    };
-    let (found, environment) = match timeout(LIMIT, known(engine, container)).await {
-        Ok(Ok(known)) => known,
-        Ok(Err(error)) => {
-            results.push(of_error("container", &about, &error, "docker ps -a"));
-            return results;
+    match engine {
+        None => results.extend(skipped(&OF_CONTAINER, &about, "Docker does not answer")),
+        Some(engine) => {
+            results.push(image(engine, container, facts, &about).await);
+            results.push(state(look, name));
+            let why = match timeout(LIMIT, environment(engine, container, facts)).await {
+                Ok(Ok(Some(environment))) => Ok(environment),
+                Ok(Ok(None)) => Err("there is no container and no image yet".to_owned()),
+                Ok(Err(error)) => Err(Chain(&error).to_string()),
+                Err(_) => Err("Docker does not answer".to_owned()),
+            };
+            match why {
+                Ok(environment) => {
+                    results.push(pattern(config, container, &environment, &about));
+                    results.push(error_file(&environment, &about));
+                }
+                Err(why) => results.extend(skipped(&OF_CONTAINER[2..], &about, &why)),
+            }
         }
-        Err(_) => {
-            results.push(CheckResult::fail(
-                "container",
-                format!("{about}Docker does not answer"),
-                "systemctl status docker",
-            ));
-            return results;
-        }
-    };
-    let facts = match &found {
-        Found::Present(facts) => Some(&**facts),
-        _ => None,
-    };
-    results.push(image(engine, container, facts, &about).await);
-    results.push(state(container, &found, &about));
-    results.push(pattern(config, container, environment.as_ref(), &about));
-    results.push(error_file(environment.as_ref(), &about));
+    }
     results.extend(ports(container, facts, &about));
-    results.push(answer(container, &about).await);
+    results.push(answer(container, name, look, &about));
     results
 }
 
 type Environment = BTreeMap<String, String>;
 
-/// The container, and the environment that it has or would have: that of the image below that of the configuration.
-async fn known(
+/// The environment that the container has or would have: that of the image below that of the configuration.
+async fn environment(
     engine: &Engine,
     container: &Container,
-) -> Result<(Found, Option<Environment>), crate::host::container::ContainerError> {
-    let found = engine.find(container).await?;
-    let environment = match (&found, &container.image) {
-        (Found::Present(facts), _) => Some(engine.environment(&facts.id).await?.into_iter().collect()),
-        (_, Some(image)) => engine.image_environment(image).await?.map(|of_image| {
+    facts: Option<&ContainerFacts>,
+) -> Result<Option<Environment>, ContainerError> {
+    Ok(match (facts, &container.image) {
+        (Some(facts), _) => Some(engine.environment(&facts.id).await?.into_iter().collect()),
+        (None, Some(image)) => engine.image_environment(image).await?.map(|of_image| {
             let mut environment: Environment = of_image.into_iter().collect();
             environment.extend(container.environment.clone());
             environment
         }),
-        _ => None,
-    };
-    Ok((found, environment))
+        (None, None) => None,
+    })
 }
 
-async fn image(engine: &Engine, container: &Container, facts: Option<&Facts>, about: &str) -> CheckResult {
+async fn image(
+    engine: &Engine,
+    container: &Container,
+    facts: Option<&ContainerFacts>,
+    about: &str,
+) -> CheckResult {
     let name = "image";
     let Some(image) = &container.image else {
         let said = facts.map_or("chosen by ECS".to_owned(), |facts| facts.image.clone());
@@ -153,41 +147,16 @@ async fn image(engine: &Engine, container: &Container, facts: Option<&Facts>, ab
     }
 }
 
-fn state(container: &Container, found: &Found, about: &str) -> CheckResult {
-    let name = "container";
-    let title = title(container);
-    match found {
-        Found::Present(facts) if facts.phase == Phase::Running => {
-            let again = if facts.restarts > 0 {
-                format!(", restarted {} times by Docker", facts.restarts)
-            } else {
-                String::new()
-            };
-            CheckResult::ok(name, format!("{about}{} runs {}{again}", facts.name, facts.image))
+fn state(look: &Look, name: &str) -> CheckResult {
+    let target = Target::Container(name.to_owned());
+    let cure = "mapkeeper status says what is done about it; docker ps -a";
+    let result = look.result("container", &format!("{name}: "), &target, cure);
+    match look.condition(&target) {
+        // So it is before the first start, and while ECS keeps its tasks away.
+        Condition::Faulty(Fault { trigger: Reason::ContainerAbsent, .. }) | Condition::Blocked(_) => {
+            CheckResult { grade: Grade::Warn, ..result }
         }
-        Found::Present(facts) => {
-            let code = facts.exit_code.map(|code| format!(", code {code}")).unwrap_or_default();
-            let memory = if facts.oom_killed { ", out of memory" } else { "" };
-            let said = format!("{about}{} is {:?}{code}{memory}", facts.name, facts.phase).to_lowercase();
-            CheckResult::fail(
-                name,
-                said,
-                format!("docker logs {}; mapkeeper status says what is done about it", facts.name),
-            )
-        }
-        Found::Foreign { id, .. } => {
-            let said = format!("{about}{id} has the name {title:?} and was not made by mapkeeper");
-            CheckResult::fail(name, said, format!("docker rm -f {id}, or choose another name"))
-        }
-        Found::Absent if container.owner == Owner::Ecs => {
-            let hint = "look at the events of the ECS service, and whether the instance is in the cluster";
-            CheckResult::warn(name, format!("{about}ECS has not started {title}"), hint)
-        }
-        Found::Absent => CheckResult::warn(
-            name,
-            format!("{about}{title} is not made yet"),
-            "the agent makes it once the mounts are proven",
-        ),
+        _ => result,
     }
 }
 
@@ -228,25 +197,9 @@ fn bind(config: &Config, container: &Container, about: &str) -> CheckResult {
     }
 }
 
-fn pattern(
-    config: &Config,
-    container: &Container,
-    environment: Option<&Environment>,
-    about: &str,
-) -> CheckResult {
+fn pattern(config: &Config, container: &Container, environment: &Environment, about: &str) -> CheckResult {
     let name = "MS_MAP_PATTERN";
-    let Some(environment) = environment else {
-        return CheckResult::warn(
-            name,
-            format!("{about}not looked at: there is no container and no image yet"),
-            "look again later",
-        );
-    };
-    let probed = container.probe.as_ref().and_then(|probe| {
-        let (_, query) = probe.url.split_once('?')?;
-        let mut fields = query.split('&').filter_map(|field| field.split_once('='));
-        fields.find_map(|(key, value)| key.eq_ignore_ascii_case("map").then(|| value.to_owned()))
-    });
+    let probed = container.probe.as_ref().and_then(|probe| map_asked_for(&probe.url)).map(str::to_owned);
     let root = config.mounts.iter().find_map(|mount| {
         container.binds.iter().find_map(|bind| seen_at(&bind.source, &bind.target, &mount.path))
     });
@@ -274,15 +227,8 @@ fn pattern(
     }
 }
 
-fn error_file(environment: Option<&Environment>, about: &str) -> CheckResult {
+fn error_file(environment: &Environment, about: &str) -> CheckResult {
     let name = "MS_ERRORFILE";
-    let Some(environment) = environment else {
-        return CheckResult::warn(
-            name,
-            format!("{about}not looked at: there is no container and no image yet"),
-            "look again later",
-        );
-    };
     match environment.get(name).map(String::as_str) {
         Some("stderr" | "stdout") => CheckResult::ok(name, format!("{about}errors are in docker logs")),
         Some(path) => {
@@ -298,7 +244,7 @@ fn error_file(environment: Option<&Environment>, about: &str) -> CheckResult {
 }
 
 /// Whether each port is the container's, or free for it.
-fn ports(container: &Container, facts: Option<&Facts>, about: &str) -> Vec<CheckResult> {
+fn ports(container: &Container, facts: Option<&ContainerFacts>, about: &str) -> Vec<CheckResult> {
     let runs = facts.is_some_and(|facts| facts.phase == Phase::Running);
     let taken = listeners();
     let result = |port: &crate::config::Port| {
@@ -333,29 +279,18 @@ fn listener(line: &str) -> Option<u16> {
     (state == "0A").then(|| u16::from_str_radix(port, 16).ok()).flatten()
 }
 
-async fn answer(container: &Container, about: &str) -> CheckResult {
-    let name = "probe";
-    let Some(probe) = &container.probe else {
+fn answer(container: &Container, name: &str, look: &Look, about: &str) -> CheckResult {
+    if container.probe.is_none() {
         let hint = "[container.probe] lets the agent see what MapServer answers: it says 200 to every fault";
-        return CheckResult::warn(name, format!("{about}none is configured"), hint);
-    };
-    match http::get(&probe.url, probe.timeout).await {
-        Err(error) => {
-            let hint = "the container is down, or still starting: mapkeeper status; docker logs";
-            CheckResult::fail(name, format!("{about}{}", Chain(&error)), hint)
-        }
-        Ok(answer) => {
-            match classify(answer.status, answer.content_type.as_deref(), &answer.body, probe.expect) {
-                ServiceVerdict::Healthy | ServiceVerdict::LayerUnknown => {
-                    CheckResult::ok(name, format!("{about}answers as it should"))
-                }
-                verdict => CheckResult::fail(
-                    name,
-                    format!("{about}{verdict}"),
-                    "mapkeeper explain MAP follows the map of the probe",
-                ),
-            }
-        }
+        return CheckResult::warn("probe", format!("{about}none is configured"), hint);
+    }
+    let cure = "the container is down, or still starting: mapkeeper status; docker logs";
+    let target = Target::Service(name.to_owned());
+    let result = look.result("probe", about, &target, cure);
+    match look.condition(&target) {
+        // One look does not wait as long as the timeout of a slow service may be.
+        Condition::Unknown(_) => CheckResult { grade: Grade::Warn, ..result },
+        _ => result,
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::diagnose::result::CheckResult;
 use crate::error::{Advise, Chain};
+use ladder::{Condition, Fault};
 
 /// A result of an error that knows its cure, prefixed with what it is about.
 pub(super) fn of_error<E: Advise + 'static>(
@@ -12,6 +13,21 @@ pub(super) fn of_error<E: Advise + 'static>(
 ) -> CheckResult {
     let hint = error.hint().unwrap_or_else(|| otherwise.to_owned());
     CheckResult::fail(name, format!("{about}{}", Chain(error)), hint)
+}
+
+/// What the agent would say of a link, prefixed with what it is about; `otherwise` is the cure where it knows none.
+pub(super) fn of_condition(name: &str, about: &str, condition: &Condition, otherwise: &str) -> CheckResult {
+    let said = |fault: &Fault| format!("{about}{}", fault.detail);
+    let cure = |fault: &Fault| fault.hint.clone().unwrap_or_else(|| otherwise.to_owned());
+    match condition {
+        Condition::Good(detail) => CheckResult::ok(name, format!("{about}{detail}")),
+        Condition::Reduced(fault) => CheckResult::warn(name, said(fault), cure(fault)),
+        Condition::Faulty(fault) => CheckResult::fail(name, said(fault), cure(fault)),
+        Condition::Unknown(reason) => {
+            CheckResult::fail(name, format!("{about}could not look: {reason}"), otherwise)
+        }
+        Condition::Blocked(on) => CheckResult::fail(name, format!("{about}waits for {on}"), otherwise),
+    }
 }
 
 /// `mount: ` where there are several, so that a result says which is meant.
