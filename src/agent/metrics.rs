@@ -122,48 +122,31 @@ fn health(to: &mut DescriptorEncoder, document: &Document) -> Result<(), Error> 
 
 fn figures(to: &mut DescriptorEncoder, document: &Document) -> Result<(), Error> {
     let figures = &document.figures;
-    let of_mounts = |value: fn(&MountStats) -> f64| each_mount(&figures.mounts, value);
-    let counted = |value: fn(&MountStats) -> u64| each_mount(&figures.mounts, value);
-    let bytes = || Some(Unit::Bytes);
-    counters(
-        to,
-        "mapkeeper_cache_hits",
-        "Blocks of content found in memory",
-        counted(|mount| mount.cache_hits),
-    )?;
-    counters(
-        to,
-        "mapkeeper_cache_misses",
-        "Blocks of content that S3 was asked for",
-        counted(|mount| mount.cache_misses),
-    )?;
-    gauges(
-        to,
-        "mapkeeper_cache",
-        "Content held in memory",
-        bytes(),
-        of_mounts(|mount| mount.cache_bytes as f64),
-    )?;
-    let limit = of_mounts(|mount| mount.cache_limit_bytes as f64);
-    gauges(to, "mapkeeper_cache_limit", "Content that may be held in memory", bytes(), limit)?;
-    gauges(
-        to,
-        "mapkeeper_names",
-        "File numbers that the kernel holds",
-        None,
-        of_mounts(|mount| mount.names as f64),
-    )?;
-    gauges(
-        to,
-        "mapkeeper_names_memory",
-        "Memory of the table of names",
-        bytes(),
-        of_mounts(|mount| mount.names_bytes as f64),
-    )?;
-    let promised = of_mounts(|mount| mount.freshness_ms as f64 / 1000.0);
-    gauges(to, "mapkeeper_freshness_promised", "How old an answer may be", Some(Unit::Seconds), promised)?;
-    let resumed = counted(|mount| mount.resumed);
-    counters(to, "mapkeeper_sessions_resumed", "How often another process went on with the mount", resumed)?;
+    let counted: [(&str, &str, fn(&MountStats) -> u64); 3] = [
+        ("mapkeeper_cache_hits", "Blocks of content found in memory", |mount| mount.cache_hits),
+        ("mapkeeper_cache_misses", "Blocks of content that S3 was asked for", |mount| mount.cache_misses),
+        ("mapkeeper_sessions_resumed", "How often another process went on with the mount", |mount| {
+            mount.resumed
+        }),
+    ];
+    for (name, help, value) in counted {
+        counters(to, name, help, each_mount(&figures.mounts, value))?;
+    }
+    let (bytes, seconds) = (|| Some(Unit::Bytes), Some(Unit::Seconds));
+    let held: [(&str, &str, Option<Unit>, fn(&MountStats) -> f64); 5] = [
+        ("mapkeeper_cache", "Content held in memory", bytes(), |mount| mount.cache_bytes as f64),
+        ("mapkeeper_cache_limit", "Content that may be held in memory", bytes(), |mount| {
+            mount.cache_limit_bytes as f64
+        }),
+        ("mapkeeper_names", "File numbers that the kernel holds", None, |mount| mount.names as f64),
+        ("mapkeeper_names_memory", "Memory of the table of names", bytes(), |mount| mount.names_bytes as f64),
+        ("mapkeeper_freshness_promised", "How old an answer may be", seconds, |mount| {
+            mount.freshness_ms as f64 / 1000.0
+        }),
+    ];
+    for (name, help, unit, value) in held {
+        gauges(to, name, help, unit, each_mount(&figures.mounts, value))?;
+    }
     let costs = figures.buckets.iter().filter_map(|bucket| {
         Some((labels(&[("bucket", &bucket.bucket)]), bucket.cents_per_month? as f64 / 100.0))
     });
