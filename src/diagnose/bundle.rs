@@ -14,7 +14,7 @@ use aws_credential_types::provider::ProvideCredentials;
 use tokio::time::timeout;
 
 use self::redact::Redactor;
-use super::clients::{KEYS_LIMIT, keys};
+use super::clients::keys;
 use super::doctor::{self, AgentAt};
 use super::result;
 use crate::agent::status;
@@ -132,9 +132,8 @@ async fn secrets(config: Option<&Config>) -> Vec<String> {
         known.extend(named.map(|(_, value)| value.clone()));
     }
     for mount in &config.mounts {
-        let held =
-            timeout(KEYS_LIMIT, async { keys(config, mount).await.ok()?.provide_credentials().await.ok() });
-        if let Ok(Some(keys)) = held.await {
+        let Ok(held) = keys(config, mount).await else { continue };
+        if let Ok(keys) = held.provide_credentials().await {
             known.push(keys.access_key_id().to_owned());
             known.push(keys.secret_access_key().to_owned());
             known.extend(keys.session_token().map(str::to_owned));

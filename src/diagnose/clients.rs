@@ -19,7 +19,7 @@ use bucketfs::store::{Condition, Depth, Fetch, Fetched, List, ListStart, Object,
 /// Longest wait for one question to a bucket.
 pub const BUCKET_LIMIT: Duration = Duration::from_secs(8);
 /// Longest wait for credentials.
-pub const KEYS_LIMIT: Duration = Duration::from_secs(12);
+const KEYS_LIMIT: Duration = Duration::from_secs(12);
 /// How long a mount has to answer.
 pub const MOUNT_LIMITS: Limits = Limits { ask: Duration::from_secs(3), read: Duration::from_secs(6) };
 
@@ -27,14 +27,11 @@ pub const MOUNT_LIMITS: Limits = Limits { ask: Duration::from_secs(3), read: Dur
 ///
 /// # Errors
 ///
-/// What their source says. They are not proved: that is a question of its own.
+/// What their source says, or that it says nothing in time. They are not proved: that is a question of its own.
 pub async fn keys(config: &Config, mount: &Mount) -> Result<Holder, CredentialsError> {
     let (profile, region) = (mount.profile.as_deref(), config.region.as_deref());
-    match (&config.credentials.secret, &config.credentials.role) {
-        (Some(name), _) => Holder::secret(name, profile, region, config.credentials.refresh, None).await,
-        (None, Some(arn)) => Holder::role(arn, profile, region, None).await,
-        (None, None) => Holder::default_chain(profile, region, None).await,
-    }
+    let held = Holder::configured(&config.credentials, profile, region, None);
+    timeout(KEYS_LIMIT, held).await.unwrap_or(Err(CredentialsError::Silent { limit: KEYS_LIMIT }))
 }
 
 /// The bucket of `mount`, where it lives; `None` if the mount shows no bucket.

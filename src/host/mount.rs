@@ -15,7 +15,7 @@ pub mod handover;
 mod kernel;
 mod point;
 
-pub use bucket::{How, Mounted, attach, prove, resume, store};
+pub use bucket::{How, Mounted, attach, defaults, prove, resume, store};
 pub use bucketfs::connection::{DetachError, abort, detach, requests_waiting, uncover};
 pub use bucketfs::mountinfo::{Device, Entry, MountTable};
 pub use efs::file_system_id;

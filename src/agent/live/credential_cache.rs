@@ -179,14 +179,7 @@ impl CredentialCache {
         let (credentials, region) = (self.credentials.clone(), self.region.clone());
         let prover = prover(self.mounts.iter().filter(|mount| mount.profile == profile), region.as_deref());
         let task = tokio::spawn(async move {
-            let (profile, region) = (profile.as_deref(), region.as_deref());
-            match (credentials.secret, credentials.role) {
-                (Some(name), _) => {
-                    Holder::secret(&name, profile, region, credentials.refresh, Some(prover)).await
-                }
-                (None, Some(arn)) => Holder::role(&arn, profile, region, Some(prover)).await,
-                (None, None) => Holder::default_chain(profile, region, Some(prover)).await,
-            }
+            Holder::configured(&credentials, profile.as_deref(), region.as_deref(), Some(prover)).await
         });
         let fetched = task.map(|ended| match ended {
             Ok(Ok(holder)) => Ok(holder),

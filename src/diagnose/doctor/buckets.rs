@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use futures::future::join_all;
+use hyper::Uri;
 use time::OffsetDateTime;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -12,13 +13,12 @@ use tokio::time::timeout;
 use super::ask::detached;
 use super::tell::{about, of_error, skipped};
 use crate::config::{Config, Mount, Source};
-use crate::diagnose::clients::{KEYS_LIMIT, bucket, child, content, in_time, keys};
+use crate::diagnose::clients::{bucket, child, content, in_time, keys};
 use crate::diagnose::result::CheckResult;
 use crate::error::Chain;
 use crate::host::credentials::Holder;
-use crate::host::mount::{MountTable, shows, store_hint};
+use crate::host::mount::{MountTable, defaults, shows, store_hint};
 use crate::host::probe::MountFinding;
-use bucketfs::Defaults;
 use bucketfs::attr::Attributes;
 use bucketfs::session::FS_TYPE;
 use bucketfs::store::s3::S3;
@@ -63,16 +63,9 @@ pub(super) async fn checks(config: &Config, mount: &Mount) -> Vec<CheckResult> {
 
 async fn credentials(config: &Config, mount: &Mount, about: &str) -> (CheckResult, Option<Holder>) {
     let name = if config.credentials.secret.is_some() { "secret" } else { "credentials" };
-    match timeout(KEYS_LIMIT, keys(config, mount)).await {
-        Ok(Ok(held)) => (CheckResult::ok(name, format!("{about}{}", held.description())), Some(held)),
-        Ok(Err(error)) => (of_error(name, about, &error, "docs/iam.md says what is needed"), None),
-        Err(_) => {
-            let said = format!("{about}none within {} s", KEYS_LIMIT.as_secs());
-            (
-                CheckResult::fail(name, said, "check the way to Secrets Manager and to the metadata service"),
-                None,
-            )
-        }
+    match keys(config, mount).await {
+        Ok(held) => (CheckResult::ok(name, format!("{about}{}", held.description())), Some(held)),
+        Err(error) => (of_error(name, about, &error, "docs/iam.md says what is needed"), None),
     }
 }
 
@@ -116,16 +109,10 @@ async fn way(config: &Config, mount: &Mount, bucket: &str, about: &str) -> Vec<C
 
 /// Host and port that requests for the bucket go to.
 fn endpoint(config: &Config, mount: &Mount, bucket: &str) -> (String, u16) {
-    if let Some(url) = &mount.endpoint_url {
-        let (scheme, rest) = url.split_once("://").unwrap_or(("http", url));
-        let authority = rest.split('/').next().unwrap_or(rest);
-        let port = if scheme == "https" { 443 } else { 80 };
-        return match authority.rsplit_once(':') {
-            Some((host, text)) if text.parse::<u16>().is_ok() => {
-                (host.trim_matches(['[', ']']).to_owned(), text.parse().unwrap_or(port))
-            }
-            _ => (authority.trim_matches(['[', ']']).to_owned(), port),
-        };
+    let url = mount.endpoint_url.as_ref().and_then(|url| url.parse::<Uri>().ok());
+    if let Some((url, host)) = url.as_ref().and_then(|url| Some((url, url.host()?))) {
+        let port = if url.scheme_str() == Some("https") { 443 } else { 80 };
+        return (host.trim_matches(['[', ']']).to_owned(), url.port_u16().unwrap_or(port));
     }
     let region = mount.region.as_deref().or(config.region.as_deref()).unwrap_or("us-east-1");
     match mount.path_style {
@@ -248,12 +235,7 @@ async fn headers(mount: &Mount, store: &S3, prefix: &str, about: &str) -> CheckR
     let step = (listed.len() / SAMPLE).max(1);
     let sample: Vec<_> = listed.iter().step_by(step).take(SAMPLE).collect();
     let looks = join_all(sample.iter().map(|object| in_time(store.head(&object.key)))).await;
-    let defaults = Defaults {
-        uid: mount.uid,
-        gid: mount.gid,
-        file_permissions: (mount.file_mode & 0o7777) as u16,
-        directory_permissions: (mount.dir_mode & 0o7777) as u16,
-    };
+    let defaults = defaults(mount);
     let mut with_mode = 0;
     let mut hidden = None;
     let mut seen = 0;

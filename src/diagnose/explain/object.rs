@@ -8,14 +8,13 @@ use super::files;
 use super::location::{MapLocation, plain};
 use super::process_identity::{Reader, allows};
 use crate::config::{Config, Mount};
-use crate::diagnose::clients::{BUCKET_LIMIT, KEYS_LIMIT, bucket, content, in_time, keys};
+use crate::diagnose::clients::{BUCKET_LIMIT, bucket, content, in_time, keys};
 use crate::diagnose::lint::{Seen, remarks};
 use crate::diagnose::mapfile::{self, Mapfile};
 use crate::diagnose::result::{CheckResult, Grade};
 use crate::error::Chain;
-use crate::host::mount::store_hint;
+use crate::host::mount::{defaults, store_hint};
 use crate::host::probe::{CONTENT_BYTES, content_hash};
-use bucketfs::Defaults;
 use bucketfs::attr::Attributes;
 use bucketfs::store::s3::{Change, S3};
 use bucketfs::store::{Object, ObjectStore, StoreError};
@@ -78,20 +77,8 @@ pub(super) async fn of_bucket(config: &Config, place: &MapLocation<'_>, host: &H
 
 /// The bucket of a mount, with the keys that the agent would use.
 async fn asked(config: &Config, mount: &Mount) -> Result<S3, CheckResult> {
-    let keys = match timeout(KEYS_LIMIT, keys(config, mount)).await {
-        Ok(Ok(keys)) => keys,
-        Ok(Err(error)) => {
-            return Err(CheckResult::failed("object", &error, "mapkeeper doctor looks at each source"));
-        }
-        Err(_) => {
-            let said = format!("not asked for: no credentials within {} s", KEYS_LIMIT.as_secs());
-            return Err(CheckResult::fail(
-                "object",
-                said,
-                "mapkeeper doctor looks at each source of credentials",
-            ));
-        }
-    };
+    let failed = |error| CheckResult::failed("object", &error, "mapkeeper doctor looks at each source");
+    let keys = keys(config, mount).await.map_err(failed)?;
     match timeout(2 * BUCKET_LIMIT, bucket(config, mount, &keys)).await {
         Ok(Ok(Some(store))) => Ok(store),
         Ok(Err(error)) => Err(unasked("object", &error)),
@@ -156,12 +143,7 @@ fn date(seconds: i64) -> String {
 /// Whether MapServer may read the object, and look into the directories above it.
 async fn headers(store: &S3, place: &MapLocation<'_>, object: &Object, host: &Host) -> CheckResult {
     let mount = place.mount;
-    let defaults = Defaults {
-        uid: mount.uid,
-        gid: mount.gid,
-        file_permissions: (mount.file_mode & 0o7777) as u16,
-        directory_permissions: (mount.dir_mode & 0o7777) as u16,
-    };
+    let defaults = defaults(mount);
     let own = Attributes::of(&place.key().unwrap_or_default(), object, &defaults);
     // Who is not known is taken for somebody without any right.
     let stranger = Reader { uid: u32::MAX, groups: Vec::new(), process: "MapServer".to_owned() };

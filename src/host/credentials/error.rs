@@ -16,6 +16,8 @@ pub enum CredentialsError {
     Chain { source: ProviderError },
     #[error("the AWS default chain gave no answer within {} s", .limit.as_secs())]
     ChainSilent { limit: Duration },
+    #[error("no credentials within {} s", .limit.as_secs())]
+    Silent { limit: Duration },
     #[error("secret {name:?} does not exist in this region")]
     Missing { name: String },
     #[error("access to secret {name:?} is denied")]
@@ -52,6 +54,9 @@ impl Advise for CredentialsError {
             CredentialsError::Chain { .. } | CredentialsError::ChainSilent { .. } => {
                 "give the instance a role, set AWS_PROFILE or AWS_ACCESS_KEY_ID, or name a secret in `credentials.secret`"
                     .to_owned()
+            }
+            CredentialsError::Silent { .. } => {
+                "check the way to Secrets Manager and to the metadata service".to_owned()
             }
             CredentialsError::Missing { .. } => {
                 "check `credentials.secret` and `region`; a secret of another account needs its ARN".to_owned()

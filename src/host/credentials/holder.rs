@@ -18,7 +18,7 @@ use super::keys::{KeyPair, Secret};
 use super::origin::{Held, Origin, Stage, region_of_arn};
 use super::passwd;
 use super::refresh::{self, CredentialCell, Prover, Refusal};
-use crate::aws;
+use crate::{aws, config};
 
 /// How often credentials of the default chain without an end are looked at again.
 const CHAIN_REFRESH: Duration = Duration::from_secs(300);
@@ -56,6 +56,24 @@ impl Holder {
     ) -> Holder {
         let keys = KeyPair { access_key_id, secret_access_key, session_token };
         Holder::of(keys.credentials("fixed"), "given")
+    }
+
+    /// Holds what `credentials` names: a secret, a role, else what the default chain of AWS finds.
+    ///
+    /// # Errors
+    ///
+    /// As [`Holder::secret`], [`Holder::role`] and [`Holder::default_chain`].
+    pub async fn configured(
+        credentials: &config::Credentials,
+        profile: Option<&str>,
+        region: Option<&str>,
+        prover: Option<Prover>,
+    ) -> Result<Holder, CredentialsError> {
+        match (&credentials.secret, &credentials.role) {
+            (Some(name), _) => Holder::secret(name, profile, region, credentials.refresh, prover).await,
+            (None, Some(arn)) => Holder::role(arn, profile, region, prover).await,
+            (None, None) => Holder::default_chain(profile, region, prover).await,
+        }
     }
 
     /// Holds what the default chain of AWS finds (environment, profile, role of task or instance), and

@@ -99,6 +99,11 @@ fn every_error_has_its_text_its_cure_and_its_code() {
         ),
         (CredentialsError::ChainSilent { limit }, "the AWS default chain gave no answer within 45 s", chain),
         (
+            CredentialsError::Silent { limit },
+            "no credentials within 45 s",
+            "check the way to Secrets Manager and to the metadata service",
+        ),
+        (
             CredentialsError::Missing { name: name() },
             r#"secret "maps" does not exist in this region"#,
             "check `credentials.secret` and `region`; a secret of another account needs its ARN",

@@ -252,12 +252,7 @@ fn options(spec: &config::Mount, prefix: &str, flags: KernelFlags) -> Options {
         resend: spec.resend,
         freshness: spec.freshness,
         max_stale: spec.max_stale,
-        defaults: Defaults {
-            uid: spec.uid,
-            gid: spec.gid,
-            file_permissions: (spec.file_mode & 0o7777) as u16,
-            directory_permissions: (spec.dir_mode & 0o7777) as u16,
-        },
+        defaults: defaults(spec),
         memory: spec.memory,
         write: WriteOptions {
             staging: spec.staging.clone(),
@@ -266,6 +261,16 @@ fn options(spec: &config::Mount, prefix: &str, flags: KernelFlags) -> Options {
                 config::OnConflict::Overwrite => OnConflict::Overwrite,
             },
         },
+    }
+}
+
+/// Owner and mode of what has no headers that say them.
+pub fn defaults(spec: &config::Mount) -> Defaults {
+    Defaults {
+        uid: spec.uid,
+        gid: spec.gid,
+        file_permissions: (spec.file_mode & 0o7777) as u16,
+        directory_permissions: (spec.dir_mode & 0o7777) as u16,
     }
 }
 
