@@ -32,6 +32,8 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use nix::errno::Errno;
+use nix::sys::prctl::set_pdeathsig;
+use nix::sys::signal::Signal;
 use nix::sys::stat::{major, minor};
 use serde::{Deserialize, Serialize};
 use tokio::process::{Child, Command};
@@ -132,10 +134,7 @@ fn answers(path: &Path, expected: Option<(u32, u32)>, list: bool) -> io::Result<
 ///
 /// When the kernel refuses, and when that process has ended already: then nobody reads what is written to `out`.
 pub fn end_with_parent(out: BorrowedFd<'_>) -> io::Result<()> {
-    // SAFETY: plain numbers.
-    if unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) } != 0 {
-        return Err(io::Error::last_os_error());
-    }
+    set_pdeathsig(Signal::SIGKILL)?;
     let mut reader = libc::pollfd { fd: out.as_raw_fd(), events: 0, revents: 0 };
     // SAFETY: one structure, which lives for as long as the call; it waits for nothing.
     let polled = unsafe { libc::poll(&raw mut reader, 1, 0) };

@@ -4,10 +4,11 @@
 //! that is `external:` is looked at and never touched; no option is taken from anywhere but the configuration. They
 //! outlive the agent: nothing of them is in its process.
 
-use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
+use nix::sys::prctl::set_pdeathsig;
+use nix::sys::signal::Signal;
 use tokio::process::Command;
 use tokio::time::timeout;
 
@@ -108,10 +109,7 @@ async fn run(helper: &Path, call: &Call) -> Result<(), KernelError> {
     // A helper tries for minutes; the successor of this process starts another.
     // SAFETY: between fork and exec only a system call with plain numbers is made.
     unsafe {
-        command.pre_exec(|| match libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) {
-            0 => Ok(()),
-            _ => Err(io::Error::last_os_error()),
-        });
+        command.pre_exec(|| Ok(set_pdeathsig(Signal::SIGKILL)?));
     }
     let output = match timeout(HELPER_LIMIT, command.output()).await {
         Err(_) => return Err(KernelError::Silent { program }),
