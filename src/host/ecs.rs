@@ -388,27 +388,10 @@ async fn systemctl(verb: &'static str) -> Result<(), EcsError> {
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
 
     use super::*;
-
-    /// Answers every request with this status and body.
-    async fn introspection(status: u16, body: &'static str) -> String {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        tokio::spawn(async move {
-            loop {
-                let (mut stream, _) = listener.accept().await.unwrap();
-                let _ = stream.read(&mut [0; 1024]).await.unwrap();
-                let length = body.len();
-                let head =
-                    format!("HTTP/1.1 {status} x\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n");
-                stream.write_all(format!("{head}{body}").as_bytes()).await.unwrap();
-            }
-        });
-        format!("http://{address}")
-    }
+    use crate::host::http::stand_in::server;
 
     fn ecs(introspection: &str) -> Ecs {
         Ecs::new("maps", Some("us-east-1"), introspection, Path::new("/none"))
@@ -424,8 +407,8 @@ mod tests {
             ("{}", Agent::Unregistered),
         ];
         for (body, expected) in cases {
-            let at = introspection(200, body).await;
-            assert_eq!(ecs(&at).agent().await.unwrap(), expected, "{body}");
+            let server = server(move |_, _| Some((200, body))).await;
+            assert_eq!(ecs(&server.url).agent().await.unwrap(), expected, "{body}");
         }
     }
 
@@ -436,9 +419,9 @@ mod tests {
         drop(listener);
         let found = ecs(&address).agent().await.unwrap();
         assert!(matches!(&found, Agent::Down { reason } if reason.contains("refused")), "{found:?}");
-        let error = ecs(&introspection(200, "hello").await).agent().await.unwrap_err();
+        let error = ecs(&server(|_, _| Some((200, "hello"))).await.url).agent().await.unwrap_err();
         assert_eq!(error.to_string(), "the ECS agent's answer to \"/v1/metadata\" makes no sense");
-        let error = ecs(&introspection(500, "").await).agent().await.unwrap_err();
+        let error = ecs(&server(|_, _| Some((500, ""))).await.url).agent().await.unwrap_err();
         assert_eq!(error.to_string(), "the ECS agent answers 500 to \"/v1/metadata\"");
         assert!(error.hint().unwrap().contains("journalctl -u ecs"));
     }
@@ -447,8 +430,10 @@ mod tests {
     async fn the_containers_of_all_tasks_are_known() {
         let body = r#"{"Tasks":[{"Arn":"a","Containers":[{"DockerId":"one","Name":"x"},{"DockerId":"two"}]},
             {"Arn":"b","Containers":[{"DockerId":"three"}]},{"Arn":"c"}]}"#;
-        assert_eq!(ecs(&introspection(200, body).await).tasks().await.unwrap(), ["one", "two", "three"]);
-        assert!(ecs(&introspection(200, r#"{"Tasks":null}"#).await).tasks().await.unwrap().is_empty());
+        let agent = server(move |_, _| Some((200, body))).await;
+        assert_eq!(ecs(&agent.url).tasks().await.unwrap(), ["one", "two", "three"]);
+        let idle = server(|_, _| Some((200, r#"{"Tasks":null}"#))).await;
+        assert!(ecs(&idle.url).tasks().await.unwrap().is_empty());
     }
 
     #[test]

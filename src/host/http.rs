@@ -114,6 +114,9 @@ async fn take_in(response: Response<Incoming>) -> Result<Answer, hyper::Error> {
 }
 
 #[cfg(test)]
+pub(super) mod stand_in;
+
+#[cfg(test)]
 mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;

@@ -83,6 +83,7 @@ const OUTSIDE: &[(&str, &[&str])] = &[
         &["crates/bucketfs/src/fuse.rs", "crates/bucketfs/src/fuse/", "crates/bucketfs/src/session.rs"],
     ),
     ("bollard", &["src/host/container.rs", "src/host/container/"]),
+    ("hyper_util", &["src/host/http.rs", "src/agent/http.rs", "crates/s3-testbed/src/"]),
     ("aws_sdk_ecs", &["src/host/ecs.rs", "src/host/ecs/"]),
     ("aws_sdk_s3", &["crates/bucketfs/src/store/s3.rs", "crates/bucketfs/src/store/s3/"]),
     ("aws_sdk_efs", &["src/host/mount/efs.rs"]),
