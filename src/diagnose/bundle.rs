@@ -8,13 +8,14 @@ mod redact;
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::path::Path;
+use std::process::Output;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use aws_credential_types::provider::ProvideCredentials;
 use tokio::time::timeout;
 
 use self::redact::Redactor;
-use super::clients::keys;
+use super::clients::{keys, output};
 use super::doctor::{self, AgentAt};
 use super::result;
 use crate::agent::status;
@@ -213,14 +214,9 @@ async fn metrics(config: Option<&Config>) -> Option<String> {
 
 /// What another program says, or why it does not.
 async fn said(program: &str, arguments: &[&str]) -> String {
-    let mut command = tokio::process::Command::new(program);
-    command.args(arguments).stdin(std::process::Stdio::null()).kill_on_drop(true);
-    match timeout(LIMIT, command.output()).await {
-        Ok(Ok(output)) => {
-            [output.stdout, output.stderr].map(|part| String::from_utf8_lossy(&part).into_owned()).concat()
-        }
-        Ok(Err(error)) => format!("cannot run {program}: {error}\n"),
-        Err(_) => format!("{program} gave no answer within {} s\n", LIMIT.as_secs()),
+    match output(program, arguments, LIMIT).await {
+        Ok(Output { stdout, stderr, .. }) => String::from_utf8_lossy(&[stdout, stderr].concat()).into_owned(),
+        Err(why) => format!("{why}\n"),
     }
 }
 

@@ -3,6 +3,7 @@
 //! Everything works without the daemon. Nothing here changes anything, and no file below a mount is touched from this
 //! process.
 
+use std::process::{Output, Stdio};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -89,6 +90,20 @@ pub async fn content(store: &S3, key: &str, most: u64) -> Result<(Object, Bytes)
         Ok((object, bytes.into()))
     };
     in_time(asked).await
+}
+
+/// What another program of the system leaves, within `limit`; else why there is nothing.
+///
+/// # Errors
+///
+/// That it cannot be run, or has not ended: in words.
+pub async fn output(program: &str, arguments: &[&str], limit: Duration) -> Result<Output, String> {
+    let mut command = tokio::process::Command::new(program);
+    command.args(arguments).stdin(Stdio::null()).kill_on_drop(true);
+    match timeout(limit, command.output()).await {
+        Err(_) => Err(format!("{program} gave no answer within {} s", limit.as_secs())),
+        Ok(output) => output.map_err(|error| format!("cannot run {program}: {error}")),
+    }
 }
 
 /// Sends children to paths that may hang.

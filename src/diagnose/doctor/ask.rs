@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
+use crate::diagnose::clients::output;
 use crate::diagnose::result::CheckResult;
 
 /// What a check finds, or that it did not end in time.
@@ -33,14 +34,8 @@ pub(super) async fn detached<T: Send + 'static>(
 
 /// What a command of the system prints, within `limit`; else why there is nothing.
 pub(super) async fn command(program: &str, arguments: &[&str], limit: Duration) -> Result<String, String> {
-    let mut command = tokio::process::Command::new(program);
-    command.args(arguments).stdin(std::process::Stdio::null()).kill_on_drop(true);
-    match timeout(limit, command.output()).await {
-        Err(_) => Err(format!("{program} gave no answer within {} s", limit.as_secs())),
-        Ok(Err(error)) => Err(format!("cannot run {program}: {error}")),
-        Ok(Ok(output)) if output.status.success() => {
-            Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
-        }
-        Ok(Ok(output)) => Err(String::from_utf8_lossy(&output.stderr).trim().to_owned()),
-    }
+    let output = output(program, arguments, limit).await?;
+    let said = if output.status.success() { Ok(output.stdout) } else { Err(output.stderr) };
+    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).trim().to_owned();
+    said.map(text).map_err(text)
 }
