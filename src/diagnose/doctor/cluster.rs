@@ -99,3 +99,59 @@ fn written(cluster: &str) -> CheckResult {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::config::{Layer, Loaded};
+    use crate::diagnose::result::Grade;
+    use ladder::state::{Maintenance, Observation};
+
+    /// What is said of the ECS agent and of its cluster, as it was seen.
+    fn said(agent: EcsAgent, instance: EcsInstance) -> [(Grade, String); 2] {
+        let values = [
+            ("MAPKEEPER_MOUNT__0__SOURCE", "s3://maps"),
+            ("MAPKEEPER_MOUNT__0__PATH", "/srv/maps"),
+            ("MAPKEEPER_ECS__CLUSTER", "maps"),
+        ];
+        let layer = Layer::environment(values.map(|(name, value)| (name.into(), value.into())));
+        let config = Loaded::from_layers(vec![layer]).expect("valid").config;
+        let unseen = || "not asked".to_owned();
+        let ecs = EcsSeen { agent, instance: Seen::Known(instance), tasks: Seen::Unknown(unseen()) };
+        let seen = Observation {
+            maintenance: Maintenance::Off,
+            credentials: Seen::Unknown(unseen()),
+            mounts: BTreeMap::new(),
+            docker: Seen::Unknown(unseen()),
+            containers: BTreeMap::new(),
+            ecs: Some(Seen::Known(ecs)),
+        };
+        let results = checks(&config, &Look::of(&config, seen));
+        assert_eq!([&results[1].name, &results[2].name], ["ecs agent", "ecs cluster"]);
+        [1, 2].map(|at| {
+            let hint = results[at].hint.as_deref().unwrap_or_default();
+            (results[at].grade, format!("{}; {hint}", results[at].detail))
+        })
+    }
+
+    #[test]
+    fn the_cluster_is_told_in_the_words_of_the_assessment_and_a_missing_right_is_a_fault() {
+        let registered = |cluster: &str| EcsAgent::Registered {
+            cluster: cluster.to_owned(),
+            instance: "arn:x".to_owned(),
+        };
+        let [agent, cluster] = said(EcsAgent::Unregistered, EcsInstance::Absent);
+        assert!(agent.0 == Grade::Fail && agent.1.contains("no place in a cluster yet"), "{agent:?}");
+        assert!(cluster.0 == Grade::Warn && cluster.1.starts_with("not looked at"), "{cluster:?}");
+        let [agent, _] = said(registered("other"), EcsInstance::Absent);
+        assert!(agent.0 == Grade::Fail && agent.1.contains("ECS_CLUSTER"), "{agent:?}");
+        let [agent, cluster] = said(registered("maps"), EcsInstance::Absent);
+        assert!(agent.0 == Grade::Ok && cluster.0 == Grade::Fail, "{agent:?} {cluster:?}");
+        assert!(cluster.1.contains("does not know this instance"), "{cluster:?}");
+        let [_, cluster] = said(registered("maps"), EcsInstance::Hidden);
+        assert!(cluster.0 == Grade::Fail, "{cluster:?}");
+        assert!(cluster.1.contains("allow ecs:DescribeContainerInstances"), "{cluster:?}");
+    }
+}

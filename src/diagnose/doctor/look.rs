@@ -23,10 +23,15 @@ impl Look {
     /// Looks at what `config` names, but its mounts.
     pub(super) async fn at(config: &Config) -> Result<Look, LiveError> {
         let config = Config { mounts: Vec::new(), ..config.clone() };
-        let settings = settings(&config);
         let live = Live::new(&config, Options::default())?;
-        let seen = observe(&live, &settings).await;
-        Ok(Look { assessment: assess(&seen, &settings), settings, seen })
+        let seen = observe(&live, &settings(&config)).await;
+        Ok(Look::of(&config, seen))
+    }
+
+    /// What `seen` comes to.
+    pub(super) fn of(config: &Config, seen: Observation) -> Look {
+        let settings = settings(config);
+        Look { assessment: assess(&seen, &settings), settings, seen }
     }
 
     pub(super) fn condition(&self, target: &Target) -> &Condition {
