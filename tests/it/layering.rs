@@ -51,6 +51,7 @@ const AGENT: &[(&str, &[&str])] = &[
 /// beside it in a line is a part of the same whole.
 const FILE_SYSTEM: &[&[&str]] = &[
     &[""],
+    &["mount"],
     &["session"],
     &["fuse"],
     &["write"],
@@ -58,7 +59,7 @@ const FILE_SYSTEM: &[&[&str]] = &[
     &["read", "negative_cache", "single_flight"],
     &["relay", "inode"],
     &["journal", "listing", "health", "error", "attr", "cache", "random_prefetch", "connection"],
-    &["store", "xattr", "wire", "caller"],
+    &["store", "xattr", "wire", "caller", "options"],
     &["measure", "mountinfo", "percent"],
 ];
 
