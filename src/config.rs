@@ -11,7 +11,7 @@
 //! ```
 
 mod check;
-mod claims;
+mod choice;
 mod container;
 mod diff;
 mod fault;
@@ -27,26 +27,26 @@ mod reference;
 mod schema;
 mod setting;
 mod show;
-mod signal;
 mod snapshot;
 mod source;
+mod table;
 mod value;
 
-pub use container::{Bind, Container, Expect, Owner, Port, Probe, Protocol, Selector};
+pub use choice::{Escalate, Expect, OnConflict, Owner};
+pub use container::{Bind, Port, Protocol, Selector};
 pub use diff::Consequence;
 pub use fault::{ConfigError, Expected, Fault, Faults, Problem, SyntaxFault};
 pub use load::{Inputs, Wanted};
 pub use loaded::{ConfigFile, DEFAULT_FILE, Loaded};
 pub use model::{
-    Bootstrap, Config, Credentials, Ecs, Escalate, Health, Mount, Notice, OnConflict, Overlay, Refusal,
-    Source, Sources,
+    Bootstrap, Config, Container, Credentials, Ecs, Health, Mount, Notice, Overlay, Probe, Refusal, Source,
+    Sources, StackSignal,
 };
 pub use mount_options::{CredentialsChoice, KernelFlags, MountRequest, Remark};
 pub use redact::{REDACTED, names_a_secret};
 pub use schema::schema;
-pub use setting::{KEYS, KeyPath, Kind, Setting, Step};
+pub use setting::{KEYS, KeyPath, Kind, OnChange, Setting, Step};
 pub use show::Origins;
-pub use signal::StackSignal;
 pub use source::{
     Entries, Layer, Origin, Parameter, ParameterKind, RESERVED_VARIABLES, STATE_TAG, TAG_PREFIX, variable_of,
 };

@@ -1,14 +1,25 @@
 //! What must hold between settings: unique names, paths and ports; a probe that meets its container.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
-use super::claims::Claims;
 use super::container::{Port, Protocol};
 use super::fault::{Fault, Problem};
 use super::setting::{KeyPath, Step};
 use super::source::{Entries, Origin, Value};
 use super::value;
+
+/// What the sections lay claim to, with the path of the claim; only good values.
+#[derive(Debug, Default)]
+pub(super) struct Claims {
+    pub names: Vec<(KeyPath, String)>,
+    pub paths: Vec<(KeyPath, PathBuf)>,
+    pub containers: Vec<(KeyPath, String)>,
+    pub ports: Vec<(KeyPath, Port)>,
+    pub targets: Vec<(KeyPath, String)>,
+    pub listeners: Vec<(KeyPath, SocketAddr)>,
+    pub probes: Vec<(KeyPath, String, Vec<Port>)>,
+}
 
 /// Everything that is claimed twice.
 pub(super) fn faults(entries: &Entries, claims: &Claims) -> Vec<Fault> {

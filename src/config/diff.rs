@@ -5,8 +5,11 @@
 
 use std::fmt;
 
-use super::container::{Container, Owner, Selector};
-use super::model::{Config, Credentials, Mount};
+use super::choice::Owner;
+use super::container::Selector;
+use super::model::{Bootstrap, Config, Container, Credentials, Ecs, Health, Mount, Probe, Sources};
+use super::setting::OnChange;
+use super::table::settings;
 
 /// One thing that follows from a change of the configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,10 +57,59 @@ impl fmt::Display for Consequence {
     }
 }
 
+/// Notes a field of the table that differs, with what becomes of an agent; of a section its settings say that.
+macro_rules! change {
+    ($found:ident $name:expr, $old:expr, $new:expr, in always $section:ident) => {
+        $found.extend($old.changes(&$new).into_iter().map(|(_, on)| ($name, on)))
+    };
+    ($found:ident $name:expr, $old:expr, $new:expr, in maybe $section:ident) => {
+        match (&$old, &$new) {
+            (Some(old), Some(new)) => $found.extend(old.changes(new).into_iter().map(|(_, on)| ($name, on))),
+            (None, None) => {}
+            _ => $found.push(($name, OnChange::Live)),
+        }
+    };
+    ($found:ident $name:expr, $old:expr, $new:expr, in each $section:ident $list:literal) => {};
+    ($found:ident $name:expr, $old:expr, $new:expr, of [$($rows:tt)+] $read:expr) => {
+        if $old != $new {
+            $found.push(($name, OnChange::RestartContainer));
+        }
+    };
+    ($found:ident $name:expr, $old:expr, $new:expr,
+        $default:tt, $kind:expr, $expects:expr, $limits:expr, $on:ident $($tag:ident)?, $read:expr) => {
+        if $old != $new {
+            $found.push(($name, OnChange::$on));
+        }
+    };
+}
+
+macro_rules! changes {
+    ($(
+        $(#[$about:meta])+
+        $section:ident $prefix:literal { $($(#[$doc:meta])+ $field:ident: $type:ty { $($how:tt)+ })+ } $rule:tt
+    )+) => { $(
+        impl $section {
+            /// The fields that differ, and what becomes of an agent for each setting in them; lists of tables are left out.
+            fn changes(&self, new: &$section) -> Vec<(&'static str, OnChange)> {
+                let mut found = Vec::new();
+                $(change!(found stringify!($field), self.$field, new.$field, $($how)+);)+
+                found
+            }
+        }
+    )+ };
+}
+
+settings!(changes);
+
+/// Whether one of `changes` is of this kind.
+fn any(changes: &[(&str, OnChange)], kind: OnChange) -> bool {
+    changes.iter().any(|(_, on)| *on == kind)
+}
+
 impl Credentials {
     /// Whether both are the same credentials, looked at however often.
     pub fn is_same_source(&self, other: &Credentials) -> bool {
-        (&self.secret, &self.role) == (&other.secret, &other.role)
+        !any(&self.changes(other), OnChange::Remount)
     }
 }
 
@@ -67,22 +119,18 @@ impl Config {
         let mut found = Vec::new();
         let replaced = self.mount_changes(new, &mut found);
         self.container_changes(new, &replaced, &mut found);
-        let parts = [
-            ("sources", self.sources != new.sources),
-            ("credentials", self.credentials != new.credentials),
-            ("region", self.region != new.region),
-            ("bootstrap", self.bootstrap != new.bootstrap),
-            ("ecs", self.ecs != new.ecs),
-            ("health", self.health != new.health),
-        ];
-        found.extend(parts.iter().filter(|(_, differs)| *differs).map(|(what, _)| Consequence::Set { what }));
+        let mut parts: Vec<&str> = self.changes(new).into_iter().map(|(what, _)| what).collect();
+        parts.dedup();
+        found.extend(parts.into_iter().map(|what| Consequence::Set { what }));
         found
     }
 
     /// Why the mount `old` cannot go on under `new`; empty if it can. `None`: it is not wanted any more.
     pub fn remount_reasons(&self, old: &Mount, new: &Config) -> Option<Vec<&'static str>> {
         let wanted = new.mounts.iter().find(|mount| mount.name == old.name)?;
-        let mut because = settings_that_differ(old, wanted);
+        let changes = old.changes(wanted).into_iter();
+        let mut because: Vec<_> =
+            changes.filter(|(_, on)| *on == OnChange::Remount).map(|(name, _)| name).collect();
         if !self.credentials.is_same_source(&new.credentials) {
             because.push("credentials");
         }
@@ -132,9 +180,7 @@ impl Config {
                 });
                 continue;
             };
-            let without_probe = |of: &Container| Container { probe: None, ..of.clone() };
-            let body_differs = without_probe(old) != without_probe(wanted);
-            match (body_differs, wanted.owner) {
+            match (any(&old.changes(wanted), OnChange::RestartContainer), wanted.owner) {
                 (true, Owner::Mapkeeper) => found.push(Consequence::Recreated { container }),
                 (true, Owner::Ecs) => found.push(Consequence::Watched { container }),
                 (false, _) => {
@@ -170,56 +216,6 @@ fn called(container: &Container) -> String {
             label.clone().or_else(|| image.clone()).unwrap_or_else(|| "without a name".to_owned())
         }
     }
-}
-
-fn settings_that_differ(a: &Mount, b: &Mount) -> Vec<&'static str> {
-    // Every field is named, so that a new one cannot be forgotten.
-    let Mount {
-        name: _,
-        source,
-        path,
-        read_only,
-        freshness,
-        uid,
-        gid,
-        file_mode,
-        dir_mode,
-        memory,
-        disk_cache,
-        max_stale,
-        staging,
-        on_conflict,
-        resend,
-        suid,
-        endpoint_url,
-        path_style,
-        region,
-        profile,
-    } = a;
-    [
-        ("source", *source != b.source),
-        ("path", *path != b.path),
-        ("read_only", *read_only != b.read_only),
-        ("freshness", *freshness != b.freshness),
-        ("uid", *uid != b.uid),
-        ("gid", *gid != b.gid),
-        ("file_mode", *file_mode != b.file_mode),
-        ("dir_mode", *dir_mode != b.dir_mode),
-        ("memory", *memory != b.memory),
-        ("disk_cache", *disk_cache != b.disk_cache),
-        ("max_stale", *max_stale != b.max_stale),
-        ("staging", *staging != b.staging),
-        ("on_conflict", *on_conflict != b.on_conflict),
-        ("resend", *resend != b.resend),
-        ("suid", *suid != b.suid),
-        ("endpoint_url", *endpoint_url != b.endpoint_url),
-        ("path_style", *path_style != b.path_style),
-        ("region", *region != b.region),
-        ("profile", *profile != b.profile),
-    ]
-    .into_iter()
-    .filter_map(|(name, differs)| differs.then_some(name))
-    .collect()
 }
 
 #[cfg(test)]
@@ -317,5 +313,7 @@ url = "http://127.0.0.1/"
         );
         let polled = format!("{OLD}[sources]\npoll = \"5s\"\n[ecs]\ncluster = \"maps\"\n");
         assert_eq!(follows(OLD, &polled), ["sources is set anew", "ecs is set anew"]);
+        let ending = format!("escalate = \"terminate\"\n{OLD}");
+        assert_eq!(follows(OLD, &ending), ["escalate is set anew"]);
     }
 }

@@ -1,4 +1,4 @@
-//! The configuration as plain data, with the meaning, unit and default of each setting.
+//! The configuration as plain data: a type for each section of the table of settings, and the values with parts.
 //!
 //! What must hold: a value that exists has been checked; nothing here reads or asks.
 
@@ -8,9 +8,25 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::container::Container;
-use super::signal::StackSignal;
+use super::choice::{Escalate, Expect, OnConflict, Owner};
+use super::container::{Bind, Port, Selector};
+use super::table::settings;
 use crate::error::{Advise, Exit};
+
+macro_rules! types {
+    ($(
+        $(#[$about:meta])+
+        $section:ident $prefix:literal { $($(#[$doc:meta])+ $field:ident: $type:ty { $($how:tt)+ })+ } $rule:tt
+    )+) => { $(
+        $(#[$about])+
+        #[derive(Debug, Clone, PartialEq, Eq)]
+        pub struct $section {
+            $($(#[$doc])+ pub $field: $type,)+
+        }
+    )+ };
+}
+
+settings!(types);
 
 /// A setting that is accepted and checked, and that this version does not act on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,31 +65,6 @@ impl Advise for Refusal {
     }
 }
 
-/// The whole configuration, checked.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Config {
-    /// AWS region of everything that does not name its own. `None`: the environment, the AWS profile
-    /// or the instance metadata say it.
-    pub region: Option<String>,
-    /// Where settings come from, beside file, environment and flags.
-    pub sources: Sources,
-    /// Where credentials come from.
-    pub credentials: Credentials,
-    /// The mounts, at least one, in the order of the file. Names and paths are unique, and no path
-    /// lies below another.
-    pub mounts: Vec<Mount>,
-    /// The containers that are served by the mounts, in the order of the file.
-    pub containers: Vec<Container>,
-    /// How the host is prepared at boot.
-    pub bootstrap: Bootstrap,
-    /// Membership in an ECS cluster.
-    pub ecs: Option<Ecs>,
-    /// The listener for load balancers and Prometheus.
-    pub health: Option<Health>,
-    /// How far an instance goes that cannot be repaired. Default: it says that it is not ready, and stays.
-    pub escalate: Escalate,
-}
-
 impl Config {
     /// Everything that is set and that this version does not act on.
     pub fn notices(&self) -> Vec<Notice> {
@@ -94,104 +85,6 @@ impl Mount {
         match &self.source {
             Source::S3 { .. } => None,
             other => Some(Refusal::Source { name, source_text: other.to_string() }),
-        }
-    }
-}
-
-/// Where settings come from, beside file, environment and flags.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Sources {
-    /// Path of Parameter Store below which settings are looked for. `None`: nowhere.
-    pub parameters: Option<String>,
-    /// Read the tags `mapkeeper:*` of the instance, where this is one. Default false.
-    pub instance_tags: bool,
-    /// How often all sources are looked at again, give or take a tenth. Default 1 min; 1 s to 24 h.
-    pub poll: Duration,
-}
-
-impl Default for Sources {
-    fn default() -> Sources {
-        Sources { parameters: None, instance_tags: false, poll: Duration::from_secs(60) }
-    }
-}
-
-/// Where credentials come from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Credentials {
-    /// Name or ARN of a secret in Secrets Manager. `None`: the AWS default chain.
-    pub secret: Option<String>,
-    /// ARN of a role that the default chain assumes. Never together with `secret`.
-    pub role: Option<String>,
-    /// How often the secret is looked at again. Default 5 min; 1 s to 24 h.
-    pub refresh: Duration,
-}
-
-/// One bucket (or other source) at one directory.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Mount {
-    /// Name in messages, status and metrics: letters, digits, `.`, `_`, `-`, at most 64. Default: the
-    /// last component of `path`.
-    pub name: String,
-    /// What is mounted.
-    pub source: Source,
-    /// The mount point: absolute, not `/`, without `.` and `..`.
-    pub path: PathBuf,
-    /// Refuse every write. Default true.
-    pub read_only: bool,
-    /// A change in the bucket is seen by an `open` at most this much later. Default 1 s; at most 1 h;
-    /// zero: every open asks S3.
-    pub freshness: Duration,
-    /// Owner of objects without s3fs headers. Default 0.
-    pub uid: u32,
-    /// Group of objects without s3fs headers. Default 0.
-    pub gid: u32,
-    /// Permission bits of files without s3fs headers. Default 0644.
-    pub file_mode: u32,
-    /// Permission bits of directories without s3fs headers. Default 0755.
-    pub dir_mode: u32,
-    /// Bytes that all caches and buffers of this mount may hold together. Default 128 MiB, at least
-    /// 16 MiB.
-    pub memory: u64,
-    /// Bytes of the block cache on disk. Default 0: none.
-    pub disk_cache: u64,
-    /// Last-known-good content is served this long when S3 cannot be asked. Default 1 h, at most 30
-    /// days; zero: never.
-    pub max_stale: Duration,
-    /// Where files are kept while they are being written. Default `/var/lib/mapkeeper/staging`.
-    pub staging: PathBuf,
-    /// What happens to a write if somebody else has written the object since it was opened. Default fail.
-    pub on_conflict: OnConflict,
-    /// Have the kernel send again what a process before left unanswered, where it can (Linux 6.9 and later). Without
-    /// it, and on older kernels, the answers come from what that process wrote down. Default true.
-    pub resend: bool,
-    /// Show set-id bits of files, and `security.*` and `trusted.*` attributes. Default false.
-    pub suid: bool,
-    /// Base URL of an S3 server other than AWS.
-    pub endpoint_url: Option<String>,
-    /// Name the bucket in the path of a request instead of the host. Default: true with
-    /// `endpoint_url`, else false.
-    pub path_style: bool,
-    /// AWS region of the bucket. Default: the region of the configuration.
-    pub region: Option<String>,
-    /// Profile of the AWS configuration files from which the default chain reads.
-    pub profile: Option<String>,
-}
-
-/// What happens to a write if somebody else was faster.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OnConflict {
-    /// It is an error, and what was written is kept on disk.
-    Fail,
-    /// The last one wins.
-    Overwrite,
-}
-
-impl OnConflict {
-    /// The text of the configuration.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            OnConflict::Fail => "fail",
-            OnConflict::Overwrite => "overwrite",
         }
     }
 }
@@ -240,23 +133,6 @@ impl fmt::Display for Source {
     }
 }
 
-/// How the host is prepared at boot.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Bootstrap {
-    /// Files to be put in place, and commands to be run after that.
-    pub overlay: Option<Overlay>,
-    /// Version of the manifest in a bucket that keeps versions. `None`: the newest.
-    pub overlay_version: Option<String>,
-    /// Keep containers with a network of their own from the instance metadata. Default false.
-    pub block_imds: bool,
-    /// Where user data fetches the program from.
-    pub binary_url: Option<String>,
-    /// Checksum of the program there.
-    pub binary_sha256: Option<String>,
-    /// What of CloudFormation is told how the preparation ended.
-    pub signal: Option<StackSignal>,
-}
-
 /// Where the files of an overlay and its `manifest.toml` are.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Overlay {
@@ -280,41 +156,17 @@ impl fmt::Display for Overlay {
     }
 }
 
-/// How far an instance goes that cannot be repaired.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Escalate {
-    /// It says that it is not ready, and stays.
-    #[default]
-    Drain,
-    /// It asks AWS whether it could end itself, says so, and stays.
-    DryRun,
-    /// It ends itself, so that its Auto Scaling group puts another in its place.
-    Terminate,
-}
-
-impl Escalate {
-    /// The text of the configuration.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Escalate::Drain => "drain",
-            Escalate::DryRun => "dry-run",
-            Escalate::Terminate => "terminate",
-        }
-    }
-}
-
-/// Membership in an ECS cluster.
+/// A resource of a CloudFormation stack, which waits for this host.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Ecs {
-    /// Name of the cluster.
-    pub cluster: String,
-    /// Attributes of the container instance, for placement constraints.
-    pub attributes: BTreeMap<String, String>,
+pub struct StackSignal {
+    /// Its name.
+    pub stack: String,
+    /// The logical id in the template: letters and digits.
+    pub resource: String,
 }
 
-/// The listener for load balancers and Prometheus.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Health {
-    /// Address and port of `GET /healthz` and `GET /metrics`.
-    pub listen: SocketAddr,
+impl fmt::Display for StackSignal {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{}/{}", self.stack, self.resource)
+    }
 }

@@ -6,21 +6,23 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::time::Duration;
 
-use super::claims::Claims;
-use super::container::{Container, Expect, Owner, Probe, Selector};
+use super::check::Claims;
+use super::choice::{Escalate, Expect, OnConflict, Owner};
+use super::container::Selector;
 use super::fault::{Expected, Fault, Problem};
-use super::model::{Bootstrap, Config, Credentials, Ecs, Escalate, Health, Mount, OnConflict, Sources};
+use super::model::{Bootstrap, Config, Container, Credentials, Ecs, Health, Mount, Probe, Sources};
 use super::quantity::{self, show_duration, show_size};
 use super::setting::{KeyPath, Setting};
 use super::source::{Entries, Entry, Value};
-use super::{signal, value};
+use super::table::settings;
+use super::value;
 
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3_600);
 const DAY: Duration = Duration::from_secs(86_400);
-const LEAST_MEMORY: u64 = 16 << 20;
 
 /// What reading found.
 pub(super) struct Outcome {
@@ -33,31 +35,60 @@ pub(super) struct Outcome {
 /// Reads the whole configuration.
 pub(super) fn config(entries: &Entries) -> Outcome {
     let mut reader = Reader { entries, faults: Vec::new(), claims: Claims::default() };
-    let top = KeyPath::default();
-    let region = reader.optional(&top.with("region"), text(value::region));
-    let sources = reader.sources(&top.with("sources"));
-    let escalate = reader.setting(&top.with("escalate"), text(escalate));
-    let credentials = reader.credentials(&top.with("credentials"));
-    let mounts = reader.each("mount", Reader::mount);
-    let containers = reader.each("container", Reader::container);
-    let bootstrap = reader.bootstrap(&top.with("bootstrap"));
-    let ecs = reader.section(&top.with("ecs"), Reader::ecs);
-    let health = reader.section(&top.with("health"), Reader::health);
-    let config = || {
-        Some(Config {
-            region: region?,
-            sources: sources?,
-            credentials: credentials?,
-            mounts: mounts?,
-            containers: containers?,
-            bootstrap: bootstrap?,
-            ecs: ecs?,
-            health: health?,
-            escalate: escalate?,
-        })
-    };
-    Outcome { config: config(), faults: reader.faults, claims: reader.claims }
+    let config = Config::read(&mut reader, &KeyPath::default());
+    Outcome { config, faults: reader.faults, claims: reader.claims }
 }
+
+impl Default for Sources {
+    fn default() -> Sources {
+        let mut reader =
+            Reader { entries: &Entries::default(), faults: Vec::new(), claims: Claims::default() };
+        let sources = Sources::read(&mut reader, &KeyPath::default().with("sources"));
+        sources.expect("a test reads the default of every key")
+    }
+}
+
+/// Reads one field of the table, below the path of its section.
+macro_rules! field {
+    ($reader:ident $at:ident $field:ident in always $section:ident) => {
+        $reader.always(&$at.with(stringify!($field)), $section::read)
+    };
+    ($reader:ident $at:ident $field:ident in maybe $section:ident) => {
+        $reader.section(&$at.with(stringify!($field)), $section::read)
+    };
+    ($reader:ident $at:ident $field:ident in each $section:ident $list:literal) => {
+        $reader.each($list, $section::read)
+    };
+    ($reader:ident $at:ident $field:ident of [$($rows:tt)+] $read:expr) => { $reader.by($at, $read) };
+    ($reader:ident $at:ident $field:ident
+        $default:tt, $kind:expr, $expects:expr, $limits:expr, $on:ident $($tag:ident)?, $read:expr) => {
+        field!(@ $default $reader, &$at.with(stringify!($field)), $read)
+    };
+    (@ none $reader:ident, $path:expr, $read:expr) => { $reader.optional($path, $read) };
+    (@ derived $reader:ident, $path:expr, $read:expr) => { $reader.optional($path, $read) };
+    (@ list $reader:ident, $path:expr, $read:expr) => { $reader.by($path, $read) };
+    (@ named $reader:ident, $path:expr, $read:expr) => { $reader.by($path, $read) };
+    (@ $default:tt $reader:ident, $path:expr, $read:expr) => { $reader.setting($path, $read) };
+}
+
+macro_rules! readers {
+    ($(
+        $(#[$about:meta])+
+        $section:ident $prefix:literal { $($(#[$doc:meta])+ $field:ident: $type:ty { $($how:tt)+ })+ }
+        { $($reader:ident, $at:ident => $($rule:tt)+)? }
+    )+) => { $(
+        impl $section {
+            /// `None` where there is a fault, which is noted.
+            fn read(from: &mut Reader<'_>, path: &KeyPath) -> Option<$section> {
+                $(let $field = field!(from path $field $($how)+);)+
+                $(let ($reader, $at) = (from, path); $($rule)+)?
+                Some($section { $($field: $field?),+ })
+            }
+        }
+    )+ };
+}
+
+settings!(readers);
 
 /// A typed value, or `None` where the value is of a kind that the setting cannot have.
 type Judged<T> = Option<Result<T, Expected>>;
@@ -69,119 +100,40 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    fn credentials(&mut self, at: &KeyPath) -> Option<Credentials> {
-        self.must_be_table(at);
-        let secret = self.optional(&at.with("secret"), text(value::secret_name));
-        let role = self.optional(&at.with("role"), text(value::role));
-        let refresh = self.setting(&at.with("refresh"), duration(SECOND, DAY));
-        if matches!((&secret, &role), (Some(Some(_)), Some(Some(_)))) {
-            self.fault(&at.with("role"), Problem::SecretAndRole);
-        }
-        Some(Credentials { secret: secret?, role: role?, refresh: refresh? })
+    /// Reads with `read`: what a closure of the table is told the types of its arguments by.
+    fn by<T>(&mut self, at: &KeyPath, read: impl FnOnce(&mut Self, &KeyPath) -> Option<T>) -> Option<T> {
+        read(self, at)
     }
 
-    fn sources(&mut self, at: &KeyPath) -> Option<Sources> {
-        self.must_be_table(at);
-        let parameters = self.optional(&at.with("parameters"), text(value::parameter_path));
-        let instance_tags = self.setting(&at.with("instance_tags"), boolean);
-        let poll = self.setting(&at.with("poll"), duration(SECOND, DAY));
-        Some(Sources { parameters: parameters?, instance_tags: instance_tags?, poll: poll? })
-    }
-
-    fn mount(&mut self, at: &KeyPath) -> Option<Mount> {
-        let source = self.setting(&at.with("source"), text(value::source));
-        let path = self.setting(&at.with("path"), text(value::absolute_path));
-        let name = self.mount_name(at, path.as_deref());
-        let read_only = self.setting(&at.with("read_only"), boolean);
-        let freshness = self.setting(&at.with("freshness"), duration(Duration::ZERO, HOUR));
-        let uid = self.setting(&at.with("uid"), number);
-        let gid = self.setting(&at.with("gid"), number);
-        let file_mode = self.setting(&at.with("file_mode"), text(quantity::mode));
-        let dir_mode = self.setting(&at.with("dir_mode"), text(quantity::mode));
-        let memory = self.setting(&at.with("memory"), size(LEAST_MEMORY));
-        let disk_cache = self.setting(&at.with("disk_cache"), size(0));
-        let max_stale = self.setting(&at.with("max_stale"), duration(Duration::ZERO, DAY * 30));
-        let staging = self.setting(&at.with("staging"), text(value::absolute_path));
-        let on_conflict = self.setting(&at.with("on_conflict"), text(on_conflict));
-        let resend = self.setting(&at.with("resend"), boolean);
-        let suid = self.setting(&at.with("suid"), boolean);
-        let endpoint_url = self.optional(&at.with("endpoint_url"), text(value::endpoint_url));
-        let path_style = self.optional(&at.with("path_style"), boolean);
-        let region = self.optional(&at.with("region"), text(value::region));
-        let profile = self.optional(&at.with("profile"), text(value::line));
-        if let Some(path) = &path {
-            self.claims.paths.push((at.with("path"), path.clone()));
-        }
-        if let Some(name) = &name {
-            self.claims.names.push((at.with("name"), name.clone()));
-        }
-        let endpoint_url = endpoint_url?;
-        Some(Mount {
-            name: name?,
-            source: source?,
-            path: path?,
-            read_only: read_only?,
-            freshness: freshness?,
-            uid: uid?,
-            gid: gid?,
-            file_mode: file_mode?,
-            dir_mode: dir_mode?,
-            memory: memory?,
-            disk_cache: disk_cache?,
-            max_stale: max_stale?,
-            staging: staging?,
-            on_conflict: on_conflict?,
-            resend: resend?,
-            suid: suid?,
-            path_style: path_style?.unwrap_or(endpoint_url.is_some()),
-            endpoint_url,
-            region: region?,
-            profile: profile?,
-        })
-    }
-
-    /// The name as given, or the last part of the path.
-    fn mount_name(&mut self, at: &KeyPath, path: Option<&std::path::Path>) -> Option<String> {
-        let key = at.with("name");
-        match (self.optional(&key, text(value::name))?, path) {
-            (Some(name), _) => Some(name),
-            (None, None) => None,
+    /// The name that is given to a mount, or the one that it has by its path.
+    fn mount_name(
+        &mut self,
+        key: &KeyPath,
+        given: Option<Option<String>>,
+        path: Option<&Path>,
+    ) -> Option<String> {
+        match (given?, path) {
             (None, Some(path)) => {
                 let name = value::name_of(path);
                 if name.is_none() {
-                    self.missing(&key);
+                    self.missing(key);
                 }
                 name
             }
+            (given, _) => given,
         }
     }
 
-    fn container(&mut self, at: &KeyPath) -> Option<Container> {
-        let owner = self.setting(&at.with("owner"), text(owner));
-        let selector = self.selector(at, owner);
-        let image = self.optional(&at.with("image"), text(value::word));
-        let ports =
-            self.list(&at.with("ports"), value::port, |claims, path, port| claims.ports.push((path, port)));
-        let binds = self.list(&at.with("binds"), value::bind, |claims, path, bind| {
-            claims.targets.push((path, bind.target));
-        });
-        let environment = self.named(&at.with("environment"), variable_name);
-        let probe = self.section(&at.with("probe"), Reader::probe);
-        if owner == Some(Owner::Mapkeeper) && image == Some(None) {
-            self.fault(&at.with("image"), Problem::OwnedNeedsImage);
-        }
-        if let (Some(Some(probe)), Some(ports)) = (&probe, &ports) {
-            self.claims.probes.push((at.with("probe").with("url"), probe.url.clone(), ports.clone()));
-        }
-        Some(Container {
-            owner: owner?,
-            selector: selector?,
-            image: image?,
-            ports: ports?,
-            binds: binds?,
-            environment: environment?,
-            probe: probe?,
-        })
+    /// Puts what is wrong with `keys` of the section at `at` first, in this order, of all that is wrong in it.
+    fn tell_first(&mut self, at: &KeyPath, keys: &[&str]) {
+        let section = self.entries.written(at);
+        let key = |fault: &Fault| -> Option<String> {
+            let rest = fault.key.strip_prefix(&section)?.trim_start_matches('.');
+            Some(rest.split(['.', '[']).next().unwrap_or_default().to_owned())
+        };
+        let others = self.faults.iter().rposition(|fault| key(fault).is_none()).map_or(0, |last| last + 1);
+        let place = |fault: &Fault| keys.iter().position(|first| key(fault).as_deref() == Some(first));
+        self.faults[others..].sort_by_key(|fault| place(fault).unwrap_or(keys.len()));
     }
 
     fn selector(&mut self, at: &KeyPath, owner: Option<Owner>) -> Option<Selector> {
@@ -208,52 +160,6 @@ impl Reader<'_> {
         };
         self.fault(&if has_match { criteria } else { at.with("name") }, problem);
         None
-    }
-
-    fn probe(&mut self, at: &KeyPath) -> Option<Probe> {
-        let url = self.setting(&at.with("url"), text(value::probe_url));
-        let expect = self.setting(&at.with("expect"), text(expect));
-        let interval = self.setting(&at.with("interval"), duration(SECOND, HOUR));
-        let timeout = self.setting(&at.with("timeout"), duration(Duration::from_millis(100), HOUR));
-        if let (Some(interval), Some(timeout)) = (interval, timeout)
-            && timeout > interval
-        {
-            let interval = show_duration(interval);
-            self.fault(&at.with("timeout"), Problem::TimeoutAboveInterval { interval });
-        }
-        Some(Probe { url: url?, expect: expect?, interval: interval?, timeout: timeout? })
-    }
-
-    fn bootstrap(&mut self, at: &KeyPath) -> Option<Bootstrap> {
-        self.must_be_table(at);
-        let overlay = self.optional(&at.with("overlay"), text(value::overlay));
-        let overlay_version = self.optional(&at.with("overlay_version"), text(value::word));
-        let block_imds = self.setting(&at.with("block_imds"), boolean);
-        let binary_url = self.optional(&at.with("binary_url"), text(value::https_url));
-        let binary_sha256 = self.optional(&at.with("binary_sha256"), text(value::sha256));
-        let signal = self.optional(&at.with("signal"), text(signal::stack_signal));
-        Some(Bootstrap {
-            overlay: overlay?,
-            overlay_version: overlay_version?,
-            block_imds: block_imds?,
-            binary_url: binary_url?,
-            binary_sha256: binary_sha256?,
-            signal: signal?,
-        })
-    }
-
-    fn ecs(&mut self, at: &KeyPath) -> Option<Ecs> {
-        let cluster = self.setting(&at.with("cluster"), text(value::word));
-        let attributes = self.named(&at.with("attributes"), value::line);
-        Some(Ecs { cluster: cluster?, attributes: attributes? })
-    }
-
-    fn health(&mut self, at: &KeyPath) -> Option<Health> {
-        let listen = self.setting(&at.with("listen"), text(listen));
-        if let Some(listen) = listen {
-            self.claims.listeners.push((at.with("listen"), listen));
-        }
-        Some(Health { listen: listen? })
     }
 
     /// A setting that has a default or must be given.
@@ -336,6 +242,12 @@ impl Reader<'_> {
             all_good = false;
         }
         all_good.then_some(values)
+    }
+
+    /// A section that is there even where nobody has written it.
+    fn always<T>(&mut self, at: &KeyPath, read: fn(&mut Self, &KeyPath) -> Option<T>) -> Option<T> {
+        self.must_be_table(at);
+        read(self, at)
     }
 
     /// A section that may be absent: `Some(None)`.
@@ -423,6 +335,13 @@ fn text<T>(parse: impl Fn(&str) -> Result<T, Expected>) -> impl Fn(&Value) -> Ju
     }
 }
 
+fn word<T>(of: fn(&str) -> Option<T>) -> impl Fn(&Value) -> Judged<T> {
+    move |value| match value {
+        Value::Text(text) | Value::Untyped(text) => of(text).map(Ok),
+        _ => None,
+    }
+}
+
 fn any(text: &str) -> Result<String, Expected> {
     if text.contains('\0') {
         Err(Expected::fixed("a string without zero bytes"))
@@ -464,37 +383,6 @@ fn size(least: u64) -> impl Fn(&Value) -> Judged<u64> {
         let size = quantity::size(text)?;
         if size >= least { Ok(size) } else { Err(format!("a size of at least {}", show_size(least)).into()) }
     })
-}
-
-fn escalate(text: &str) -> Result<Escalate, Expected> {
-    [Escalate::Drain, Escalate::DryRun, Escalate::Terminate]
-        .into_iter()
-        .find(|escalate| escalate.as_str() == text)
-        .ok_or(Expected::fixed(r#""drain", "dry-run" or "terminate""#))
-}
-
-fn owner(text: &str) -> Result<Owner, Expected> {
-    match text {
-        "ecs" => Ok(Owner::Ecs),
-        "mapkeeper" => Ok(Owner::Mapkeeper),
-        _ => Err(Expected::fixed(r#""ecs" or "mapkeeper""#)),
-    }
-}
-
-fn on_conflict(text: &str) -> Result<OnConflict, Expected> {
-    match text {
-        "fail" => Ok(OnConflict::Fail),
-        "overwrite" => Ok(OnConflict::Overwrite),
-        _ => Err(Expected::fixed(r#""fail" or "overwrite""#)),
-    }
-}
-
-fn expect(text: &str) -> Result<Expect, Expected> {
-    match text {
-        "wms" => Ok(Expect::Wms),
-        "http" => Ok(Expect::Http),
-        _ => Err(Expected::fixed(r#""wms" or "http""#)),
-    }
 }
 
 /// A container's name by the rules of Docker.

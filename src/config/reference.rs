@@ -3,7 +3,7 @@
 //! What must hold: each table has every setting of its section, in the order of the list, and says of each what the list
 //! says. A test compares; `CONFIGURATION_WRITE=1 cargo test --lib reference` writes the page anew.
 
-use super::setting::{KEYS, Kind, Setting};
+use super::setting::{KEYS, Kind, OnChange, Setting};
 
 /// The page with its tables made anew. A run of rows is the table of the section that its first row belongs to.
 fn rewritten(page: &str) -> String {
@@ -42,7 +42,14 @@ fn row(key: &Setting) -> String {
         Some(text) => format!("`\"{text}\"`"),
     };
     let limits = if key.limits.is_empty() { String::new() } else { format!(" {}", key.limits) };
-    format!("| `{}` | {default} |{limits} | {} |\n", key.path, key.meaning)
+    let change = match key.on_change {
+        OnChange::Live => "at once",
+        OnChange::Remount => "mounted again",
+        OnChange::RestartContainer => "made anew",
+        OnChange::RestartAgent => "agent restarts",
+        OnChange::Boot => "`bootstrap`",
+    };
+    format!("| `{}` | {default} |{limits} | {change} | {} |\n", key.path, key.meaning)
 }
 
 #[test]

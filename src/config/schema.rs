@@ -11,7 +11,7 @@ use super::setting::{KEYS, Kind, Part, Setting};
 /// The JSON Schema (draft 2020-12) of a configuration file.
 pub fn schema() -> Value {
     let mut root = table();
-    for key in KEYS {
+    for key in KEYS.iter() {
         put(&mut root, &key.steps(), key);
     }
     root["$schema"] = json!("https://json-schema.org/draft/2020-12/schema");

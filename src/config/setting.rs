@@ -1,12 +1,17 @@
 //! The list of all settings, and the paths that name them: `mount[0].freshness`.
 //!
-//! [`KEYS`] is the one place that says which settings exist and what their defaults are: the reader
-//! takes defaults from it, unknown keys are found with it, and the tables of `docs/configuration.md` are written from
-//! it (`config::reference`).
+//! [`KEYS`] is made from the table of settings: the reader takes defaults from it, unknown keys are found with it, and
+//! the tables of `docs/configuration.md` are written from it (`config::reference`).
 
 use std::fmt;
+use std::sync::LazyLock;
 
 use serde::{Deserialize, Serialize};
+
+use Kind::{Boolean, Choice, Duration, Mode, Number, Size, Text, Text as Path, Texts};
+
+use super::choice::{Escalate, Expect, OnConflict, Owner};
+use super::table::settings;
 
 /// One setting.
 #[derive(Debug, Clone, Copy)]
@@ -26,18 +31,22 @@ pub struct Setting {
     /// Whether a tag of the instance may set it. Whoever may write tags must come by no command, path, bind, image,
     /// endpoint or credential, so nothing may be set so that is not marked.
     pub taggable: bool,
+    pub on_change: OnChange,
 }
 
-impl Setting {
-    const fn means(mut self, limits: &'static str, meaning: &'static str) -> Setting {
-        (self.limits, self.meaning) = (limits, meaning);
-        self
-    }
-
-    const fn taggable(mut self) -> Setting {
-        self.taggable = true;
-        self
-    }
+/// What becomes of an agent that runs, when a setting changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnChange {
+    /// It follows at once, and interrupts nothing.
+    Live,
+    /// The mounts that it concerns are mounted again.
+    Remount,
+    /// A container that mapkeeper created is made anew; of another one it is at once known.
+    RestartContainer,
+    /// Nothing, before the agent is restarted.
+    RestartAgent,
+    /// Nothing, before the host is prepared again.
+    Boot,
 }
 
 /// How a value is written in TOML.
@@ -59,97 +68,52 @@ pub enum Kind {
     Texts,
 }
 
-const fn key(
-    path: &'static str,
-    kind: Kind,
-    expects: &'static str,
-    default: Option<&'static str>,
-) -> Setting {
-    Setting { path, kind, expects, default, limits: "", meaning: "", taggable: false }
+macro_rules! default {
+    ($text:literal) => {
+        Some($text)
+    };
+    ($none:ident) => {
+        None
+    };
+}
+
+/// The settings of one field of the table.
+macro_rules! rows {
+    ($prefix:literal [$($doc:literal)+] $field:ident in $($section:tt)+) => { vec![] };
+    ($prefix:literal [$($of:literal)+] $field:ident
+        of [$($(#[doc = $doc:literal])+ $name:literal $default:tt, $kind:expr, $expects:literal, $limits:literal, $on:ident;)+] $read:expr) => {
+        vec![$(rows!(@ concat!($prefix, $name), [$($doc)+] $default, $kind, $expects, $limits, $on)),+]
+    };
+    ($prefix:literal [$($doc:literal)+] $field:ident named, $($how:tt)+) => {
+        vec![rows!(@ concat!($prefix, stringify!($field), ".*"), [$($doc)+] named, $($how)+)]
+    };
+    ($prefix:literal [$($doc:literal)+] $field:ident $($how:tt)+) => {
+        vec![rows!(@ concat!($prefix, stringify!($field)), [$($doc)+] $($how)+)]
+    };
+    (@ $path:expr, [$($doc:literal)+]
+        $default:tt, $kind:expr, $expects:expr, $limits:expr, $on:ident $($tag:ident)? $(, $read:expr)?) => {
+        Setting {
+            path: $path,
+            kind: $kind,
+            expects: $expects,
+            default: default!($default),
+            limits: $limits,
+            meaning: concat!($($doc),+).trim_ascii(),
+            taggable: !concat!($(stringify!($tag))?).is_empty(),
+            on_change: OnChange::$on,
+        }
+    };
+}
+
+macro_rules! list {
+    ($(
+        $(#[$about:meta])+
+        $section:ident $prefix:literal { $($(#[doc = $doc:literal])+ $field:ident: $type:ty { $($how:tt)+ })+ } $rule:tt
+    )+) => { [$($(rows!($prefix [$($doc)+] $field $($how)+)),+),+].concat() };
 }
 
 /// Every setting there is, in the order in which they are documented and shown.
-pub const KEYS: &[Setting] = &[
-    key("region", Kind::Text, r#"an AWS region such as "us-east-1""#, None).means("letters, digits, `-`", "AWS region of everything that does not name its own. Without it: `AWS_REGION`, the AWS profile, the instance metadata"),
-    key(
-        "escalate",
-        Kind::Choice(&["drain", "dry-run", "terminate"]),
-        r#""drain", "dry-run" or "terminate""#,
-        Some("drain"),
-    ).means(r#"`"drain"`, `"dry-run"` or `"terminate"`"#, "how far an instance goes that cannot be repaired: it says that it is not ready; it also asks AWS whether it could end itself; it ends itself ([operating](operating.md#giving-the-instance-back))"),
-    key("sources.parameters", Kind::Text, r#"a path of Parameter Store such as "/maps/prod""#, None).means("a path as Parameter Store has it", "every parameter below this path is a setting: see [Layers](#layers)"),
-    key("sources.instance_tags", Kind::Boolean, "true or false", Some("false")).means("", "some tags `mapkeeper:*` of the instance are settings, where this host is an EC2 instance: see [Layers](#layers)"),
-    key("sources.poll", Kind::Duration, r#"a duration such as "1m""#, Some("1m")).means("1 s to 24 h", "how often the running agent looks at all sources again, give or take a tenth").taggable(),
-    key("credentials.secret", Kind::Text, "the name or ARN of a secret in Secrets Manager", None).means("a name or ARN", r#"secret in Secrets Manager; without it the AWS default chain is asked. Its value is `{"access_key_id": "...", "secret_access_key": "...", "session_token": "..."}` (the token may be absent) or `ACCESS_KEY_ID:SECRET_ACCESS_KEY`. Never write the key itself here"#),
-    key(
-        "credentials.role",
-        Kind::Text,
-        r#"the ARN of a role such as "arn:aws:iam::123456789012:role/maps""#,
-        None,
-    ).means("the ARN of a role; not together with `secret`", "role that is assumed with what the AWS default chain gives"),
-    key("credentials.refresh", Kind::Duration, r#"a duration such as "5m""#, Some("5m")).means("1 s to 24 h", "how often the secret is looked at again, give or take a tenth; a changed value is used from the next request on").taggable(),
-    key("mount[].name", Kind::Text, r#"letters, digits, ".", "_" and "-", at most 64"#, None).means("at most 64 letters, digits, `.`, `_`, `-`; unique", "name in messages, status and metrics; without it the last part of `path`"),
-    key("mount[].source", Kind::Text, r#"a source such as "s3://bucket/prefix""#, None).means("required", "`s3://bucket[/prefix]`, `nfs://host/export`, `efs://fs-id[/path]`, `efs://NAME[/path]` (the tag Name, of exactly one), or `external:` (somebody else mounts it)"),
-    key("mount[].path", Kind::Text, r#"an absolute path such as "/srv/mapkeeper/mapfiles""#, None).means("required; absolute, not `/`, not below another mount", "mount point"),
-    key("mount[].read_only", Kind::Boolean, "true or false", Some("true")).means("", "refuse every write"),
-    key("mount[].freshness", Kind::Duration, r#"a duration such as "1s""#, Some("1s")).means("0 s to 1 h", "a change in the bucket is seen by an open at most this much later; `0s`: every open asks S3").taggable(),
-    key("mount[].uid", Kind::Number, "a user number from 0 to 4294967294", Some("0")).means("0 to 4294967294", "owner of objects without s3fs headers").taggable(),
-    key("mount[].gid", Kind::Number, "a group number from 0 to 4294967294", Some("0")).means("0 to 4294967294", "group of objects without s3fs headers").taggable(),
-    key("mount[].file_mode", Kind::Mode, r#"an octal mode in quotes such as "0644""#, Some("0644")).means("permission bits", "mode of files without s3fs headers").taggable(),
-    key("mount[].dir_mode", Kind::Mode, r#"an octal mode in quotes such as "0755""#, Some("0755")).means("permission bits", "mode of directories without s3fs headers").taggable(),
-    key("mount[].memory", Kind::Size, r#"a size such as "128MiB""#, Some("128MiB")).means("at least 16 MiB", "bytes that all caches and buffers of this mount hold together").taggable(),
-    key("mount[].disk_cache", Kind::Size, r#"a size such as "10GiB", or "0" for none"#, Some("0")).means("", "bytes of the block cache on disk; `0`: none"),
-    key("mount[].max_stale", Kind::Duration, r#"a duration such as "1h", or "0s" for never"#, Some("1h")).means("0 s to 30 d", "last-known-good content is served this long when S3 cannot be asked; `0s`: never").taggable(),
-    key(
-        "mount[].staging",
-        Kind::Text,
-        "an absolute path such as \"/var/lib/mapkeeper/staging\"",
-        Some("/var/lib/mapkeeper/staging"),
-    ).means("absolute path", "where files are kept while they are being written, and what could not be stored; `docs/filesystem.md`"),
-    key(
-        "mount[].on_conflict",
-        Kind::Choice(&["fail", "overwrite"]),
-        r#""fail" or "overwrite""#,
-        Some("fail"),
-    ).means(r#"`"fail"` or `"overwrite"`"#, "what becomes of a write if somebody else has written the object since it was opened: `ESTALE` and a kept copy, or the last one wins"),
-    key("mount[].resend", Kind::Boolean, "true or false", Some("true")).means("`true` or `false`", "have the kernel send again what a killed agent left unanswered, where it can (Linux 6.9 and later); if not, the next agent answers from what the killed one wrote down"),
-    key("mount[].suid", Kind::Boolean, "true or false", Some("false")).means("`true` or `false`", "show set-id bits of files, and attributes `security.*` and `trusted.*`. Without it no object makes a program run with other rights, not even through a bind in a container"),
-    key("mount[].endpoint_url", Kind::Text, r#"a base URL such as "http://127.0.0.1:9000""#, None).means("`http://` or `https://`", "base URL of another S3 server"),
-    key("mount[].path_style", Kind::Boolean, "true or false", None).means("", "name the bucket in the path of a request; without it true when `endpoint_url` is set, else false"),
-    key("mount[].region", Kind::Text, r#"an AWS region such as "us-east-1""#, None).means("letters, digits, `-`", "region of the bucket; without it `region`"),
-    key("mount[].profile", Kind::Text, "the name of a profile in the AWS configuration files", None).means("", "profile of the AWS configuration files that the default chain reads"),
-    key("container[].owner", Kind::Choice(&["ecs", "mapkeeper"]), r#""ecs" or "mapkeeper""#, Some("ecs")).means(r#"`"ecs"` or `"mapkeeper"`"#, "who creates it: ECS, or mapkeeper from this table"),
-    key("container[].name", Kind::Text, "the name of a container", None).means("by the rules of Docker; unique", "the container's name. Exactly one of `name` and `match` is given"),
-    key("container[].match.label", Kind::Text, r#"a label such as "role" or "role=mapserver""#, None).means("`key` or `key=value`", "a label by which the container is recognised"),
-    key("container[].match.image", Kind::Text, r#"an image such as "mapserver:8""#, None).means("", "an image by which the container is recognised"),
-    key("container[].image", Kind::Text, r#"an image such as "mapserver:8""#, None).means("required when mapkeeper is the owner", "image to create it from"),
-    key("container[].ports", Kind::Texts, r#"a list of ports such as ["8080:80"]"#, None).means("no host port twice", "ports of the host that lead into the container"),
-    key("container[].binds", Kind::Texts, r#"a list of binds such as ["/src:/dst:ro"]"#, None).means("no target twice", "directories of the host that the container sees"),
-    key("container[].environment.*", Kind::Text, "a string", None).means("strings", "environment of the container; values with a name like a password are never shown"),
-    key("container[].probe.url", Kind::Text, r#"an http:// URL such as "http://127.0.0.1:8080/""#, None).means("`http://`", "what is asked to see whether the service answers; its port should be one of `ports`"),
-    key("container[].probe.expect", Kind::Choice(&["wms", "http"]), r#""wms" or "http""#, Some("wms")).means(r#"`"wms"` or `"http"`"#, "a good answer: a WMS document or an image, or any status of 2xx and 3xx"),
-    key("container[].probe.interval", Kind::Duration, r#"a duration such as "10s""#, Some("10s")).means("1 s to 1 h", "from one question to the next").taggable(),
-    key("container[].probe.timeout", Kind::Duration, r#"a duration such as "5s""#, Some("5s")).means("100 ms to `interval`", "longest wait for an answer").taggable(),
-    key(
-        "bootstrap.overlay",
-        Kind::Text,
-        r#"files for this host such as "s3://bucket/prefix" or "/srv/mapkeeper/mapfiles/host""#,
-        None,
-    ).means("`s3://bucket/prefix` or an absolute directory", "files for this host and their `manifest.toml`: see [bootstrap.md](bootstrap.md)"),
-    key(
-        "bootstrap.overlay_version",
-        Kind::Text,
-        "the version id of the manifest in a bucket that keeps versions",
-        None,
-    ).means("a version id", "version of the manifest, in a bucket that keeps versions"),
-    key("bootstrap.block_imds", Kind::Boolean, "true or false", Some("false")).means("", "a rule in Docker's chain DOCKER-USER keeps containers from the instance metadata, and so from the instance's role"),
-    key("bootstrap.binary_url", Kind::Text, r#"an https:// URL of the program"#, None).means("`https://`, no user and password", "where user data fetches the program from"),
-    key("bootstrap.binary_sha256", Kind::Text, "64 hexadecimal digits", None).means("64 hexadecimal digits", "checksum of the program"),
-    key("bootstrap.signal", Kind::Text, r#"a stack and a resource such as "maps/Hosts""#, None).means("`STACK/RESOURCE`", "the resource of a CloudFormation stack that waits for this host: see [bootstrap.md](bootstrap.md)"),
-    key("ecs.cluster", Kind::Text, "the name of an ECS cluster", None).means("required in `[ecs]`", "name of the ECS cluster, written into `/etc/ecs/ecs.config` by `mapkeeper bootstrap`"),
-    key("ecs.attributes.*", Kind::Text, "a string", None).means("strings", r#"attributes of the container instance. `mapkeeper.ready` is kept true to the host: `"false"` while nothing on it can be repaired"#),
-    key("health.listen", Kind::Text, r#"an address and port such as "127.0.0.1:8081""#, None).means("address and port", "`GET /healthz` for load balancers: 200 while the host serves, else 503 and why; `GET /metrics` for Prometheus; `GET /`: the chain as a page ([operating](operating.md#monitoring)). Off without it. On loopback only this host can ask; it tells names of buckets and maps to whoever may"),
-];
+pub static KEYS: LazyLock<Vec<Setting>> = LazyLock::new(|| settings!(list));
 
 /// One step of a path.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -205,7 +169,7 @@ impl KeyPath {
     /// What this path leads to.
     pub fn known(&self) -> Known {
         let mut reached = 0;
-        for key in KEYS {
+        for key in KEYS.iter() {
             let pattern = key.steps();
             let same = pattern.iter().zip(&self.0).take_while(|(part, step)| part.fits(step)).count();
             if same == self.0.len() {

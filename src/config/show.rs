@@ -4,14 +4,15 @@
 //! are replaced.
 
 use std::collections::BTreeMap;
-use std::fmt::Write;
+use std::fmt::{Display, Write};
 
-use super::container::{Container, Probe, Selector};
-use super::model::{Config, Mount};
+use super::container::Selector;
+use super::model::{Bootstrap, Config, Container, Credentials, Ecs, Health, Mount, Probe, Sources};
 use super::quantity::{show_duration, show_mode, show_size};
 use super::redact::{self, REDACTED};
-use super::setting::{KeyPath, quoted, quoted_key};
+use super::setting::{KeyPath, Step, quoted, quoted_key};
 use super::source::{Entries, Origin};
+use super::table::settings;
 
 /// Whether each value is followed by a comment that says where it was written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,43 +33,110 @@ const COMMENT_COLUMN: usize = 48;
 
 pub(super) fn toml(config: &Config, entries: &Entries, origins: Origins, defaults: Defaults) -> String {
     let (text, pending) = (String::new(), String::new());
-    let mut page = Page { entries, origins, defaults, text, pending, at: KeyPath::default() };
-    page.optional("region", config.region.as_deref());
-    page.string("escalate", config.escalate.as_str());
-    page.table("[sources]", KeyPath::default().with("sources"));
-    page.optional("parameters", config.sources.parameters.as_deref());
-    page.line("instance_tags", &config.sources.instance_tags.to_string());
-    page.string("poll", &show_duration(config.sources.poll));
-    page.table("[credentials]", KeyPath::default().with("credentials"));
-    page.optional("secret", config.credentials.secret.as_deref());
-    page.optional("role", config.credentials.role.as_deref());
-    page.string("refresh", &show_duration(config.credentials.refresh));
-    for (place, mount) in config.mounts.iter().enumerate() {
-        page.table("[[mount]]", KeyPath::default().with("mount").at(place));
-        page.mount(mount);
-    }
-    let list = if config.containers.len() == 1 { "[container]" } else { "[[container]]" };
-    for (place, container) in config.containers.iter().enumerate() {
-        page.table(list, KeyPath::default().with("container").at(place));
-        page.container(container);
-    }
-    page.table("[bootstrap]", KeyPath::default().with("bootstrap"));
-    page.optional("overlay", config.bootstrap.overlay.as_ref().map(ToString::to_string).as_deref());
-    page.optional("overlay_version", config.bootstrap.overlay_version.as_deref());
-    page.line("block_imds", &config.bootstrap.block_imds.to_string());
-    page.optional("binary_url", config.bootstrap.binary_url.as_deref());
-    page.optional("binary_sha256", config.bootstrap.binary_sha256.as_deref());
-    page.optional("signal", config.bootstrap.signal.as_ref().map(ToString::to_string).as_deref());
-    if let Some(ecs) = &config.ecs {
-        page.table("[ecs]", KeyPath::default().with("ecs"));
-        page.string("cluster", &ecs.cluster);
-        page.named("ecs", "attributes", &ecs.attributes);
-    }
-    if let Some(health) = &config.health {
-        page.table("[health]", KeyPath::default().with("health"));
-        page.string("listen", &health.listen.to_string());
-    }
+    let mut page = Page {
+        entries,
+        origins,
+        defaults,
+        text,
+        pending,
+        at: KeyPath::default(),
+        is_alone: config.containers.len() == 1,
+    };
+    config.fill(&mut page);
     page.text
+}
+
+/// Writes a field that stands on a line.
+macro_rules! line {
+    ($page:ident $name:expr, $value:expr, in $($section:tt)+) => {};
+    ($page:ident $name:expr, $value:expr, of $($rows:tt)+) => {
+        $value.line($page)
+    };
+    ($page:ident $name:expr, $value:expr, named, $($how:tt)+) => {};
+    ($page:ident $name:expr, $value:expr, none, $($how:tt)+) => {
+        $page.optional($name, $value.as_ref())
+    };
+    ($page:ident $name:expr, $value:expr, $default:tt, Boolean, $($how:tt)+) => {
+        $page.line($name, &$value.to_string())
+    };
+    ($page:ident $name:expr, $value:expr, $default:tt, Number, $($how:tt)+) => {
+        $page.line($name, &$value.to_string())
+    };
+    ($page:ident $name:expr, $value:expr, $default:tt, Texts, $($how:tt)+) => {
+        $page.list($name, &$value)
+    };
+    ($page:ident $name:expr, $value:expr, $default:tt, Duration, $($how:tt)+) => {
+        $page.string($name, &show_duration($value))
+    };
+    ($page:ident $name:expr, $value:expr, $default:tt, Size, $($how:tt)+) => {
+        $page.string($name, &show_size($value))
+    };
+    ($page:ident $name:expr, $value:expr, $default:tt, Mode, $($how:tt)+) => {
+        $page.string($name, &show_mode($value))
+    };
+    ($page:ident $name:expr, $value:expr, $default:tt, Path, $($how:tt)+) => {
+        $page.string($name, &$value.to_string_lossy())
+    };
+    ($page:ident $name:expr, $value:expr, $($how:tt)+) => {
+        $page.string($name, &$value.to_string())
+    };
+}
+
+/// Writes a field that is a table, or several.
+macro_rules! tables {
+    ($page:ident $name:expr, $value:expr, in always $section:ident) => {
+        $page.table($page.at.with($name), |page| $value.fill(page))
+    };
+    ($page:ident $name:expr, $value:expr, in maybe $section:ident) => {
+        if let Some(section) = &$value {
+            $page.table($page.at.with($name), |page| section.fill(page));
+        }
+    };
+    ($page:ident $name:expr, $value:expr, in each $section:ident $list:literal) => {
+        for (place, section) in $value.iter().enumerate() {
+            $page.table($page.at.with($list).at(place), |page| section.fill(page));
+        }
+    };
+    ($page:ident $name:expr, $value:expr, of $($rows:tt)+) => {
+        $value.tables($page)
+    };
+    ($page:ident $name:expr, $value:expr, named, $($how:tt)+) => {
+        $page.named($name, &$value)
+    };
+    ($page:ident $name:expr, $value:expr, $($how:tt)+) => {};
+}
+
+macro_rules! writers {
+    ($(
+        $(#[$about:meta])+
+        $section:ident $prefix:literal { $($(#[$doc:meta])+ $field:ident: $type:ty { $($how:tt)+ })+ } $rule:tt
+    )+) => { $(
+        impl $section {
+            fn fill(&self, page: &mut Page<'_>) {
+                $(line!(page stringify!($field), self.$field, $($how)+);)+
+                $(tables!(page stringify!($field), self.$field, $($how)+);)+
+            }
+        }
+    )+ };
+}
+
+settings!(writers);
+
+impl Selector {
+    fn line(&self, page: &mut Page<'_>) {
+        if let Selector::Name(name) = self {
+            page.string("name", name);
+        }
+    }
+
+    fn tables(&self, page: &mut Page<'_>) {
+        if let Selector::Match { label, image } = self {
+            page.table(page.at.with("match"), |page| {
+                page.optional("label", label.as_ref());
+                page.optional("image", image.as_ref());
+            });
+        }
+    }
 }
 
 struct Page<'a> {
@@ -80,72 +148,30 @@ struct Page<'a> {
     pending: String,
     /// The table that is being written.
     at: KeyPath,
+    /// There is but one container.
+    is_alone: bool,
 }
 
 impl Page<'_> {
-    fn mount(&mut self, mount: &Mount) {
-        self.string("name", &mount.name);
-        self.string("source", &mount.source.to_string());
-        self.string("path", &mount.path.to_string_lossy());
-        self.line("read_only", &mount.read_only.to_string());
-        self.string("freshness", &show_duration(mount.freshness));
-        self.line("uid", &mount.uid.to_string());
-        self.line("gid", &mount.gid.to_string());
-        self.string("file_mode", &show_mode(mount.file_mode));
-        self.string("dir_mode", &show_mode(mount.dir_mode));
-        self.string("memory", &show_size(mount.memory));
-        self.string("disk_cache", &show_size(mount.disk_cache));
-        self.string("max_stale", &show_duration(mount.max_stale));
-        self.string("staging", &mount.staging.to_string_lossy());
-        self.string("on_conflict", mount.on_conflict.as_str());
-        self.line("resend", &mount.resend.to_string());
-        self.line("suid", &mount.suid.to_string());
-        self.optional("endpoint_url", mount.endpoint_url.as_deref());
-        self.line("path_style", &mount.path_style.to_string());
-        self.optional("region", mount.region.as_deref());
-        self.optional("profile", mount.profile.as_deref());
-    }
-
-    fn container(&mut self, container: &Container) {
-        self.string("owner", container.owner.as_str());
-        if let Selector::Name(name) = &container.selector {
-            self.string("name", name);
-        }
-        self.optional("image", container.image.as_deref());
-        let quote = |texts: Vec<String>| texts.iter().map(|text| quoted(text)).collect::<Vec<_>>().join(", ");
-        let ports = quote(container.ports.iter().map(ToString::to_string).collect());
-        let binds = quote(container.binds.iter().map(ToString::to_string).collect());
-        self.line("ports", &format!("[{ports}]"));
-        self.line("binds", &format!("[{binds}]"));
-        let (at, heading) = (self.at.clone(), "container");
-        if let Selector::Match { label, image } = &container.selector {
-            self.table("[container.match]", at.with("match"));
-            self.optional("label", label.as_deref());
-            self.optional("image", image.as_deref());
-            self.at = at.clone();
-        }
-        self.named(heading, "environment", &container.environment);
-        if let Some(probe) = &container.probe {
-            self.table("[container.probe]", at.with("probe"));
-            self.probe(probe);
-        }
-    }
-
-    fn probe(&mut self, probe: &Probe) {
-        self.string("url", &probe.url);
-        self.string("expect", probe.expect.as_str());
-        self.string("interval", &show_duration(probe.interval));
-        self.string("timeout", &show_duration(probe.timeout));
-    }
-
-    fn table(&mut self, heading: &str, at: KeyPath) {
+    /// Writes the table at `at`, filled by `fill`.
+    fn table(&mut self, at: KeyPath, fill: impl FnOnce(&mut Self)) {
+        let names = at.0.iter().filter_map(|step| match step {
+            Step::Name(name) => Some(name.as_str()),
+            Step::Place(_) => None,
+        });
+        let name = names.collect::<Vec<_>>().join(".");
+        let is_one_of_many =
+            matches!(at.0.last(), Some(Step::Place(_))) && !(name == "container" && self.is_alone);
+        let heading = if is_one_of_many { format!("[[{name}]]") } else { format!("[{name}]") };
         let gap = if self.text.is_empty() { "" } else { "\n" };
         self.pending = format!("{gap}{heading}\n");
         // One of a list counts, and so does a section that somebody has written, whatever is in it.
-        if heading.starts_with("[[") || self.entries.origin(&at) != Origin::Default {
+        if is_one_of_many || self.entries.origin(&at) != Origin::Default {
             self.flush();
         }
-        self.at = at;
+        let outer = std::mem::replace(&mut self.at, at);
+        fill(self);
+        self.at = outer;
     }
 
     fn flush(&mut self) {
@@ -153,22 +179,25 @@ impl Page<'_> {
     }
 
     /// A table whose names the user has chosen; left out when empty.
-    fn named(&mut self, parent: &str, name: &str, values: &BTreeMap<String, String>) {
+    fn named(&mut self, name: &str, values: &BTreeMap<String, String>) {
         if values.is_empty() {
             return;
         }
-        let outer = self.at.clone();
-        self.table(&format!("[{parent}.{name}]"), outer.with(name));
-        for (name, value) in values {
-            let value = if redact::names_a_secret(name) { REDACTED } else { value };
-            self.string(name, value);
-        }
-        self.at = outer;
+        self.table(self.at.with(name), |page| {
+            for (name, value) in values {
+                page.string(name, if redact::names_a_secret(name) { REDACTED } else { value });
+            }
+        });
     }
 
-    fn optional(&mut self, name: &str, value: Option<&str>) {
+    fn list(&mut self, name: &str, values: &[impl Display]) {
+        let items: Vec<String> = values.iter().map(|value| quoted(&value.to_string())).collect();
+        self.line(name, &format!("[{}]", items.join(", ")));
+    }
+
+    fn optional(&mut self, name: &str, value: Option<&impl Display>) {
         match value {
-            Some(value) => self.string(name, value),
+            Some(value) => self.string(name, &value.to_string()),
             None if self.defaults == Defaults::LeftOut => {}
             None => {
                 self.flush();

@@ -186,7 +186,7 @@ fn what_is_not_set_has_the_default_of_its_key() {
     let mount = &loaded.config.mounts[0];
     assert_eq!((mount.name.as_str(), mount.path_style), ("maps", false));
     let shown = loaded.show(Origins::Hidden);
-    for key in KEYS {
+    for key in KEYS.iter() {
         let Some(default) = key.default else { continue };
         let name = key.path.rsplit('.').next().unwrap_or_default();
         let texts = [format!("{name} = \"{default}\"\n"), format!("{name} = {default}\n")];

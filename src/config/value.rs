@@ -1,6 +1,7 @@
 //! Texts with a grammar of their own: sources, paths, URLs, ports, binds, names.
 //!
-//! Each function takes text and returns the checked value or what was expected instead.
+//! Each function takes text and returns the checked value, or else what was expected: a text that S3, Docker, Parameter
+//! Store or CloudFormation would refuse, or that messages could not show, is refused here.
 
 use std::net::IpAddr;
 use std::path::{Component, Path, PathBuf};
@@ -9,7 +10,7 @@ use hyper::Uri;
 
 use super::container::{Bind, Port, Protocol};
 use super::fault::Expected;
-use super::model::{Overlay, Source};
+use super::model::{Overlay, Source, StackSignal};
 
 const SOURCE: Expected =
     Expected::fixed("s3://bucket[/prefix], nfs://host/export, efs://fs-id[/path] or external:");
@@ -29,10 +30,6 @@ const BIND_OPTIONS: Expected = Expected::fixed(
 );
 
 /// Reads `s3://bucket[/prefix]`, `nfs://host/export`, `efs://fs-id[/path]` or `external:`.
-///
-/// # Errors
-///
-/// Another scheme, or a part that its kind of source cannot have.
 pub fn source(text: &str) -> Result<Source, Expected> {
     if text == "external:" {
         return Ok(Source::External);
@@ -50,10 +47,6 @@ pub fn source(text: &str) -> Result<Source, Expected> {
 }
 
 /// A bucket and the part of it under `prefix`, with or without a slash at the end.
-///
-/// # Errors
-///
-/// A bucket that S3 would refuse, or a prefix that cannot be a directory.
 pub fn s3_source(bucket: &str, prefix: &str) -> Result<Source, Expected> {
     if !is_bucket(bucket) {
         return Err(BUCKET);
@@ -113,10 +106,6 @@ fn efs_source(rest: &str) -> Result<Source, Expected> {
 }
 
 /// Reads an absolute path other than `/`; a slash at its end is dropped.
-///
-/// # Errors
-///
-/// A relative path, one with `.` or `..` or an empty part in it, or one with control characters.
 pub fn absolute_path(text: &str) -> Result<PathBuf, Expected> {
     let trimmed = text.strip_suffix('/').unwrap_or(text);
     let parts = trimmed.strip_prefix('/').ok_or(PATH)?;
@@ -126,30 +115,19 @@ pub fn absolute_path(text: &str) -> Result<PathBuf, Expected> {
     Ok(PathBuf::from(trimmed))
 }
 
-/// Reads a path of Parameter Store: `/maps/prod`; a slash at its end is dropped.
-///
-/// # Errors
-///
-/// A path that Parameter Store would refuse.
+/// Reads a path of Parameter Store, as far as that would not refuse it: `/maps/prod`; a slash at its end is dropped.
 pub fn parameter_path(text: &str) -> Result<String, Expected> {
-    const PARAMETERS: Expected = Expected::fixed(
-        r#"a path of Parameter Store such as "/maps/prod": letters, digits, ".", "_", "-" and "/", at most 15 levels"#,
-    );
     let trimmed = text.strip_suffix('/').unwrap_or(text);
     let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
-    let parts = trimmed.strip_prefix('/').ok_or(PARAMETERS)?;
-    let good = parts.split('/').all(|part| !part.is_empty() && part.chars().all(plain));
-    if !good || trimmed.len() > 900 || parts.split('/').count() > 15 {
-        return Err(PARAMETERS);
-    }
-    Ok(trimmed.to_owned())
+    let is_path = |parts: &str| {
+        let good = parts.split('/').all(|part| !part.is_empty() && part.chars().all(plain));
+        good && trimmed.len() <= 900 && parts.split('/').count() <= 15
+    };
+    let expected = r#"a path of Parameter Store such as "/maps/prod": letters, digits, ".", "_", "-" and "/", at most 15 levels"#;
+    kept(trimmed, trimmed.strip_prefix('/').is_some_and(is_path), expected)
 }
 
 /// Reads where an overlay is: `s3://bucket/prefix` or an absolute directory.
-///
-/// # Errors
-///
-/// Anything else.
 pub fn overlay(text: &str) -> Result<Overlay, Expected> {
     match text.strip_prefix("s3://") {
         Some(rest) => {
@@ -163,20 +141,23 @@ pub fn overlay(text: &str) -> Result<Overlay, Expected> {
     }
 }
 
+/// `text` if it is good.
+fn kept(text: &str, good: bool, expected: &'static str) -> Result<String, Expected> {
+    if good { Ok(text.to_owned()) } else { Err(Expected::fixed(expected)) }
+}
+
 /// Reads an `https://` URL without user or password, out of characters that need no quotes in a shell.
 ///
 /// # Errors
 ///
 /// Anything else.
 pub fn https_url(text: &str) -> Result<String, Expected> {
-    const URL: Expected = Expected::fixed(r#"an https:// URL without user and password"#);
     let plain = |c: char| c.is_ascii_alphanumeric() || "-._~:/?#[]@!&()*+,;=%".contains(c);
-    let uri: Uri = text.parse().map_err(|_| URL)?;
-    let named = uri.authority().is_some_and(|authority| !authority.as_str().contains('@'));
-    if uri.scheme_str() != Some("https") || !named || !text.chars().all(plain) {
-        return Err(URL);
-    }
-    Ok(text.to_owned())
+    let is_https = |uri: Uri| {
+        let named = uri.authority().is_some_and(|authority| !authority.as_str().contains('@'));
+        uri.scheme_str() == Some("https") && named && text.chars().all(plain)
+    };
+    kept(text, text.parse().is_ok_and(is_https), "an https:// URL without user and password")
 }
 
 /// Reads a checksum.
@@ -185,29 +166,22 @@ pub fn https_url(text: &str) -> Result<String, Expected> {
 ///
 /// Anything but 64 hexadecimal digits.
 pub fn sha256(text: &str) -> Result<String, Expected> {
-    if text.len() == 64 && text.bytes().all(|b| b.is_ascii_hexdigit()) {
-        return Ok(text.to_ascii_lowercase());
-    }
-    Err(Expected::fixed("64 hexadecimal digits"))
+    let good = text.len() == 64 && text.bytes().all(|b| b.is_ascii_hexdigit());
+    kept(&text.to_ascii_lowercase(), good, "64 hexadecimal digits")
 }
 
 /// Reads the ARN of a role.
-///
-/// # Errors
-///
-/// Anything else.
 pub fn role(text: &str) -> Result<String, Expected> {
-    const ROLE: Expected =
-        Expected::fixed(r#"the ARN of a role such as "arn:aws:iam::123456789012:role/maps""#);
-    let fields: Vec<&str> = text.splitn(6, ':').collect();
-    let ["arn", partition, "iam", "", account, resource] = fields.as_slice() else { return Err(ROLE) };
-    let is_account = account.len() == 12 && account.bytes().all(|b| b.is_ascii_digit());
-    let name = resource.strip_prefix("role/").unwrap_or_default();
     let plain = |c: char| c.is_ascii_alphanumeric() || "+=,.@_/-".contains(c);
-    if !partition.starts_with("aws") || !is_account || name.is_empty() || !name.chars().all(plain) {
-        return Err(ROLE);
-    }
-    Ok(text.to_owned())
+    let good = match text.splitn(6, ':').collect::<Vec<_>>().as_slice() {
+        ["arn", partition, "iam", "", account, resource] => {
+            let name = resource.strip_prefix("role/").unwrap_or_default();
+            let is_account = account.len() == 12 && account.bytes().all(|b| b.is_ascii_digit());
+            partition.starts_with("aws") && is_account && !name.is_empty() && name.chars().all(plain)
+        }
+        _ => false,
+    };
+    kept(text, good, r#"the ARN of a role such as "arn:aws:iam::123456789012:role/maps""#)
 }
 
 /// The name that a mount has by default: the last part of its path, where that can be a name.
@@ -218,102 +192,52 @@ pub fn name_of(path: &Path) -> Option<String> {
     }
 }
 
-/// Reads the name of a mount.
-///
-/// # Errors
-///
-/// Empty, longer than 64, or with a character that status and metrics could not show.
+/// Reads the name of a mount, which status and metrics can show.
 pub fn name(text: &str) -> Result<String, Expected> {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"._-".contains(&b);
     let good = (1..=64).contains(&text.len()) && text.bytes().all(plain) && !text.starts_with('.');
-    if good { Ok(text.to_owned()) } else { Err(NAME) }
+    kept(text, good, r#"letters, digits, ".", "_" and "-", at most 64, of which the first is no dot"#)
 }
 
-const NAME: Expected =
-    Expected::fixed(r#"letters, digits, ".", "_" and "-", at most 64, of which the first is no dot"#);
-
 /// Reads an AWS region, or what another S3 server calls one.
-///
-/// # Errors
-///
-/// Empty, or anything but letters, digits and `-`.
 pub fn region(text: &str) -> Result<String, Expected> {
     let good = (1..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
-    if good { Ok(text.to_owned()) } else { Err(Expected::fixed(r#"an AWS region such as "us-east-1""#)) }
+    kept(text, good, r#"an AWS region such as "us-east-1""#)
 }
 
 /// Reads text on one line that is not empty.
-///
-/// # Errors
-///
-/// Empty text, or control characters.
 pub fn line(text: &str) -> Result<String, Expected> {
-    if text.is_empty() || text.contains(char::is_control) {
-        return Err(Expected::fixed("text on one line that is not empty"));
-    }
-    Ok(text.to_owned())
+    kept(text, !text.is_empty() && !text.contains(char::is_control), "text on one line that is not empty")
 }
 
 /// Reads a text without spaces that is not empty: an image, a container's name, a label.
-///
-/// # Errors
-///
-/// Empty text, spaces or control characters.
 pub fn word(text: &str) -> Result<String, Expected> {
-    if text.is_empty() || text.contains(|c: char| c.is_control() || c.is_whitespace()) {
-        return Err(Expected::fixed("text without spaces that is not empty"));
-    }
-    Ok(text.to_owned())
+    let good = !text.is_empty() && !text.contains(|c: char| c.is_control() || c.is_whitespace());
+    kept(text, good, "text without spaces that is not empty")
 }
 
-/// Reads the name or ARN of a secret.
-///
-/// # Errors
-///
-/// A character that no secret's name has. An access key and its secret, put here by mistake, is
-/// recognised by its colon.
+/// Reads the name or ARN of a secret. An access key and its secret, put here by mistake, is recognised by its colon.
 pub fn secret_name(text: &str) -> Result<String, Expected> {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"/_+=.@-".contains(&b);
-    let rest = match text.strip_prefix("arn:") {
-        Some(rest) => rest.split(':').collect(),
-        None => vec![text],
-    };
-    let parts = if text.starts_with("arn:") { 6 } else { 1 };
-    let good = rest.len() == parts && text.len() <= 2048 && rest.iter().all(|part| part.bytes().all(plain));
-    if good && !text.is_empty() {
-        return Ok(text.to_owned());
-    }
-    Err(Expected::fixed("the name or ARN of a secret in Secrets Manager, never the key itself"))
+    let (rest, parts) = text.strip_prefix("arn:").map_or((text, 1), |rest| (rest, 6));
+    let good = rest.split(':').count() == parts && rest.split(':').all(|part| part.bytes().all(plain));
+    let good = good && (1..=2048).contains(&text.len());
+    kept(text, good, "the name or ARN of a secret in Secrets Manager, never the key itself")
 }
 
 /// Reads the base URL of an S3 server; a slash at its end is dropped.
-///
-/// # Errors
-///
-/// Another scheme, no host, or a query.
 pub fn endpoint_url(text: &str) -> Result<String, Expected> {
-    const URL: Expected =
-        Expected::fixed(r#"an http:// or https:// URL without query, "http://127.0.0.1:9000""#);
-    let uri = web_address(text).ok_or(URL)?;
-    let https = uri.scheme_str() == Some("https") || uri.scheme_str() == Some("http");
-    if !https || uri.query().is_some() {
-        return Err(URL);
-    }
-    Ok(text.strip_suffix('/').unwrap_or(text).to_owned())
+    let is_base = |uri: Uri| matches!(uri.scheme_str(), Some("https" | "http")) && uri.query().is_none();
+    let trimmed = text.strip_suffix('/').unwrap_or(text);
+    let expected = r#"an http:// or https:// URL without query, "http://127.0.0.1:9000""#;
+    kept(trimmed, web_address(text).is_some_and(is_base), expected)
 }
 
-/// Reads the URL of a probe.
-///
-/// # Errors
-///
-/// Anything that is no `http://` URL: a probe asks this host, where TLS proves nothing.
+/// Reads the URL of a probe: a probe asks this host, where TLS proves nothing.
 pub fn probe_url(text: &str) -> Result<String, Expected> {
-    const URL: Expected =
-        Expected::fixed(r#"an http:// URL such as "http://127.0.0.1:8080/?map=/mapfiles/a.map""#);
-    match web_address(text) {
-        Some(uri) if uri.scheme_str() == Some("http") => Ok(text.to_owned()),
-        _ => Err(URL),
-    }
+    let is_http = |uri: Uri| uri.scheme_str() == Some("http");
+    let expected = r#"an http:// URL such as "http://127.0.0.1:8080/?map=/mapfiles/a.map""#;
+    kept(text, web_address(text).is_some_and(is_http), expected)
 }
 
 /// The host port that a probe's URL leads to.
@@ -331,10 +255,6 @@ fn web_address(text: &str) -> Option<Uri> {
 }
 
 /// Reads `[address:]host:container[/tcp|/udp]`.
-///
-/// # Errors
-///
-/// Port 0, a range, or an unknown protocol.
 pub fn port(text: &str) -> Result<Port, Expected> {
     let (ports, protocol) = match text.split_once('/') {
         None | Some((_, "tcp")) => (text.split('/').next().unwrap_or(text), Protocol::Tcp),
@@ -364,10 +284,6 @@ fn port_number(text: &str) -> Result<u16, Expected> {
 }
 
 /// Reads `/source:/target[:options]`.
-///
-/// # Errors
-///
-/// A path that is not absolute, or options that Docker would refuse.
 pub fn bind(text: &str) -> Result<Bind, Expected> {
     let mut parts = text.split(':');
     let (source, target) = (parts.next().unwrap_or_default(), parts.next().ok_or(BIND)?);
@@ -387,6 +303,23 @@ pub fn bind(text: &str) -> Result<Bind, Expected> {
         return Err(BIND_OPTIONS);
     }
     Ok(Bind { source, target, options })
+}
+
+/// Reads a stack and a resource: `STACK/RESOURCE`.
+pub fn stack_signal(text: &str) -> Result<StackSignal, Expected> {
+    const SIGNAL: Expected =
+        Expected::fixed("the name of a stack and the logical id of a resource such as \"maps/Hosts\"");
+    let (stack, resource) = text.split_once('/').ok_or(SIGNAL)?;
+    let is_name = |c: char| c.is_ascii_alphanumeric() || c == '-';
+    let is_stack = (1..=128).contains(&stack.len())
+        && stack.starts_with(|c: char| c.is_ascii_alphabetic())
+        && stack.chars().all(is_name);
+    let is_resource =
+        (1..=255).contains(&resource.len()) && resource.chars().all(|c| c.is_ascii_alphanumeric());
+    match is_stack && is_resource {
+        true => Ok(StackSignal { stack: stack.to_owned(), resource: resource.to_owned() }),
+        false => Err(SIGNAL),
+    }
 }
 
 #[cfg(test)]

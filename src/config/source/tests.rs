@@ -47,7 +47,7 @@ fn a_later_layer_wins_and_its_origin_with_it() {
 
 #[test]
 fn a_variable_finds_every_setting() {
-    for key in KEYS {
+    for key in KEYS.iter() {
         let variable = variable_of(key);
         let (entries, faults) = merged(vec![environment(&[(&variable, "x")])]);
         assert_eq!(faults, Vec::<String>::new(), "{variable}");
