@@ -63,58 +63,16 @@ impl fmt::Display for Remark {
 }
 
 /// Options that say nothing to a FUSE file system: for mount(8), for systemd, or always the case.
-const SILENT: &[&str] = &[
-    "_netdev",
-    "nofail",
-    "defaults",
-    "auto",
-    "noauto",
-    "nouser",
-    "owner",
-    "group",
-    "nogroup",
-    "dev",
-    "nodev",
-    "atime",
-    "noatime",
-    "diratime",
-    "nodiratime",
-    "relatime",
-    "norelatime",
-    "strictatime",
-    "nostrictatime",
-    "lazytime",
-    "nolazytime",
-    "sync",
-    "async",
-    "dirsync",
-    "silent",
-    "loud",
-    "mand",
-    "nomand",
-    "iversion",
-    "noiversion",
-    "symfollow",
-];
+const SILENT: &str = "_netdev nofail defaults auto noauto nouser owner group nogroup dev nodev atime noatime diratime \
+    nodiratime relatime norelatime strictatime nostrictatime lazytime nolazytime sync async dirsync \
+    silent loud mand nomand iversion noiversion symfollow";
 
 /// Directories of the system in which everybody may make names.
 const OF_EVERYBODY: &[&str] = &["/tmp", "/var/tmp", "/dev/shm"];
 
 /// Options that change a mount that is already there.
-const OF_OTHER_MOUNTS: &[&str] = &[
-    "remount",
-    "bind",
-    "rbind",
-    "move",
-    "shared",
-    "rshared",
-    "slave",
-    "rslave",
-    "private",
-    "rprivate",
-    "unbindable",
-    "runbindable",
-];
+const OF_OTHER_MOUNTS: &str =
+    "remount bind rbind move shared rshared slave rslave private rprivate unbindable runbindable";
 
 impl MountRequest {
     /// Reads the arguments of `mount`; `options` are the values of all `-o`, in order, and of two that
@@ -219,9 +177,9 @@ impl Parser {
             ("user" | "users", _) | ("noexec", None) => self.flags.no_exec = true,
             ("exec", None) => self.flags.no_exec = false,
             ("nosymfollow", None) => self.flags.no_symlink_follow = true,
-            (name, None) if SILENT.contains(&name) => {}
+            (name, None) if is_among(SILENT, name) => {}
             (name, _) if name.starts_with("x-") || name.starts_with("X-") || name == "comment" => {}
-            (name, _) if OF_OTHER_MOUNTS.contains(&name) => {
+            (name, _) if is_among(OF_OTHER_MOUNTS, name) => {
                 let reason = "it changes a mount that exists, unmount and mount again instead";
                 self.fault(origin, None, Problem::Unsupported { reason });
             }
@@ -341,6 +299,10 @@ impl Parser {
     }
 }
 
+fn is_among(words: &str, name: &str) -> bool {
+    words.split(' ').any(|word| word == name)
+}
+
 fn mount_key(name: &str) -> KeyPath {
     KeyPath::default().with("mount").at(0).with(name)
 }
@@ -356,7 +318,7 @@ fn is_mount_key(name: &str) -> bool {
 
 fn known_names() -> impl Iterator<Item = &'static str> {
     let ours = mount_keys().chain(["ro", "rw", "passwd_file", "nosuid", "noexec", "exec", "nosymfollow"]);
-    ours.chain(s3fs::names()).chain(SILENT.iter().copied())
+    ours.chain(s3fs::names()).chain(SILENT.split(' '))
 }
 
 #[cfg(test)]

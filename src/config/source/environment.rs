@@ -24,33 +24,29 @@ const SPELLING: Spelling = Spelling { joint: "__", name: str::to_ascii_uppercase
 impl Layer {
     /// The settings in the variables of an environment that start with `MAPKEEPER_`.
     pub fn environment(variables: impl IntoIterator<Item = (OsString, OsString)>) -> Layer {
-        layer(variables)
-    }
-}
-
-fn layer(variables: impl IntoIterator<Item = (OsString, OsString)>) -> Layer {
-    let sorted: BTreeMap<OsString, OsString> = variables.into_iter().collect();
-    let mut layer = Layer::default();
-    for (name, value) in sorted {
-        let variable = name.to_string_lossy().into_owned();
-        let Some(rest) = variable.strip_prefix(PREFIX) else { continue };
-        if RESERVED_VARIABLES.contains(&variable.as_str()) {
-            continue;
-        }
-        let origin = Origin::Environment { variable: variable.clone() };
-        let mut fault = |key: String, problem| {
-            layer.fault(Fault { key, found: None, origin: Some(origin.clone()), problem });
-        };
-        match (SPELLING.path_of(rest), value.to_str()) {
-            (None, _) => {
-                let suggestion = nearest_variable(&variable);
-                fault(String::new(), Problem::UnknownVariable { suggestion });
+        let sorted: BTreeMap<OsString, OsString> = variables.into_iter().collect();
+        let mut layer = Layer::default();
+        for (name, value) in sorted {
+            let variable = name.to_string_lossy().into_owned();
+            let Some(rest) = variable.strip_prefix(PREFIX) else { continue };
+            if RESERVED_VARIABLES.contains(&variable.as_str()) {
+                continue;
             }
-            (Some(found), None) => fault(found.path.to_string(), Problem::NotText),
-            (Some(found), Some(text)) => layer.set_found(found, text, origin),
+            let origin = Origin::Environment { variable: variable.clone() };
+            let mut fault = |key: String, problem| {
+                layer.fault(Fault { key, found: None, origin: Some(origin.clone()), problem });
+            };
+            match (SPELLING.path_of(rest), value.to_str()) {
+                (None, _) => {
+                    let suggestion = nearest_variable(&variable);
+                    fault(String::new(), Problem::UnknownVariable { suggestion });
+                }
+                (Some(found), None) => fault(found.path.to_string(), Problem::NotText),
+                (Some(found), Some(text)) => layer.set_found(found, text, origin),
+            }
         }
+        layer
     }
-    layer
 }
 
 /// The variable of the setting at `path`.

@@ -24,7 +24,21 @@ impl Layer {
     ///
     /// The file is absent, unreadable, larger than 1 MiB, not UTF-8 or not TOML.
     pub fn file(path: &Path) -> Result<Layer, ConfigError> {
-        read(path)
+        let unreadable = |source: io::Error| match source.kind() {
+            io::ErrorKind::NotFound => ConfigError::Absent { path: path.to_owned() },
+            _ => ConfigError::Unreadable { path: path.to_owned(), source },
+        };
+        let file = File::open(path).map_err(unreadable)?;
+        let mut bytes = Vec::new();
+        file.take(LIMIT_BYTES + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+        if bytes.len() as u64 > LIMIT_BYTES {
+            return Err(ConfigError::TooLarge { path: path.to_owned(), limit: LIMIT_BYTES });
+        }
+        let text = String::from_utf8(bytes).map_err(|error| {
+            let offset = error.utf8_error().valid_up_to();
+            ConfigError::NotText { path: path.to_owned(), offset }
+        })?;
+        Layer::toml(path, &text)
     }
 
     /// The settings in `text`, which stands in the file at `path`.
@@ -33,37 +47,15 @@ impl Layer {
     ///
     /// [`ConfigError::Syntax`] with everything that is not TOML.
     pub fn toml(path: &Path, text: &str) -> Result<Layer, ConfigError> {
-        parse(path, text)
+        let (document, errors) = DeTable::parse_recoverable(text);
+        if !errors.is_empty() {
+            let faults = errors.iter().map(|error| syntax_fault(text, error)).collect();
+            return Err(ConfigError::Syntax { path: path.to_owned(), faults });
+        }
+        let mut flat = Flat { path, lines: line_starts(text), layer: Layer::default() };
+        flat.table(&KeyPath::default(), document.get_ref());
+        Ok(flat.layer)
     }
-}
-
-fn read(path: &Path) -> Result<Layer, ConfigError> {
-    let unreadable = |source: io::Error| match source.kind() {
-        io::ErrorKind::NotFound => ConfigError::Absent { path: path.to_owned() },
-        _ => ConfigError::Unreadable { path: path.to_owned(), source },
-    };
-    let file = File::open(path).map_err(unreadable)?;
-    let mut bytes = Vec::new();
-    file.take(LIMIT_BYTES + 1).read_to_end(&mut bytes).map_err(unreadable)?;
-    if bytes.len() as u64 > LIMIT_BYTES {
-        return Err(ConfigError::TooLarge { path: path.to_owned(), limit: LIMIT_BYTES });
-    }
-    let text = String::from_utf8(bytes).map_err(|error| {
-        let offset = error.utf8_error().valid_up_to();
-        ConfigError::NotText { path: path.to_owned(), offset }
-    })?;
-    parse(path, &text)
-}
-
-fn parse(path: &Path, text: &str) -> Result<Layer, ConfigError> {
-    let (document, errors) = DeTable::parse_recoverable(text);
-    if !errors.is_empty() {
-        let faults = errors.iter().map(|error| syntax_fault(text, error)).collect();
-        return Err(ConfigError::Syntax { path: path.to_owned(), faults });
-    }
-    let mut flat = Flat { path, lines: line_starts(text), layer: Layer::default() };
-    flat.table(&KeyPath::default(), document.get_ref());
-    Ok(flat.layer)
 }
 
 fn line_starts(text: &str) -> Vec<usize> {

@@ -8,25 +8,21 @@ use super::origin::Origin;
 impl Layer {
     /// The settings in `--set KEY=VALUE`.
     pub fn flags(flags: &[String]) -> Layer {
-        layer(flags)
+        let mut layer = Layer::default();
+        for flag in flags {
+            let Some((name, value)) = flag.split_once('=') else {
+                layer.fault(Fault {
+                    origin: Some(Origin::Flag { name: flag.clone() }),
+                    key: String::new(),
+                    found: None,
+                    problem: Expected::fixed("KEY=VALUE such as mount[0].freshness=5s").into(),
+                });
+                continue;
+            };
+            let dotted = name.trim().replace('[', ".").replace(']', "");
+            let found = plain(".").path_or_fault(&dotted);
+            layer.set_found(found, value.trim(), Origin::Flag { name: name.trim().to_owned() });
+        }
+        layer
     }
-}
-
-fn layer(flags: &[String]) -> Layer {
-    let mut layer = Layer::default();
-    for flag in flags {
-        let Some((name, value)) = flag.split_once('=') else {
-            layer.fault(Fault {
-                origin: Some(Origin::Flag { name: flag.clone() }),
-                key: String::new(),
-                found: None,
-                problem: Expected::fixed("KEY=VALUE such as mount[0].freshness=5s").into(),
-            });
-            continue;
-        };
-        let dotted = name.trim().replace('[', ".").replace(']', "");
-        let found = plain(".").path_or_fault(&dotted);
-        layer.set_found(found, value.trim(), Origin::Flag { name: name.trim().to_owned() });
-    }
-    layer
 }

@@ -16,29 +16,24 @@ pub const TAG_PREFIX: &str = "mapkeeper:";
 /// What mapkeeper writes and never reads.
 pub const STATE_TAG: &str = "mapkeeper:state";
 
-/// The settings among `tags`, and those that no tag may set.
 impl Layer {
     /// The settings among the tags of an instance, and those that no tag may set.
     pub fn tags(tags: &BTreeMap<String, String>) -> (Layer, Vec<Fault>) {
-        layer(tags)
-    }
-}
-
-fn layer(tags: &BTreeMap<String, String>) -> (Layer, Vec<Fault>) {
-    let (mut layer, mut refused) = (Layer::default(), Vec::new());
-    for (name, value) in tags {
-        let Some(rest) = name.strip_prefix(TAG_PREFIX).filter(|_| name != STATE_TAG) else { continue };
-        let found = plain(".").path_or_fault(rest);
-        let origin = Origin::Tag { name: name.clone() };
-        match found.path.known().value() {
-            Some(key) if !key.taggable => refused.push(Fault {
-                origin: Some(origin),
-                key: found.path.to_string(),
-                found: None,
-                problem: Problem::NotByTag,
-            }),
-            _ => layer.set_found(found, value, origin),
+        let (mut layer, mut refused) = (Layer::default(), Vec::new());
+        for (name, value) in tags {
+            let Some(rest) = name.strip_prefix(TAG_PREFIX).filter(|_| name != STATE_TAG) else { continue };
+            let found = plain(".").path_or_fault(rest);
+            let origin = Origin::Tag { name: name.clone() };
+            match found.path.known().value() {
+                Some(key) if !key.taggable => refused.push(Fault {
+                    origin: Some(origin),
+                    key: found.path.to_string(),
+                    found: None,
+                    problem: Problem::NotByTag,
+                }),
+                _ => layer.set_found(found, value, origin),
+            }
         }
+        (layer, refused)
     }
-    (layer, refused)
 }
