@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use super::super::{OnConflict, Source};
+use super::super::{Kind, Setting, Source};
 use super::*;
 use crate::error::Advise;
 
@@ -40,37 +40,33 @@ fn without_options_everything_has_its_default() {
 
 #[test]
 fn every_key_of_a_mount_is_an_option() {
-    let request = request(&[
-        "name=m,read_only=false,freshness=5s,uid=33,gid=34,file_mode=0600",
-        "dir_mode=0700,memory=64MiB,disk_cache=1GiB,max_stale=0s,endpoint_url=http://127.0.0.1:9000",
-        "path_style=false,region=eu-west-1,profile=maps,staging=/var/staging,on_conflict=overwrite",
-        "resend=false,suid",
-    ])
-    .expect("valid");
-    let expected = Mount {
-        name: "m".into(),
-        source: Source::S3 { bucket: "maps".into(), prefix: "a/".into() },
-        path: "/srv/maps".into(),
-        read_only: false,
-        freshness: Duration::from_secs(5),
-        uid: 33,
-        gid: 34,
-        file_mode: 0o600,
-        dir_mode: 0o700,
-        memory: 64 << 20,
-        disk_cache: 1 << 30,
-        max_stale: Duration::ZERO,
-        staging: "/var/staging".into(),
-        on_conflict: OnConflict::Overwrite,
-        resend: false,
-        suid: true,
-        endpoint_url: Some("http://127.0.0.1:9000".into()),
-        path_style: false,
-        region: Some("eu-west-1".into()),
-        profile: Some("maps".into()),
+    let other = |key: &Setting| match (key.kind, key.default) {
+        (Kind::Boolean, Some("true")) => "false".to_owned(),
+        (Kind::Boolean, _) => "true".to_owned(),
+        (Kind::Number, _) => "33".to_owned(),
+        (Kind::Duration, _) => "5s".to_owned(),
+        (Kind::Size, _) => "64MiB".to_owned(),
+        (Kind::Mode, _) => "0600".to_owned(),
+        (Kind::Choice(words), _) => words.last().expect("words").to_string(),
+        (Kind::Text | Kind::Texts, _) if key.path.ends_with("url") => "http://127.0.0.1:9000".to_owned(),
+        (Kind::Text | Kind::Texts, _) if key.path.ends_with("staging") => "/var/staging".to_owned(),
+        (Kind::Text | Kind::Texts, _) => "other".to_owned(),
     };
-    assert_eq!(request.mount, expected);
-    assert_eq!(request.remarks, vec![]);
+    let mut layer = Layer::default();
+    for (name, text) in [("source", "s3://maps/a"), ("path", "/srv/maps")] {
+        layer.set(mount_key(name), text, Origin::Default);
+    }
+    let mut options = Vec::new();
+    for name in mount_keys() {
+        let text = other(mount_key(name).known().value().expect("a setting"));
+        layer.set(mount_key(name), &text, Origin::Default);
+        options.push(format!("{name}={text}"));
+    }
+    let expected = Loaded::from_layers(vec![layer]).expect("valid").config.mounts;
+    let plain = request(&[]).expect("valid").mount;
+    let request = request(&[&options.join(",")]).expect("valid");
+    assert_eq!((vec![request.mount.clone()], request.remarks), (expected, vec![]));
+    assert!(request.mount.uid == 33 && request.mount.suid && request.mount != plain);
 }
 
 #[test]
@@ -215,35 +211,29 @@ fn every_option_of_s3fs_is_known() {
 
 #[test]
 fn a_fault_names_the_option_and_what_was_expected() {
-    for (option, text) in [
-        ("freshnes=1s", "-o freshnes=1s: unknown option, did you mean `freshness`?"),
-        ("multireqmax=5", "-o multireqmax=5: unknown option, did you mean `multireq_max`?"),
-        ("colour=red", "-o colour=red: unknown option"),
-        ("freshness=2h", "-o freshness=2h: expected a duration from 0s to 1h"),
-        (
-            "freshness",
-            "-o freshness: expected a whole number with a unit (ms, s, m, h or d) such as \"250ms\", \"1s\" or \"5m\"",
-        ),
-        ("memory=1MiB", "-o memory=1MiB: expected a size of at least 16MiB"),
-        ("uid=root", "-o uid=root: expected a user number from 0 to 4294967294"),
-        ("umask=9", "-o umask=9: expected an octal mask such as \"0022\""),
-        ("umask", "-o umask: expected an octal mask such as \"0022\""),
-        ("stat_cache_expire=5m", "-o stat_cache_expire=5m: expected a number of seconds"),
-        ("passwd_file", "-o passwd_file: expected the path of a file of s3fs credentials"),
-        ("ro=1", "-o ro=1: unknown option, did you mean `ro`?"),
-        (
-            "remount",
-            "-o remount: not supported: it changes a mount that exists, unmount and mount again instead",
-        ),
-        (
-            "public_bucket=1",
-            "-o public_bucket=1: not supported: requests are always signed, so credentials are needed",
-        ),
-        ("secret_access_kex=hunter2", "-o secret_access_kex: unknown option"),
-        ("proxy=http://u:hunter2@h", "-o proxy=http://[redacted]@h: not supported: S3 is asked directly"),
-    ] {
-        assert_eq!(fault(&[option]), text);
+    let cases = r#"
+        freshnes=1s: unknown option, did you mean `freshness`?
+        multireqmax=5: unknown option, did you mean `multireq_max`?
+        colour=red: unknown option
+        freshness=2h: expected a duration from 0s to 1h
+        freshness: expected a whole number with a unit (ms, s, m, h or d) such as "250ms", "1s" or "5m"
+        memory=1MiB: expected a size of at least 16MiB
+        uid=root: expected a user number from 0 to 4294967294
+        umask=9: expected an octal mask such as "0022"
+        umask: expected an octal mask such as "0022"
+        stat_cache_expire=5m: expected a number of seconds
+        passwd_file: expected the path of a file of s3fs credentials
+        ro=1: unknown option, did you mean `ro`?
+        remount: not supported: it changes a mount that exists, unmount and mount again instead
+        public_bucket=1: not supported: requests are always signed, so credentials are needed
+    "#;
+    for case in cases.lines().map(str::trim).filter(|case| !case.is_empty()) {
+        let (option, _) = case.split_once(": ").expect("an option and what is said of it");
+        assert_eq!(fault(&[option]), format!("-o {case}"));
     }
+    let proxy = fault(&["proxy=http://u:hunter2@h"]);
+    assert_eq!(proxy, "-o proxy=http://[redacted]@h: not supported: S3 is asked directly");
+    assert_eq!(fault(&["secret_access_kex=hunter2"]), "-o secret_access_kex: unknown option");
     assert_eq!(request(&["public_bucket=0"]).map(|request| request.remarks), Ok(vec![]));
 }
 

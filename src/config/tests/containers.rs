@@ -4,96 +4,47 @@ use super::*;
 
 #[test]
 fn a_container_is_chosen_in_exactly_one_way() {
-    for (container, expected) in [
-        (
-            "image = \"a:1\"",
-            "/c.toml:4: container.name: neither `name` nor `match` is given, expected exactly one",
-        ),
-        (
-            "name = \"a1\"\nmatch = { label = \"x\" }",
-            "/c.toml:6: container.match: both `name` and `match` are given, expected exactly one",
-        ),
-        (
-            "match = {}",
-            "/c.toml:5: container.match: `match` is empty, expected a `label`, an `image` or both",
-        ),
-        ("match = \"x\"", "/c.toml:5: container.match = \"x\": expected a table: [container.match]"),
-        (
-            "owner = \"mapkeeper\"\nimage = \"a:1\"\nmatch = { label = \"x\" }",
-            "/c.toml:7: container.match: mapkeeper creates this container, so it needs a `name` and cannot use \
-             `match`",
-        ),
-        (
-            "owner = \"mapkeeper\"\nname = \"a1\"",
-            "/c.toml:4: container.image: mapkeeper creates this container, so it needs an `image`",
-        ),
-        (
-            "owner = \"docker\"\nname = \"a1\"",
-            "/c.toml:5: container.owner = \"docker\": expected \"ecs\" or \"mapkeeper\"",
-        ),
-        (
-            "name = \"-a\"",
-            "/c.toml:5: container.name = \"-a\": expected at least two letters, digits, \"_\", \".\" and \"-\", the \
-             first a letter or digit",
-        ),
-    ] {
-        assert_eq!(faults(&format!("{LEAST}[container]\n{container}\n")), [expected]);
-    }
+    let cases = r#"
+        image = "a:1" => 4: container.name: neither `name` nor `match` is given, expected exactly one
+        name = "a1"; match = { label = "x" } => 6: container.match: both `name` and `match` are given, expected exactly one
+        match = {} => 5: container.match: `match` is empty, expected a `label`, an `image` or both
+        match = "x" => 5: container.match = "x": expected a table: [container.match]
+        owner = "mapkeeper"; image = "a:1"; match = { label = "x" } => 7: container.match: mapkeeper creates this container, so it needs a `name` and cannot use `match`
+        owner = "mapkeeper"; name = "a1" => 4: container.image: mapkeeper creates this container, so it needs an `image`
+        owner = "docker"; name = "a1" => 5: container.owner = "docker": expected "ecs" or "mapkeeper"
+        name = "-a" => 5: container.name = "-a": expected at least two letters, digits, "_", "." and "-", the first a letter or digit
+    "#;
+    said_of_a_container("", cases);
     let by_match =
         load(&format!("{LEAST}[container]\nmatch = {{ label = \"role=maps\" }}\n")).expect("valid");
     let label = Some("role=maps".to_owned());
     assert_eq!(by_match.config.containers[0].selector, Selector::Match { label, image: None });
 }
 
+/// Each case is what a container has, and the line and the words of the one fault that is told.
+fn said_of_a_container(begin: &str, cases: &str) {
+    for (container, expected) in lines(cases).filter_map(|case| case.split_once(" => ")) {
+        let text = format!("{LEAST}[container]\n{begin}{}\n", container.replace("; ", "\n"));
+        assert_eq!(faults(&text), [format!("/c.toml:{expected}")]);
+    }
+}
+
 #[test]
 fn values_of_a_container_are_checked_one_by_one() {
-    for (container, expected) in [
-        (
-            "ports = [\n\"80:80\",\n\"81\"]",
-            "/c.toml:8: container.ports[1] = \"81\": expected a port such as \"8080:80\", \"127.0.0.1:8080:80\" or \
-             \"8080:80/udp\"",
-        ),
-        (
-            "ports = \"80:80\"",
-            "/c.toml:6: container.ports = \"80:80\": expected a list of ports such as [\"8080:80\"]",
-        ),
-        (
-            "ports = [80]",
-            "/c.toml:6: container.ports[0] = 80: expected a list of ports such as [\"8080:80\"]",
-        ),
-        (
-            "binds = [\"a:/b\"]",
-            "/c.toml:6: container.binds[0] = \"a:/b\": expected two absolute paths and options such as \
-             \"/src:/dst:ro,rslave\"",
-        ),
-        ("environment = { A = 1 }", "/c.toml:6: container.environment.A = 1: expected a string"),
-        (
-            "environment = { \"A=B\" = \"1\" }",
-            "/c.toml:6: container.environment.\"A=B\" = \"1\": expected text without \"=\" as the name",
-        ),
-        (
-            "environment = { DB_PASSWORD = 815 }",
-            "/c.toml:6: container.environment.DB_PASSWORD = [redacted]: expected a string",
-        ),
-        (
-            "probe = { url = \"http://h/\", expect = \"tcp\" }",
-            "/c.toml:6: container.probe.expect = \"tcp\": expected \"wms\" or \"http\"",
-        ),
-        (
-            "probe = { url = \"http://h/\", interval = \"2s\" }",
-            "/c.toml:6: container.probe.timeout: longer than the interval of 2s, so questions would pile up",
-        ),
-        (
-            "probe = { url = \"http://h/\", timeout = \"1ms\" }",
-            "/c.toml:6: container.probe.timeout = \"1ms\": expected a duration from 100ms to 1h",
-        ),
-        (
-            "probe = {}",
-            "/c.toml:6: container.probe.url: missing, expected an http:// URL such as \"http://127.0.0.1:8080/\"",
-        ),
-    ] {
-        assert_eq!(faults(&format!("{LEAST}[container]\nname = \"a1\"\n{container}\n")), [expected]);
-    }
+    let cases = r#"
+        ports = [; "80:80",; "81"] => 8: container.ports[1] = "81": expected a port such as "8080:80", "127.0.0.1:8080:80" or "8080:80/udp"
+        ports = "80:80" => 6: container.ports = "80:80": expected a list of ports such as ["8080:80"]
+        ports = [80] => 6: container.ports[0] = 80: expected a list of ports such as ["8080:80"]
+        binds = ["a:/b"] => 6: container.binds[0] = "a:/b": expected two absolute paths and options such as "/src:/dst:ro,rslave"
+        environment = { A = 1 } => 6: container.environment.A = 1: expected a string
+        environment = { "A=B" = "1" } => 6: container.environment."A=B" = "1": expected text without "=" as the name
+        environment = { DB_PASSWORD = 815 } => 6: container.environment.DB_PASSWORD = [redacted]: expected a string
+        probe = { url = "http://h/", expect = "tcp" } => 6: container.probe.expect = "tcp": expected "wms" or "http"
+        probe = { url = "http://h/", interval = "2s" } => 6: container.probe.timeout: longer than the interval of 2s, so questions would pile up
+        probe = { url = "http://h/", timeout = "1ms" } => 6: container.probe.timeout = "1ms": expected a duration from 100ms to 1h
+        probe = {} => 6: container.probe.url: missing, expected an http:// URL such as "http://127.0.0.1:8080/"
+    "#;
+    said_of_a_container("name = \"a1\"\n", cases);
 }
 
 #[test]

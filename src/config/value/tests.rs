@@ -31,43 +31,44 @@ fn every_kind_of_source_is_read_and_written() {
 
 #[test]
 fn a_source_that_cannot_be_one_says_what_it_should_be() {
-    let kinds = "expected s3://bucket[/prefix], nfs://host/export, efs://fs-id[/path] or external:";
-    for text in ["", "maps", "http://maps", "S3://maps", "external", "external:x", "://"] {
-        assert_eq!(source(text).expect_err(text).to_string(), kinds, "{text}");
-    }
-    let bucket = "expected a bucket name of 3 to 63 characters out of a-z, 0-9, \".\" and \"-\" that starts and \
-                  ends with a letter or digit, has no \"..\" and is no IP address";
-    let long = format!("s3://{}", "a".repeat(64));
-    for text in [
-        "s3://",
-        "s3://ab",
-        "s3://Maps",
-        "s3://a_b",
-        "s3://-ab",
-        "s3://ab-",
-        "s3://a..b",
-        "s3://10.0.0.1",
-        &long,
+    let (bucket, prefix) = ("a".repeat(64), "a".repeat(1024));
+    for (texts, expected) in [
+        (
+            "|maps|http://maps|S3://maps|external|external:x|://".to_owned(),
+            "expected s3://bucket[/prefix], nfs://host/export, efs://fs-id[/path] or external:",
+        ),
+        (
+            format!(
+                "s3://|s3://ab|s3://Maps|s3://a_b|s3://-ab|s3://ab-|s3://a..b|s3://10.0.0.1|s3://{bucket}"
+            ),
+            "expected a bucket name of 3 to 63 characters out of a-z, 0-9, \".\" and \"-\" that starts and ends \
+             with a letter or digit, has no \"..\" and is no IP address",
+        ),
+        (
+            format!(
+                "s3://maps//|s3://maps/a//b|s3://maps/../b|s3://maps/./b|s3://maps/a\nb|s3://maps/{prefix}"
+            ),
+            "expected a key prefix of at most 1024 bytes without empty, \".\" or \"..\" parts and without control \
+             characters",
+        ),
+        (
+            "nfs://|nfs://host|nfs:///export|nfs://ho st/export|nfs://-o/export|nfs://host/../x".to_owned(),
+            "expected nfs://host/export with the absolute path of the export",
+        ),
+        (
+            "efs://|efs://fs-|efs://a b|efs://fs-xyz|efs://fs-0/../x".to_owned(),
+            "expected efs://fs-id[/path] with an id such as fs-0123456789abcdef0, or efs://NAME[/path] with the Name \
+             tag of one",
+        ),
     ] {
-        assert_eq!(source(text).expect_err(text).to_string(), bucket, "{text}");
+        refused(source, &texts, expected);
     }
-    let prefix = "expected a key prefix of at most 1024 bytes without empty, \".\" or \"..\" parts and without \
-                  control characters";
-    let long = format!("s3://maps/{}", "a".repeat(1024));
-    for text in ["s3://maps//", "s3://maps/a//b", "s3://maps/../b", "s3://maps/./b", "s3://maps/a\nb", &long]
-    {
-        assert_eq!(source(text).expect_err(text).to_string(), prefix, "{text}");
-    }
-    let nfs = "expected nfs://host/export with the absolute path of the export";
-    for text in
-        ["nfs://", "nfs://host", "nfs:///export", "nfs://ho st/export", "nfs://-o/export", "nfs://host/../x"]
-    {
-        assert_eq!(source(text).expect_err(text).to_string(), nfs, "{text}");
-    }
-    let efs = "expected efs://fs-id[/path] with an id such as fs-0123456789abcdef0, or efs://NAME[/path] with the Name \
-               tag of one";
-    for text in ["efs://", "efs://fs-", "efs://a b", "efs://fs-xyz", "efs://fs-0/../x"] {
-        assert_eq!(source(text).expect_err(text).to_string(), efs, "{text}");
+}
+
+/// Each of `texts`, between which stands `|`, is refused with the same words.
+fn refused<T: std::fmt::Debug>(read: fn(&str) -> Result<T, Expected>, texts: &str, expected: &str) {
+    for text in texts.split('|') {
+        assert_eq!(read(text).expect_err(text).to_string(), expected, "{text}");
     }
 }
 
@@ -75,10 +76,8 @@ fn a_source_that_cannot_be_one_says_what_it_should_be() {
 fn a_path_is_absolute_and_plain() {
     assert_eq!(absolute_path("/srv/maps/"), Ok(PathBuf::from("/srv/maps")));
     assert_eq!(absolute_path("/srv/a b"), Ok(PathBuf::from("/srv/a b")));
-    for text in ["", "/", "//", "srv", "./srv", "/srv/../etc", "/srv/./x", "/srv//x", "/srv\0"] {
-        let error = absolute_path(text).expect_err(text).to_string();
-        assert_eq!(error, r#"expected an absolute path other than / without "." and "..""#, "{text}");
-    }
+    let expected = r#"expected an absolute path other than / without "." and "..""#;
+    refused(absolute_path, "|/|//|srv|./srv|/srv/../etc|/srv/./x|/srv//x|/srv\0", expected);
 }
 
 #[test]
@@ -87,12 +86,8 @@ fn a_mount_is_called_after_the_end_of_its_path() {
     for path in ["/", "/srv/map files", "/srv/.maps"] {
         assert_eq!(name_of(Path::new(path)), None, "{path}");
     }
-    for text in ["", "a b", ".a", &"a".repeat(65)] {
-        let error = name(text).expect_err(text).to_string();
-        let expected =
-            r#"expected letters, digits, ".", "_" and "-", at most 64, of which the first is no dot"#;
-        assert_eq!(error, expected, "{text}");
-    }
+    let expected = r#"expected letters, digits, ".", "_" and "-", at most 64, of which the first is no dot"#;
+    refused(name, &format!("|a b|.a|{}", "a".repeat(65)), expected);
 }
 
 #[test]
@@ -115,28 +110,9 @@ fn ports_are_read_and_written() {
         assert_eq!(read, expected, "{text}");
         assert_eq!(read.to_string(), shown, "{text}");
     }
-    for text in [
-        "",
-        "80",
-        "0:80",
-        "80:0",
-        "65536:80",
-        "80:80/sctp",
-        "80:80/tcp/udp",
-        "80-81:80",
-        "+80:80",
-        "host:80:80",
-        "::1:80:80",
-        "[127.0.0.1]:80:80",
-        "80:80:",
-        " 80:80",
-    ] {
-        let error = port(text).expect_err(text).to_string();
-        assert_eq!(
-            error, r#"expected a port such as "8080:80", "127.0.0.1:8080:80" or "8080:80/udp""#,
-            "{text}"
-        );
-    }
+    let texts = "|80|0:80|80:0|65536:80|80:80/sctp|80:80/tcp/udp|80-81:80|+80:80|host:80:80|::1:80:80|\
+                 [127.0.0.1]:80:80|80:80:| 80:80";
+    refused(port, texts, r#"expected a port such as "8080:80", "127.0.0.1:8080:80" or "8080:80/udp""#);
 }
 
 #[test]
@@ -144,39 +120,34 @@ fn binds_are_read_and_written() {
     for text in ["/a:/b", "/a:/b:ro", "/srv/maps:/mapfiles:ro,rslave", "/:/host:ro,rslave,z"] {
         assert_eq!(bind(text).expect(text).to_string(), text);
     }
-    for text in ["", "/a", "a:/b", "/a:b", "/a:/", "/a:/b:ro:x", "/a/../b:/c", ":/b"] {
-        let error = bind(text).expect_err(text).to_string();
-        assert_eq!(
-            error, r#"expected two absolute paths and options such as "/src:/dst:ro,rslave""#,
-            "{text}"
-        );
-    }
+    let texts = "|/a|a:/b|/a:b|/a:/|/a:/b:ro:x|/a/../b:/c|:/b";
+    refused(bind, texts, r#"expected two absolute paths and options such as "/src:/dst:ro,rslave""#);
     let options = "expected bind options out of ro, rw, rprivate, private, rslave, slave, rshared, shared, z and \
                    Z, of which ro and rw, and any two kinds of propagation, exclude each other";
-    for text in ["/a:/b:", "/a:/b:ro,", "/a:/b:ro,rw", "/a:/b:rslave,rprivate", "/a:/b:noexec", "/a:/b:ro,ro"]
-    {
-        assert_eq!(bind(text).expect_err(text).to_string(), options, "{text}");
+    refused(bind, "/a:/b:|/a:/b:ro,|/a:/b:ro,rw|/a:/b:rslave,rprivate|/a:/b:noexec|/a:/b:ro,ro", options);
+}
+
+#[test]
+fn a_stack_and_a_resource_are_read_and_written() {
+    for text in ["maps/Hosts", "maps-prod-2/Hosts7"] {
+        assert_eq!(stack_signal(text).expect("right").to_string(), text);
     }
+    let texts = "|maps|maps/|/Hosts|2maps/Hosts|maps/Ho-sts|maps/Hosts/x|m s/Hosts";
+    let expected = "expected the name of a stack and the logical id of a resource such as \"maps/Hosts\"";
+    refused(stack_signal, texts, expected);
 }
 
 #[test]
 fn urls_are_checked() {
     assert_eq!(endpoint_url("http://127.0.0.1:9000/").as_deref(), Ok("http://127.0.0.1:9000"));
     assert_eq!(endpoint_url("https://s3.example/base").as_deref(), Ok("https://s3.example/base"));
-    for text in
-        ["", "s3.example", "ftp://x", "http://", "http://x?y", "http://x:99999", "http://x y", "http://x#y"]
-    {
-        let error = endpoint_url(text).expect_err(text).to_string();
-        let expected = r#"expected an http:// or https:// URL without query, "http://127.0.0.1:9000""#;
-        assert_eq!(error, expected, "{text}");
-    }
+    let texts = "|s3.example|ftp://x|http://|http://x?y|http://x:99999|http://x y|http://x#y";
+    let expected = r#"expected an http:// or https:// URL without query, "http://127.0.0.1:9000""#;
+    refused(endpoint_url, texts, expected);
     assert!(probe_url("http://127.0.0.1:8080/?map=/mapfiles/health.map&SERVICE=WMS").is_ok());
     assert!(probe_url("http://[::1]:8080/").is_ok());
-    for text in ["https://127.0.0.1/", "/?map=x", "http://127.0.0.1:0/", "http://a b/"] {
-        let error = probe_url(text).expect_err(text).to_string();
-        let expected = r#"expected an http:// URL such as "http://127.0.0.1:8080/?map=/mapfiles/a.map""#;
-        assert_eq!(error, expected, "{text}");
-    }
+    let expected = r#"expected an http:// URL such as "http://127.0.0.1:8080/?map=/mapfiles/a.map""#;
+    refused(probe_url, "https://127.0.0.1/|/?map=x|http://127.0.0.1:0/|http://a b/", expected);
     assert_eq!(port_of_url("http://h/"), Some(80));
     assert_eq!(port_of_url("https://h/"), Some(443));
     assert_eq!(port_of_url("http://h:8080/"), Some(8080));
@@ -184,19 +155,15 @@ fn urls_are_checked() {
 
 #[test]
 fn names_of_other_things_are_checked() {
-    let refused = |result: Result<String, Expected>| result.expect_err("refused").to_string();
-    assert_eq!(refused(region("us east")), r#"expected an AWS region such as "us-east-1""#);
-    assert_eq!(refused(line("")), "expected text on one line that is not empty");
-    assert_eq!(refused(line("a\nb")), "expected text on one line that is not empty");
-    assert_eq!(refused(word("a b")), "expected text without spaces that is not empty");
+    refused(region, "us east", r#"expected an AWS region such as "us-east-1""#);
+    refused(line, "|a\nb", "expected text on one line that is not empty");
+    refused(word, "a b", "expected text without spaces that is not empty");
     let arn = "arn:aws:secretsmanager:us-east-1:123456789012:secret:maps/s3-AbCdEf";
     assert!(secret_name("mapserver/s3").is_ok());
     // Seven parts: the resource is `secret:name`.
     assert!(secret_name(arn).is_ok());
-    for text in ["", "AKIAIOSFODNN7EXAMPLE:wJalrXUtnFEMI", "arn:aws:secretsmanager", "a b"] {
-        let expected = "expected the name or ARN of a secret in Secrets Manager, never the key itself";
-        assert_eq!(refused(secret_name(text)), expected, "{text}");
-    }
+    let expected = "expected the name or ARN of a secret in Secrets Manager, never the key itself";
+    refused(secret_name, "|AKIAIOSFODNN7EXAMPLE:wJalrXUtnFEMI|arn:aws:secretsmanager|a b", expected);
 }
 
 proptest! {
