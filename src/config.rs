@@ -4,6 +4,8 @@
 //! [`Loaded::from_layers`] from layers (defaults, file, parameters, tags, environment, flags), so a value that exists
 //! has been checked. Nobody is asked here: what parameters and tags say is given (`host::configuration`).
 //!
+//! A setting is one entry of `table`, of which types, reader, writer, comparison, documentation and schema are made.
+//!
 //! ```text
 //!  file, environment, -o --> source: Layer --> Entries --> read --> Config
 //!                                                           |         |

@@ -50,6 +50,20 @@ impl Wanted {
 }
 
 impl Loaded {
+    /// Reads file and environment and checks them together.
+    ///
+    /// # Errors
+    ///
+    /// A file that is absent (the standard one only if the environment says nothing), a file that is not TOML, or every
+    /// fault of the configuration at once.
+    pub fn read(
+        file: &ConfigFile,
+        environment: impl IntoIterator<Item = (OsString, OsString)>,
+    ) -> Result<Loaded, ConfigError> {
+        let environment = environment.into_iter().collect();
+        Loaded::local(&Inputs { file: file.clone(), environment, flags: Vec::new() })
+    }
+
     /// Reads file, environment and flags, and asks nobody.
     ///
     /// # Errors

@@ -3,7 +3,6 @@
 //! What must hold: there is no other way to one than [`Loaded::from_layers`]; all that is wrong is told at once.
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use super::fault::{ConfigError, Fault, Faults, Problem};
@@ -37,24 +36,6 @@ pub struct Loaded {
 }
 
 impl Loaded {
-    /// Reads file and environment and checks them together.
-    ///
-    /// # Errors
-    ///
-    /// A file that is absent (the standard one only if the environment says nothing), a file that is
-    /// not TOML, or every fault of the configuration at once.
-    pub fn read(
-        file: &ConfigFile,
-        environment: impl IntoIterator<Item = (OsString, OsString)>,
-    ) -> Result<Loaded, ConfigError> {
-        let environment = Layer::environment(environment);
-        let from_file = match file {
-            ConfigFile::Named(path) => Layer::file(path)?,
-            ConfigFile::Standard => standard_layer(Path::new(DEFAULT_FILE), &environment)?,
-        };
-        Loaded::from_layers(vec![from_file, environment])
-    }
-
     /// Lays `layers` over the defaults, the last uppermost, and checks the result.
     ///
     /// # Errors

@@ -1,4 +1,4 @@
-//! From entries to the typed configuration, collecting every fault on the way.
+//! From entries to the typed configuration, collecting every fault on the way: a reader for each section of the table.
 //!
 //! Each setting is read whatever became of the one before it, and only at the end of a section is it
 //! decided whether there is a value. What has to be unique is handed to `config::check` even where the
@@ -100,7 +100,7 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    /// Reads with `read`: what a closure of the table is told the types of its arguments by.
+    /// Calls `read`, which may be a closure of the table: its types stand here.
     fn by<T>(&mut self, at: &KeyPath, read: impl FnOnce(&mut Self, &KeyPath) -> Option<T>) -> Option<T> {
         read(self, at)
     }

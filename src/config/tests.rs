@@ -96,18 +96,6 @@ fn what_is_not_set_has_the_default_of_its_key() {
 }
 
 #[test]
-fn three_mistakes_are_named_together() {
-    let text = "[[mount]]\nsource = \"s3://maps\"\npath = \"srv\"\nfreshness = 1\nmemroy = \"1GiB\"\n";
-    let error = load(text).expect_err("three mistakes");
-    let expected = "the configuration has 3 faults\n  \
-        /c.toml:3: mount[0].path = \"srv\": expected an absolute path other than / without \".\" and \"..\"\n  \
-        /c.toml:4: mount[0].freshness = 1: expected a duration such as \"1s\"\n  \
-        /c.toml:5: mount[0].memroy: unknown key, did you mean `memory`?";
-    assert_eq!(error.to_string(), expected);
-    assert_eq!(error.exit(), Exit::Usage);
-}
-
-#[test]
 fn each_wrong_value_is_a_fault_that_says_what_was_expected() {
     let cases = r#"
         uid = -1: expected a user number from 0 to 4294967294
