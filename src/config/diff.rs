@@ -70,9 +70,12 @@ macro_rules! change {
         }
     };
     ($found:ident $name:expr, $old:expr, $new:expr, in each $section:ident $list:literal) => {};
-    ($found:ident $name:expr, $old:expr, $new:expr, of [$($rows:tt)+] $read:expr) => {
+    ($found:ident $name:expr, $old:expr, $new:expr, of [$(
+        $(#[$doc:meta])+
+        $row:literal $default:tt, $kind:expr, $expects:expr, $limits:expr, $on:ident;
+    )+] $read:expr) => {
         if $old != $new {
-            $found.push(($name, OnChange::RestartContainer));
+            $found.extend([$(($name, OnChange::$on)),+]);
         }
     };
     ($found:ident $name:expr, $old:expr, $new:expr,
