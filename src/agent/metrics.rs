@@ -120,9 +120,12 @@ fn health(to: &mut DescriptorEncoder, document: &Document) -> Result<(), Error> 
     )
 }
 
+/// One number of a mount.
+type Of<T> = fn(&MountStats) -> T;
+
 fn figures(to: &mut DescriptorEncoder, document: &Document) -> Result<(), Error> {
     let figures = &document.figures;
-    let counted: [(&str, &str, fn(&MountStats) -> u64); 3] = [
+    let counted: [(&str, &str, Of<u64>); 3] = [
         ("mapkeeper_cache_hits", "Blocks of content found in memory", |mount| mount.cache_hits),
         ("mapkeeper_cache_misses", "Blocks of content that S3 was asked for", |mount| mount.cache_misses),
         ("mapkeeper_sessions_resumed", "How often another process went on with the mount", |mount| {
@@ -133,7 +136,7 @@ fn figures(to: &mut DescriptorEncoder, document: &Document) -> Result<(), Error>
         counters(to, name, help, each_mount(&figures.mounts, value))?;
     }
     let (bytes, seconds) = (|| Some(Unit::Bytes), Some(Unit::Seconds));
-    let held: [(&str, &str, Option<Unit>, fn(&MountStats) -> f64); 5] = [
+    let held: [(&str, &str, Option<Unit>, Of<f64>); 5] = [
         ("mapkeeper_cache", "Content held in memory", bytes(), |mount| mount.cache_bytes as f64),
         ("mapkeeper_cache_limit", "Content that may be held in memory", bytes(), |mount| {
             mount.cache_limit_bytes as f64
@@ -155,7 +158,7 @@ fn figures(to: &mut DescriptorEncoder, document: &Document) -> Result<(), Error>
 }
 
 /// One value of each mount.
-fn each_mount<T>(mounts: &[MountStats], value: fn(&MountStats) -> T) -> Vec<(Labels, T)> {
+fn each_mount<T>(mounts: &[MountStats], value: Of<T>) -> Vec<(Labels, T)> {
     mounts.iter().map(|mount| (labels(&[("mount", &mount.mount)]), value(mount))).collect()
 }
 

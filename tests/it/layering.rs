@@ -54,12 +54,12 @@ const FILE_SYSTEM: &[&[&str]] = &[
     &["mount"],
     &["session"],
     &["fuse"],
-    &["write"],
+    &["write", "options"],
     &["directory", "tree", "resolve"],
     &["read", "negative_cache", "single_flight"],
     &["relay", "inode"],
     &["journal", "listing", "health", "error", "attr", "cache", "random_prefetch", "connection"],
-    &["store", "xattr", "wire", "caller", "options"],
+    &["store", "xattr", "wire", "caller"],
     &["measure", "mountinfo", "percent"],
 ];
 

@@ -11,7 +11,7 @@ fn value(key: &Setting, pick: u64) -> String {
         example.split(" or ").next().unwrap_or_default().trim_matches('"').to_owned()
     };
     match key.kind {
-        Kind::Boolean => (pick % 2 == 0).to_string(),
+        Kind::Boolean => pick.is_multiple_of(2).to_string(),
         Kind::Number => (pick % u64::from(u32::MAX)).to_string(),
         Kind::Duration => quantity::show_duration(Duration::from_millis(pick % 3_600_001)),
         Kind::Size => quantity::show_size(pick),
