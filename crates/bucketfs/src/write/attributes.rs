@@ -1,6 +1,7 @@
 //! Mode, owner, times and size, as `chmod`, `chown`, `utimensat` and `truncate` set them.
 //!
-//! What must hold: of a call that changes several of them nobody sees a part.
+//! What must hold: of a file that nobody has open to write, no part of a change is seen before the store has agreed to
+//! all of it.
 
 use super::change::Change;
 use super::draft::Draft;

@@ -1,7 +1,7 @@
 //! Directories that are moved: everything below is copied, side by side, then all of it is deleted.
 //!
-//! What must hold: nothing is deleted before all of it is copied; of what was not moved whole each object is under its
-//! old name again.
+//! What must hold: nothing is deleted before all of it is copied; a move that fails is taken back, and nothing is lost
+//! by that.
 
 use std::collections::HashSet;
 use std::sync::Arc;

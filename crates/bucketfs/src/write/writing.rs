@@ -1,6 +1,7 @@
 //! The writing half of a mount, and what all of its operations rest on.
 //!
-//! Nothing here asks the store. What must hold: of what is locked here nothing is held over a wait, but for `names`.
+//! Nothing here asks the store. What must hold: the tables are locked for a moment only; what is held over a wait is a
+//! turn, `names`, or memory.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
