@@ -19,7 +19,7 @@ use bollard::query_parameters::{
 use futures::StreamExt;
 use tokio::time::timeout;
 
-use super::error::{ContainerError, Doing, is_status};
+use super::error::{ContainerError, is_status};
 use super::facts::{Facts, Found, facts, pairs};
 use super::identity::title;
 use super::specification;
@@ -140,7 +140,7 @@ impl Engine {
         self.docker
             .start_container(&facts.id, None)
             .await
-            .map_err(|source| ContainerError::refused(Doing::Start, wanted, source))
+            .map_err(|source| ContainerError::refused("start", wanted, source))
     }
 
     /// Stops and starts a container that exists.
@@ -155,7 +155,7 @@ impl Engine {
         self.docker
             .restart_container(&facts.id, Some(options))
             .await
-            .map_err(|source| ContainerError::refused(Doing::Restart, wanted, source))
+            .map_err(|source| ContainerError::refused("restart", wanted, source))
     }
 
     /// Stops a container, whoever made it. One that does not run, or is gone, is no error.
@@ -169,7 +169,7 @@ impl Engine {
         let stopped = self.docker.stop_container(&facts.id, Some(options)).await;
         match stopped {
             Err(error) if is_status(&error, 304) || is_status(&error, 404) => Ok(()),
-            other => other.map_err(|source| ContainerError::refused(Doing::Stop, wanted, source)),
+            other => other.map_err(|source| ContainerError::refused("stop", wanted, source)),
         }
     }
 
@@ -183,7 +183,7 @@ impl Engine {
         self.docker
             .unpause_container(&facts.id)
             .await
-            .map_err(|source| ContainerError::refused(Doing::Unpause, wanted, source))
+            .map_err(|source| ContainerError::refused("unpause", wanted, source))
     }
 
     /// Removes a container of ours, running or not. None is no error.
@@ -203,7 +203,7 @@ impl Engine {
         let options = RemoveContainerOptionsBuilder::default().force(true).v(true).build();
         match self.docker.remove_container(&facts.id, Some(options)).await {
             Err(error) if is_status(&error, 404) => Ok(()),
-            other => other.map_err(|source| ContainerError::refused(Doing::Remove, wanted, source)),
+            other => other.map_err(|source| ContainerError::refused("remove", wanted, source)),
         }
     }
 
@@ -230,7 +230,7 @@ impl Engine {
         match self.docker.inspect_container(name, None).await {
             Ok(shown) => Ok(Some(shown)),
             Err(error) if is_status(&error, 404) => Ok(None),
-            Err(error) => Err(ContainerError::asked(Doing::Inspect, name, error)),
+            Err(error) => Err(ContainerError::asked("inspect", name, error)),
         }
     }
 
@@ -266,7 +266,7 @@ impl Engine {
         match self.docker.inspect_image(image).await {
             Ok(shown) => Ok(Some(pairs(shown.config.and_then(|config| config.env)))),
             Err(error) if is_status(&error, 404) => Ok(None),
-            Err(error) => Err(ContainerError::asked(Doing::Inspect, image, error)),
+            Err(error) => Err(ContainerError::asked("inspect", image, error)),
         }
     }
 
@@ -303,7 +303,7 @@ impl Engine {
             .docker
             .list_containers(Some(options))
             .await
-            .map_err(|error| ContainerError::asked(Doing::List, label.or(image).unwrap_or(""), error))?;
+            .map_err(|error| ContainerError::asked("list", label.or(image).unwrap_or(""), error))?;
         let made_from = |one: &ContainerSummary| image.is_none() || one.image.as_deref() == image;
         // Docker lists the youngest first, and the last of several maxima wins.
         let best = listed.into_iter().rev().filter(made_from).max_by_key(precedence);
@@ -320,7 +320,7 @@ impl Engine {
                     return Ok(if same { image } else { recorded }.to_owned());
                 }
                 Err(error) if is_status(&error, 404) => {}
-                Err(error) => return Err(ContainerError::asked(Doing::Inspect, recorded, error)),
+                Err(error) => return Err(ContainerError::asked("inspect", recorded, error)),
             }
         }
         self.have_image(image).await?;
@@ -331,7 +331,7 @@ impl Engine {
         match self.docker.inspect_image(image).await {
             Ok(_) => return Ok(()),
             Err(error) if is_status(&error, 404) => {}
-            Err(error) => return Err(ContainerError::asked(Doing::Inspect, image, error)),
+            Err(error) => return Err(ContainerError::asked("inspect", image, error)),
         }
         tracing::info!(image, "image is absent, pulling it");
         let missing = |source| ContainerError::ImageMissing { image: image.to_owned(), source };
@@ -366,7 +366,7 @@ impl Engine {
                 };
                 return Err(ContainerError::foreign(wanted, agent));
             }
-            Err(error) => return Err(ContainerError::refused(Doing::Create, wanted, error)),
+            Err(error) => return Err(ContainerError::refused("create", wanted, error)),
         };
         let Err(error) = self.docker.start_container(&created.id, None).await else { return Ok(()) };
         let options = RemoveContainerOptionsBuilder::default().force(true).v(true).build();
@@ -374,7 +374,7 @@ impl Engine {
             let error = crate::error::Chain(&error);
             tracing::warn!(container = name, %error, "a container that did not start is left behind");
         }
-        Err(ContainerError::refused(Doing::Start, wanted, error))
+        Err(ContainerError::refused("start", wanted, error))
     }
 }
 

@@ -37,37 +37,7 @@ pub enum ContainerError {
     #[error("the file {path:?} cannot be made in the container: {why}")]
     NotMade { path: String, why: String },
     #[error("Docker refused to {doing} {name:?}")]
-    Refused { doing: Doing, name: String, source: Box<Error> },
-}
-
-/// What Docker was asked to do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Doing {
-    List,
-    Inspect,
-    Create,
-    Start,
-    Restart,
-    Stop,
-    Unpause,
-    Remove,
-    MakeFile,
-}
-
-impl std::fmt::Display for Doing {
-    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        out.write_str(match self {
-            Doing::List => "list",
-            Doing::Inspect => "inspect",
-            Doing::Create => "create",
-            Doing::Start => "start",
-            Doing::Restart => "restart",
-            Doing::Stop => "stop",
-            Doing::Unpause => "unpause",
-            Doing::Remove => "remove",
-            Doing::MakeFile => "make a file in",
-        })
-    }
+    Refused { doing: &'static str, name: String, source: Box<Error> },
 }
 
 impl Advise for ContainerError {
@@ -131,7 +101,7 @@ impl ContainerError {
     }
 
     /// A question that went wrong: either Docker is away, or it refused.
-    pub(super) fn asked(doing: Doing, name: &str, error: Error) -> ContainerError {
+    pub(super) fn asked(doing: &'static str, name: &str, error: Error) -> ContainerError {
         if matches!(error, Error::DockerResponseServerError { .. }) {
             return ContainerError::Refused { doing, name: name.to_owned(), source: Box::new(error) };
         }
@@ -139,7 +109,7 @@ impl ContainerError {
     }
 
     /// An order that went wrong: like a question, and some refusals have a name.
-    pub(super) fn refused(doing: Doing, wanted: &config::Container, error: Error) -> ContainerError {
+    pub(super) fn refused(doing: &'static str, wanted: &config::Container, error: Error) -> ContainerError {
         let name = title(wanted);
         if let Error::DockerResponseServerError { message, .. } = &error {
             if let Some(port) = port_taken(message, &wanted.ports) {
@@ -211,7 +181,7 @@ mod tests {
              proxy: listen tcp4 127.0.0.1:8080: bind: address already in use",
             "failed to bind host port 0.0.0.0:8080/tcp: address already in use",
         ] {
-            let error = ContainerError::refused(Doing::Start, &wanted(), response(message));
+            let error = ContainerError::refused("start", &wanted(), response(message));
             assert_eq!(error.to_string(), "port 8080 of container \"web\" is taken", "{message}");
             assert_eq!(error.exit(), Exit::PortTaken);
             assert!(error.hint().unwrap().contains("sport = :8080"));
@@ -220,14 +190,14 @@ mod tests {
 
     #[test]
     fn a_port_in_another_complaint_is_not_taken() {
-        let error = ContainerError::refused(Doing::Start, &wanted(), response("no route to 10.0.0.1:8080"));
+        let error = ContainerError::refused("start", &wanted(), response("no route to 10.0.0.1:8080"));
         assert!(matches!(error, ContainerError::Refused { .. }), "{error:?}");
     }
 
     #[test]
     fn a_missing_source_of_a_bind_is_told() {
         let error = ContainerError::refused(
-            Doing::Create,
+            "create",
             &wanted(),
             response("invalid mount config for type \"bind\": bind source path does not exist: /none"),
         );
@@ -238,7 +208,7 @@ mod tests {
 
     #[test]
     fn what_docker_refuses_otherwise_is_passed_on() {
-        let error = ContainerError::refused(Doing::Restart, &wanted(), response("no space left"));
+        let error = ContainerError::refused("restart", &wanted(), response("no space left"));
         let text = Chain(&error).to_string();
         assert_eq!(
             text,
@@ -249,7 +219,7 @@ mod tests {
 
     #[test]
     fn a_broken_connection_means_that_docker_is_away() {
-        let error = ContainerError::asked(Doing::List, "", Error::RequestTimeoutError);
+        let error = ContainerError::asked("list", "", Error::RequestTimeoutError);
         assert!(error.to_string().starts_with("Docker does not answer at unix://"), "{error}");
         assert_eq!(error.exit(), Exit::DockerUnreachable);
         assert!(error.hint().unwrap().contains("systemctl start docker"));

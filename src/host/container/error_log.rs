@@ -12,7 +12,7 @@ use bollard::models::ExecConfig;
 use futures::StreamExt;
 
 use super::engine::Engine;
-use super::error::{ContainerError, Doing};
+use super::error::ContainerError;
 use super::facts::Facts;
 use crate::config;
 use bucketfs::mountinfo::MountTable;
@@ -76,7 +76,7 @@ impl Engine {
         if lies_below_a_mount(&facts, &path) != Some(false) {
             return Err(not_made("it is below something that is mounted there"));
         }
-        let refused = |error| ContainerError::refused(Doing::MakeFile, wanted, error);
+        let refused = |error| ContainerError::refused("make a file in", wanted, error);
         // The path is an argument, never a part of the script.
         let exec = ExecConfig {
             cmd: Some(["sh", "-c", SCRIPT, "sh", &path, &facts.user].map(str::to_owned).to_vec()),

@@ -35,34 +35,36 @@ pub enum InstanceError {
 
 impl Advise for InstanceError {
     fn hint(&self) -> Option<String> {
-        Some(match self {
+        let hint = match self {
             InstanceError::NotEc2 => {
-                "say in the configuration what the instance would have said, first of all `region`".to_owned()
+                "say in the configuration what the instance would have said, first of all `region`"
             }
-            InstanceError::Disabled => "unset AWS_EC2_METADATA_DISABLED, or set `region` in the configuration".to_owned(),
-            InstanceError::Endpoint { .. } => "correct AWS_EC2_METADATA_SERVICE_ENDPOINT".to_owned(),
+            InstanceError::Disabled => {
+                "unset AWS_EC2_METADATA_DISABLED, or set `region` in the configuration"
+            }
+            InstanceError::Endpoint { .. } => "correct AWS_EC2_METADATA_SERVICE_ENDPOINT",
             InstanceError::Unreachable { .. } => {
                 "a firewall rule or a route stands between: iptables -S | grep 169.254.169.254; ip route get 169.254.169.254"
-                    .to_owned()
             }
             InstanceError::Off { .. } => {
-                "turn it on: aws ec2 modify-instance-metadata-options --instance-id ID --http-endpoint enabled".to_owned()
+                "turn it on: aws ec2 modify-instance-metadata-options --instance-id ID --http-endpoint enabled"
             }
             InstanceError::OnlyVersion1 { .. } => {
                 "mapkeeper speaks IMDSv2 only: update the metadata service, or set what it would say in the configuration"
-                    .to_owned()
             }
             InstanceError::HopLimit { .. } => {
                 "run on the host's network, or: aws ec2 modify-instance-metadata-options --instance-id ID --http-put-response-hop-limit 2"
-                    .to_owned()
             }
             InstanceError::Slow { .. } => {
-                "it limits the rate per instance: look for a process that asks it all the time".to_owned()
+                "it limits the rate per instance: look for a process that asks it all the time"
             }
-            InstanceError::Refused { .. } | InstanceError::Absent { .. } | InstanceError::Malformed { .. } => {
-                "is this the metadata service of EC2? curl it by hand with a token".to_owned()
+            InstanceError::Refused { .. }
+            | InstanceError::Absent { .. }
+            | InstanceError::Malformed { .. } => {
+                "is this the metadata service of EC2? curl it by hand with a token"
             }
-        })
+        };
+        Some(hint.to_owned())
     }
 
     fn exit(&self) -> Exit {
