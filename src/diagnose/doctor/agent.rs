@@ -56,12 +56,8 @@ fn preparation() -> CheckResult {
         Some(outcome) => match outcome.fault {
             None => CheckResult::ok(name, "prepared this host"),
             Some(fault) => {
-                let first = fault.lines().next().unwrap_or_default().to_owned();
-                CheckResult::fail(
-                    name,
-                    first,
-                    "correct it and run mapkeeper bootstrap again; the agent is not started before",
-                )
+                let hint = "correct it and run mapkeeper bootstrap again; the agent is not started before";
+                CheckResult::fail(name, fault.lines().next().unwrap_or_default(), hint)
             }
         },
     }

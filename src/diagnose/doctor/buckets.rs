@@ -269,58 +269,44 @@ async fn headers(mount: &Mount, store: &S3, prefix: &str, about: &str) -> CheckR
 async fn mount_point(mount: &Mount, about: &str) -> Vec<CheckResult> {
     let names = ["mount point", "mount answers"];
     let path = mount.path.clone();
+    let fail = |said: &str, hint: &str| CheckResult::fail(names[0], format!("{about}{said}"), hint);
     let entry = match MountTable::of(None) {
         Ok(table) => table.top(&path).cloned(),
-        Err(error) => {
-            return vec![CheckResult::fail(names[0], format!("{about}{error}"), "is /proc mounted?")];
-        }
+        Err(error) => return vec![fail(&error.to_string(), "is /proc mounted?")],
     };
     let shown = path.display();
     let Some(entry) = entry else {
         let looked = path.clone();
         let found = detached(Duration::from_secs(3), move || directory(&looked)).await;
         let point = match found {
-            None => CheckResult::fail(
-                names[0],
-                format!("{about}{shown} does not answer"),
-                "findmnt -T shows what it is on",
-            ),
+            None => fail(&format!("{shown} does not answer"), "findmnt -T shows what it is on"),
             Some(Ok(said)) => CheckResult::ok(names[0], format!("{about}{shown} {said}")),
-            Some(Err(said)) => CheckResult::fail(
-                names[0],
-                format!("{about}{shown} {said}"),
-                "move away what is there, or mount elsewhere",
-            ),
+            Some(Err(said)) => {
+                fail(&format!("{shown} {said}"), "move away what is there, or mount elsewhere")
+            }
         };
         let answers =
             CheckResult::warn(names[1], format!("{about}nothing is mounted"), "systemctl start mapkeeper");
         return vec![point, answers];
     };
     if entry.fs_type != FS_TYPE && !shows(&mount.source, &entry) && mount.source != Source::External {
-        let said = format!("{about}{} ({}) is mounted at {shown}", entry.source, entry.fs_type);
-        let answers = CheckResult::warn(
-            names[1],
-            format!("{about}not asked: it is not ours"),
-            "see `mount point` above",
-        );
-        return vec![
-            CheckResult::fail(names[0], said, format!("umount {shown}, and take it out of fstab")),
-            answers,
-        ];
+        let said = format!("{} ({}) is mounted at {shown}", entry.source, entry.fs_type);
+        let unasked = format!("{about}not asked: it is not ours");
+        let answers = CheckResult::warn(names[1], unasked, "see `mount point` above");
+        return vec![fail(&said, &format!("umount {shown}, and take it out of fstab")), answers];
     }
     let device = (entry.device.major, entry.device.minor);
     let point =
         CheckResult::ok(names[0], format!("{about}{} at {shown}, device {}", entry.source, entry.device));
     let hint = "mapkeeper status says what is done about it; while no agent runs: systemctl start mapkeeper";
+    let silent = |said: String| CheckResult::fail(names[1], format!("{about}{said}"), hint);
     let answers = match child().ask(&path, Some(device), true).await {
         Ok(MountFinding::Listed { .. } | MountFinding::Answered { .. }) => {
             CheckResult::ok(names[1], format!("{about}yes"))
         }
-        Ok(MountFinding::Failed { errno }) => {
-            CheckResult::fail(names[1], format!("{about}no: {errno}"), hint)
-        }
-        Ok(other) => CheckResult::fail(names[1], format!("{about}{other:?}"), hint),
-        Err(error) => CheckResult::fail(names[1], format!("{about}{}", Chain(&error)), hint),
+        Ok(MountFinding::Failed { errno }) => silent(format!("no: {errno}")),
+        Ok(other) => silent(format!("{other:?}")),
+        Err(error) => silent(Chain(&error).to_string()),
     };
     vec![point, answers]
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use super::look::Look;
-use super::tell::skipped;
+use super::tell::{not_needed, skipped};
 use crate::config::{Config, Escalate};
 use crate::diagnose::result::CheckResult;
 #[cfg(feature = "ec2")]
@@ -48,10 +48,7 @@ async fn may_give_back(_region: Option<&str>) -> Result<String, String> {
 
 pub(super) fn checks(config: &Config, look: &Look) -> Vec<CheckResult> {
     let Some(wanted) = &config.ecs else {
-        return NAMES
-            .iter()
-            .map(|name| CheckResult::ok(name, "not needed: no cluster is configured"))
-            .collect();
+        return not_needed(&NAMES, "no cluster is configured");
     };
     let mut results = vec![written(&wanted.cluster)];
     let instance = match &look.seen.ecs {

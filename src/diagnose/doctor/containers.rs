@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use super::look::Look;
-use super::tell::{about, of_error, skipped};
+use super::tell::{about, not_needed, of_error, skipped};
 use crate::agent::live::{map_asked_for, seen_at};
 use crate::config::{Config, Container, Owner};
 use crate::diagnose::explain::admits;
@@ -29,10 +29,7 @@ const OF_CONTAINER: [&str; 4] = ["image", "container", "MS_MAP_PATTERN", "MS_ERR
 pub(super) async fn checks(config: &Config, look: &Look) -> Vec<CheckResult> {
     let names = ["docker socket", "docker version"];
     if config.containers.is_empty() {
-        return names
-            .iter()
-            .map(|name| CheckResult::ok(name, "not needed: no container is configured"))
-            .collect();
+        return not_needed(&names, "no container is configured");
     }
     let cure = "systemctl start docker; journalctl -u docker";
     let mut results = vec![look.result(names[0], "", &Target::Docker, cure)];

@@ -100,19 +100,13 @@ fn is_mounted(path: &str) -> bool {
 fn propagation() -> CheckResult {
     let name = "propagation of /";
     let hint = "mount --make-rshared /: without it a container bound with rslave sees no later mount";
-    let table = match fs::read_to_string("/proc/self/mountinfo") {
-        Ok(table) => table,
+    match fs::read_to_string("/proc/self/mountinfo") {
         Err(error) => {
-            return CheckResult::fail(
-                name,
-                format!("cannot read the list of mounts: {error}"),
-                "is /proc mounted?",
-            );
+            let said = format!("cannot read the list of mounts: {error}");
+            CheckResult::fail(name, said, "is /proc mounted?")
         }
-    };
-    match is_shared(&table) {
-        true => CheckResult::ok(name, "shared"),
-        false => CheckResult::warn(name, "private", hint),
+        Ok(table) if is_shared(&table) => CheckResult::ok(name, "shared"),
+        Ok(_) => CheckResult::warn(name, "private", hint),
     }
 }
 
@@ -136,7 +130,7 @@ async fn systemd() -> CheckResult {
 
 /// Whether the unit is the one that this program brings, and systemd has read it.
 async fn unit() -> CheckResult {
-    let prepare = "mapkeeper bootstrap puts it in place";
+    let warn = |said: &str, hint: &str| CheckResult::warn("unit", said, hint);
     let Some((file, wanted)) = bootstrap::units().first() else {
         return CheckResult::ok("unit", "none is needed");
     };
@@ -144,27 +138,20 @@ async fn unit() -> CheckResult {
     let found =
         std::iter::once(*file).chain(packaged).find_map(|path| Some((path, fs::read_to_string(path).ok()?)));
     let Some((path, text)) = found else {
-        return CheckResult::warn(
-            "unit",
-            "mapkeeper.service is not installed: the agent does not come up at boot",
-            prepare,
-        );
+        let said = "mapkeeper.service is not installed: the agent does not come up at boot";
+        return warn(said, "mapkeeper bootstrap puts it in place");
     };
     if text != *wanted {
-        let said = format!("{path} differs from the one of this version of mapkeeper");
-        return CheckResult::warn(
-            "unit",
-            said,
-            "mapkeeper bootstrap renews it; changes of yours belong into systemctl edit mapkeeper",
-        );
+        let hint = "mapkeeper bootstrap renews it; changes of yours belong into systemctl edit mapkeeper";
+        return warn(&format!("{path} differs from the one of this version of mapkeeper"), hint);
     }
     let asked = ["show", "mapkeeper.service", "--property=NeedDaemonReload,ActiveState", "--value"];
     match command("systemctl", &asked, SYSTEMCTL_LIMIT).await {
         Ok(said) if said.lines().any(|line| line == "yes") => {
-            CheckResult::warn("unit", "systemd has not read its newest version", "systemctl daemon-reload")
+            warn("systemd has not read its newest version", "systemctl daemon-reload")
         }
         Ok(said) => CheckResult::ok("unit", format!("{path}, {}", said.lines().last().unwrap_or_default())),
-        Err(why) => CheckResult::warn("unit", why, "systemctl status mapkeeper"),
+        Err(why) => warn(&why, "systemctl status mapkeeper"),
     }
 }
 
@@ -225,18 +212,12 @@ fn memory(config: Option<&Config>) -> CheckResult {
     let wanted = mounts + OVERHEAD;
     let said = format!("mapkeeper may take {} of {} ({} free)", mib(wanted), mib(room), mib(available));
     if wanted > room / 2 {
-        return CheckResult::fail(
-            name,
-            said,
-            "lower `memory` of the mounts, or take a larger instance: MapServer needs the rest",
-        );
+        let hint = "lower `memory` of the mounts, or take a larger instance: MapServer needs the rest";
+        return CheckResult::fail(name, said, hint);
     }
     if wanted > available {
-        return CheckResult::warn(
-            name,
-            said,
-            "lower `memory` of the mounts, or look for what takes the rest",
-        );
+        let hint = "lower `memory` of the mounts, or look for what takes the rest";
+        return CheckResult::warn(name, said, hint);
     }
     CheckResult::ok(name, said)
 }
@@ -254,21 +235,15 @@ async fn disk(config: Option<&Config>) -> CheckResult {
     let measured =
         detached(LOCAL_LIMIT, move || paths.iter().map(|path| room(path)).collect::<Vec<_>>()).await;
     let Some(measured) = measured else {
-        return CheckResult::fail(
-            name,
-            "the disk does not answer",
-            "look for a network file system below /var/lib: findmnt",
-        );
+        let hint = "look for a network file system below /var/lib: findmnt";
+        return CheckResult::fail(name, "the disk does not answer", hint);
     };
     let mut least: Option<(u64, PathBuf)> = None;
     for place in measured {
         match place {
             Err((path, error)) => {
-                return CheckResult::fail(
-                    name,
-                    format!("{}: {error}", path.display()),
-                    "check that the disk is there and writable",
-                );
+                let said = format!("{}: {error}", path.display());
+                return CheckResult::fail(name, said, "check that the disk is there and writable");
             }
             Ok(place) => least = Some(least.map_or(place.clone(), |known| known.min(place))),
         }
@@ -293,11 +268,10 @@ fn room(path: &Path) -> Result<(u64, PathBuf), (PathBuf, io::Error)> {
 
 fn files() -> CheckResult {
     match nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE) {
-        Ok((_, hard)) if hard < FILES_LEAST => CheckResult::warn(
-            "open files",
-            format!("at most {hard}"),
-            "LimitNOFILE=65536 by systemctl edit mapkeeper",
-        ),
+        Ok((_, hard)) if hard < FILES_LEAST => {
+            let hint = "LimitNOFILE=65536 by systemctl edit mapkeeper";
+            CheckResult::warn("open files", format!("at most {hard}"), hint)
+        }
         Ok((_, hard)) => CheckResult::ok("open files", format!("at most {hard}")),
         Err(errno) => CheckResult::warn("open files", errno.to_string(), "ulimit -n"),
     }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
+use super::tell::not_needed;
 use crate::diagnose::result::CheckResult;
 use crate::error::{Advise, Chain};
 use crate::host::instance::{Identity, InstanceError, Metadata};
@@ -14,20 +15,15 @@ const NAMES: [&str; 3] = ["imds", "imds hop limit", "instance role"];
 pub(super) async fn checks() -> Vec<CheckResult> {
     let metadata = Metadata::from_environment();
     if !metadata.is_expected() {
-        return NAMES
-            .iter()
-            .map(|name| CheckResult::ok(name, "not needed: this host is no EC2 instance"))
-            .collect();
+        return not_needed(&NAMES, "this host is no EC2 instance");
     }
     let asked = async { (metadata.identity().await, metadata.role().await) };
     let (identity, role) = match timeout(LIMIT, asked).await {
         Ok(told) => told,
         Err(_) => {
             let said = format!("no answer within {} s", LIMIT.as_secs());
-            return NAMES
-                .iter()
-                .map(|name| CheckResult::fail(name, said.clone(), "ip route get 169.254.169.254"))
-                .collect();
+            let fail = |name: &str| CheckResult::fail(name, &*said, "ip route get 169.254.169.254");
+            return NAMES.map(fail).into();
         }
     };
     match identity {

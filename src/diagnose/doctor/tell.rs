@@ -42,3 +42,8 @@ pub(super) fn skipped(names: &[&str], about: &str, why: &str) -> Vec<CheckResult
     };
     names.iter().map(result).collect()
 }
+
+/// Results of checks that do not concern this host.
+pub(super) fn not_needed(names: &[&str], why: &str) -> Vec<CheckResult> {
+    names.iter().map(|name| CheckResult::ok(name, format!("not needed: {why}"))).collect()
+}
