@@ -279,8 +279,3 @@ pub(super) fn probe_mount(arguments: &ProbeArguments) -> Exit {
         Err(_) => Exit::Degraded,
     }
 }
-
-/// A report of a document that is in memory.
-pub(super) fn in_memory(document: &Document) -> Report {
-    Report { standing: status::Standing::Fresh, document: Some(document.clone()) }
-}

@@ -8,11 +8,10 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use super::agent::in_memory;
 use super::arguments::DemoArguments;
 use super::mount::run_supervised;
 use crate::agent;
-use crate::agent::status::{Document, render};
+use crate::agent::status::{Document, Report, Standing, render};
 use crate::demo::{DemoError, Life, Show, Stage, play};
 use crate::error::Exit;
 use crate::host::mount::handover;
@@ -92,7 +91,7 @@ async fn watch_until(mut stop: watch::Receiver<bool>, mut documents: watch::Rece
             let out = io::stdout();
             // Where lines stay, what is only counted is no reason for more of them.
             let document = if out.is_terminal() { (*document).clone() } else { document.without_figures() };
-            let text = render(&in_memory(&document), Style::of(&out));
+            let text = render(&fresh(&document), Style::of(&out));
             if text != shown {
                 show(&text, &shown);
                 shown = text;
@@ -113,4 +112,9 @@ fn show(text: &str, before: &str) {
     let back = if out.is_terminal() && up > 0 { format!("\x1b[{up}A\x1b[J") } else { String::new() };
     // Nobody may be looking any more; the demo goes on.
     let _ = write!(out, "{back}{text}").and_then(|()| out.flush());
+}
+
+/// A report of a document that is in memory.
+fn fresh(document: &Document) -> Report {
+    Report { standing: Standing::Fresh, document: Some(document.clone()) }
 }

@@ -278,7 +278,6 @@ async fn every_feature(statements: Vec<Statement>) -> Book {
     cluster.envs(agent.variables.iter().map(|(name, value)| (name, value)));
     cluster.env(ASKS, &instance);
     println!("{:?}", streams(&mut cluster));
-
     other_commands(&agent, &ssm).await;
     drop((agent, other));
     std::mem::take(&mut *book.lock().expect("not poisoned"))

@@ -100,6 +100,8 @@ const OUTSIDE: &[(&str, &[&str])] = &[
 
 /// Lines of a file, at most.
 const LINES_MAX: usize = 600;
+/// Lines of a function, at most, from its first to its closing brace.
+const FUNCTION_MAX: usize = 60;
 
 #[test]
 fn modules_of_the_agent_depend_downwards_only() {
@@ -183,6 +185,27 @@ fn a_crate_of_the_outside_is_named_in_one_place() {
     assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
 }
 
+/// The functions of a formatted file that are too long, with their lines.
+fn long_functions(text: &str) -> Vec<(&str, usize)> {
+    let lines: Vec<&str> = text.lines().collect();
+    let length = |at: usize| {
+        let indent = &lines[at][..lines[at].len() - lines[at].trim_start().len()];
+        let end = lines[at..]
+            .iter()
+            .position(|line| line.strip_prefix(indent).is_some_and(|rest| rest.starts_with('}')));
+        end.map_or(0, |end| end + 1)
+    };
+    let begins = |line: &str| {
+        let words = line.trim_start().split(' ');
+        let mut words = words.skip_while(|word| {
+            ["async", "const", "unsafe", "extern", "\"C\""].contains(word) || word.starts_with("pub")
+        });
+        words.next() == Some("fn") && !line.ends_with([';', '}'])
+    };
+    let functions = (0..lines.len()).filter(|at| begins(lines[*at])).map(|at| (lines[at].trim(), length(at)));
+    functions.filter(|(_, lines)| *lines > FUNCTION_MAX).collect()
+}
+
 #[test]
 fn every_file_says_what_it_is_for_and_stays_readable() {
     let mut files = Vec::new();
@@ -196,9 +219,20 @@ fn every_file_says_what_it_is_for_and_stays_readable() {
         if !text.starts_with("//!") {
             wrong.push(format!("{} has no header", file.display()));
         }
+        for (function, lines) in long_functions(&text) {
+            wrong.push(format!("{} has {lines} lines in `{function}`", file.display()));
+        }
         if lines > LINES_MAX {
             wrong.push(format!("{} has {lines} lines: it holds more than one idea", file.display()));
         }
     }
     assert!(files.len() > 200 && wrong.is_empty(), "\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn long_functions_are_found_where_they_end() {
+    let body = "        x();\n".repeat(59);
+    let text =
+        format!("impl A {{\n    pub async fn long() {{\n{body}    }}\n\n    fn short() {{\n    }}\n}}\n");
+    assert_eq!(long_functions(&text), [("pub async fn long() {", 61)]);
 }

@@ -213,9 +213,9 @@ fn is_for_tests(file: &Path) -> bool {
 }
 
 fn code_of(text: &str) -> String {
-    let text = text.split("\n#[cfg(test)]\nmod ").next().unwrap_or(text);
     let mut code = String::new();
-    let mut rest = text;
+    let text = without_tests(text);
+    let mut rest = text.as_str();
     while let Some(at) = rest.find(['"', '/', '\'']) {
         code.push_str(&rest[..at]);
         let hit = &rest[at..];
@@ -240,6 +240,19 @@ fn code_of(text: &str) -> String {
         rest = &hit[skipped..];
     }
     code + rest
+}
+
+/// Without modules of tests: those in files of their own, wherever they are declared, and one at the end of this file.
+fn without_tests(text: &str) -> String {
+    let mut parts = text.split("\n#[cfg(test)]\nmod ");
+    let mut rest = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        match part.split_once([';', '{']) {
+            Some((name, after)) if part[name.len()..].starts_with(';') => rest.push_str(after),
+            _ => break,
+        }
+    }
+    rest
 }
 
 /// Bytes to the end of a text in quotes that has begun.
@@ -314,6 +327,7 @@ fn uses_are_found_however_they_are_written() {
         ways(tree).iter().map(|way| way.join("::")).collect::<Vec<_>>(),
         ["crate::a::B", "crate::a::c::self", "crate::a::c::D"]
     );
+    assert_eq!(without_tests("a\n#[cfg(test)]\nmod tests;\nb\n#[cfg(test)]\nmod more {\n c;\n}"), "a\nb");
     let code = code_of("let a = x::y(\"b::c\", 'd', r#\"e::\"f\"#); // g::h\n use i::j; k::<l::m>()");
     assert_eq!(named_in(&code), [["x", "y"], ["l", "m"]].map(|way| way.map(str::to_owned).to_vec()));
 }
