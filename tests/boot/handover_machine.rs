@@ -1,7 +1,7 @@
 //! A whole machine with Debian's kernel 6.1, the line of the stock ECS AMI: what its kernel cannot send again is answered.
 //!
-//! Our unit as it is, systemd, Docker and MapServer on an emulated machine. Not among the tests that `cargo test` runs by
-//! itself: `make test-boot`. Needs what `support/emulated.rs` says.
+//! Our unit as it is, systemd, Docker and MapServer on an emulated machine. Not among the tests that are run by themselves:
+//! `make test-boot`. Needs what `emulator.rs` says.
 
 use std::fs::File;
 use std::process::{Command, Output};

@@ -2,7 +2,7 @@
 //!
 //! cloud-init reads the user data from a metadata service, the program comes out of a bucket under AWS's own name, Docker
 //! and an ecs.service with the real one's ordering start beside it. Needs root, `/dev/fuse` and a Docker Engine. The same on
-//! a machine with a kernel of its own: `full.rs`.
+//! a machine with a kernel of its own: `user_data_machine.rs`.
 
 use crate::container::Container;
 use crate::scenario::{ECS, draws, lives};

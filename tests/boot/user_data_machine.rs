@@ -1,6 +1,6 @@
 //! What `main.rs` shows in a container, on a machine: firmware, kernel 6.1, cloud-init with tokens, a real power cut, NFS.
 //!
-//! Not among the tests that `cargo test` runs by itself: `make test-boot`. Needs what `support/emulated.rs` says.
+//! Not among the tests that are run by themselves: `make test-boot`. Needs what `emulator.rs` says.
 
 use crate::scenario::{ECS, lives};
 use crate::world::{Aws, Host, Metadata, shipped};

@@ -1,4 +1,4 @@
-//! `mapkeeper user-data`: what it prints boots a scratch root, fits, and holds no secret. `tests/boot.rs` boots a host by it.
+//! `mapkeeper user-data`: what it prints boots a scratch root, fits, and holds no secret. `tests/boot` boots a host by it.
 //!
 //! Needs root.
 
