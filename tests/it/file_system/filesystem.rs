@@ -25,27 +25,32 @@ struct World {
     scratch: tempfile::TempDir,
 }
 
+/// A bucket that is read, with no caching of names.
+fn options() -> Options {
+    Options {
+        source: "s3://bucket".into(),
+        prefix: String::new(),
+        read_only: true,
+        no_exec: false,
+        no_symlink_follow: false,
+        suid: false,
+        endpoint: None,
+        region: None,
+        resend: true,
+        freshness: Duration::ZERO,
+        max_stale: Duration::from_secs(3600),
+        defaults: Defaults { uid: 0, gid: 0, file_permissions: 0o644, directory_permissions: 0o755 },
+        memory: 64 << 20,
+        write: WriteOptions { staging: "/nonexistent".into(), on_conflict: OnConflict::Fail },
+    }
+}
+
 impl World {
     async fn with(freshness: Duration, fill: impl FnOnce(&Memory)) -> World {
         let store = Memory::default();
         fill(&store);
         let scratch = tempfile::tempdir().expect("a directory");
-        let options = Options {
-            source: "s3://bucket".into(),
-            prefix: String::new(),
-            read_only: true,
-            no_exec: false,
-            no_symlink_follow: false,
-            suid: false,
-            endpoint: None,
-            region: None,
-            resend: true,
-            freshness,
-            max_stale: Duration::from_secs(3600),
-            defaults: Defaults { uid: 0, gid: 0, file_permissions: 0o644, directory_permissions: 0o755 },
-            memory: 64 << 20,
-            write: WriteOptions { staging: "/nonexistent".into(), on_conflict: OnConflict::Fail },
-        };
+        let options = Options { freshness, ..options() };
         let session =
             bucketfs::mount(Arc::new(store.clone()), scratch.path(), options, Handle::current()).await;
         World { store, session: session.expect("mounted"), scratch }
@@ -347,22 +352,7 @@ async fn a_bucket_that_does_not_answer_is_not_mounted() {
     let store = Memory::default();
     store.set_outage(Some(StoreError::NoBucket { bucket: "bucket".into() }));
     let scratch = tempfile::tempdir().expect("a directory");
-    let options = Options {
-        source: "s3://bucket".into(),
-        prefix: String::new(),
-        read_only: true,
-        no_exec: false,
-        no_symlink_follow: false,
-        suid: false,
-        endpoint: None,
-        region: None,
-        resend: true,
-        freshness: Duration::ZERO,
-        max_stale: Duration::ZERO,
-        defaults: Defaults { uid: 0, gid: 0, file_permissions: 0o644, directory_permissions: 0o755 },
-        memory: 64 << 20,
-        write: WriteOptions { staging: "/nonexistent".into(), on_conflict: OnConflict::Fail },
-    };
+    let options = Options { max_stale: Duration::ZERO, ..options() };
     let refused = bucketfs::mount(Arc::new(store), scratch.path(), options, Handle::current()).await;
     let error = refused.map(drop).expect_err("there is no bucket");
     assert_eq!(error.to_string(), "cannot list \"s3://bucket\"");
