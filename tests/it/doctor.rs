@@ -44,7 +44,7 @@ impl Checks {
         format!("{} {}", check["detail"], check["hint"])
     }
 
-    /// Whoever is told that something is amiss is told the cure.
+    /// Whoever is told that something is faulty is told the cure.
     fn assert_whole(&self) {
         let names: BTreeMap<_, _> = self.all.iter().map(|check| (check["name"].to_string(), ())).collect();
         assert!(names.len() >= 25, "{} checks: {:?}", names.len(), names.keys());

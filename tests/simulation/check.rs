@@ -159,7 +159,7 @@ fn precondition(model: &Model, action: &Action) -> Result<(), String> {
         Target::Container(_) => container(model, &told, action),
         Target::Ecs => {
             require(proven(&told).is_some(), "the mount is proven")?;
-            require(model.ecs_amiss_for() >= ECS_PATIENCE, "it had time to come up")?;
+            require(model.ecs_faulty_for() >= ECS_PATIENCE, "it had time to come up")?;
             let Seen::Known(ecs) = &told.ecs else { return Err("ECS was not seen".to_owned()) };
             let down =
                 ecs.agent != EcsAgent::Registered { cluster: "maps".to_owned(), instance: "arn".to_owned() };
@@ -193,7 +193,7 @@ fn mount(model: &Model, told: &Answered, repair: Repair) -> Result<(), String> {
         _ => false,
     };
     let lost = answers(told) && model.lost_for() >= LOST_PATIENCE;
-    let confirmed = faulty && answers(told) && model.amiss_looks() >= 2 || lost;
+    let confirmed = faulty && answers(told) && model.faulty_looks() >= 2 || lost;
     match (repair, entry, session) {
         (Repair::Mount, None, _) => require(!ended, "the session has not ended"),
         (Repair::RestartWorkers, Some(entry), Some(session)) => {

@@ -127,7 +127,7 @@ pub struct Model {
     /// In which life, and since when, no answer has come.
     unanswered: Cell<Option<(u32, Duration)>>,
     /// Since when ECS was detected as faulty without a break.
-    ecs_amiss: Cell<Option<Duration>>,
+    ecs_faulty: Cell<Option<Duration>>,
     /// Since when requests were seen lost at every look.
     lost: Cell<Option<Duration>>,
     /// Whether the agent that runs now has seen everything well, and which was its first action.
@@ -185,7 +185,7 @@ impl Model {
             served: Cell::default(),
             first_seen: Cell::default(),
             unanswered: Cell::default(),
-            ecs_amiss: Cell::default(),
+            ecs_faulty: Cell::default(),
             lost: Cell::default(),
             seen_well: Cell::default(),
             mount_seen_well: Cell::default(),
@@ -267,8 +267,8 @@ impl Model {
         self.lost.get().map_or(Duration::ZERO, |since| self.now() - since)
     }
 
-    pub fn ecs_amiss_for(&self) -> Duration {
-        self.ecs_amiss.get().map_or(Duration::ZERO, |since| self.now() - since)
+    pub fn ecs_faulty_for(&self) -> Duration {
+        self.ecs_faulty.get().map_or(Duration::ZERO, |since| self.now() - since)
     }
 
     /// When the agent that runs now has tried this: the ends of all its attempts.
@@ -279,7 +279,7 @@ impl Model {
     }
 
     /// Looks in a row at which the mount did not answer as it should.
-    pub fn amiss_looks(&self) -> u32 {
+    pub fn faulty_looks(&self) -> u32 {
         self.faulty.get()
     }
 
@@ -390,7 +390,7 @@ impl Model {
         self.first_seen.set((0, Duration::ZERO));
         self.faulty.set(0);
         self.misses.set(0);
-        self.ecs_amiss.set(None);
+        self.ecs_faulty.set(None);
         self.lost.set(None);
         self.seen_well.set(false);
         self.mount_seen_well.set(false);

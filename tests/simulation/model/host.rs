@@ -195,7 +195,7 @@ impl Host for Simulated {
         if let Seen::Known(EcsSeen { agent, instance, .. }) = &seen {
             let connected = matches!(instance, Seen::Known(EcsInstance::Present { connected: true, .. }));
             let well = connected && matches!(agent, EcsAgent::Registered { .. });
-            self.ecs_amiss.set(if well { None } else { self.ecs_amiss.get().or(Some(self.now())) });
+            self.ecs_faulty.set(if well { None } else { self.ecs_faulty.get().or(Some(self.now())) });
         }
         seen
     }

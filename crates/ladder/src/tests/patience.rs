@@ -13,7 +13,7 @@ fn could_not_look_is_forgiven_for_a_while_and_then_degrades() {
 }
 
 #[test]
-fn what_was_amiss_when_it_was_last_seen_is_not_called_well_for_want_of_a_look() {
+fn what_was_faulty_when_it_was_last_seen_is_not_called_well_for_want_of_a_look() {
     let mut world = World::healthy(Owner::Mapkeeper);
     world.ended(Phase::Exited);
     world.look();
