@@ -115,6 +115,8 @@ impl Round<'_> {
                 true => (self.workers_or_remount(target), Cost::Interruption),
                 false => return Remedy::Await(Waiting::Confirmation),
             },
+            // What was lost before may have been answered since, where it could not be looked at now.
+            Reason::RequestsLost if !self.requests_are_lost(name) => return Remedy::Await(Waiting::Confirmation),
             Reason::RequestsLost => (self.workers_or_remount(target), Cost::Interruption),
             Reason::ForeignMount => return Remedy::Person,
             _ => return Remedy::Rest,
@@ -129,6 +131,11 @@ impl Round<'_> {
             return Remedy::Rest;
         }
         self.due(target, repair, fault.trigger, Vec::new(), cost)
+    }
+
+    fn requests_are_lost(&self, mount: &str) -> bool {
+        let requests = self.seen.mounts.get(mount).map(|seen| &seen.requests);
+        matches!(requests, Some(Seen::Known(requests)) if requests.are_lost())
     }
 
     fn session_lives(&self, mount: &str) -> bool {

@@ -262,6 +262,10 @@ fn a_session_is_given_up_for_a_request_of_which_it_knows_nothing_at_any_look() {
     world.look();
     world.mount().requests = Seen::Known(Requests { waiting: 2, taken: 0 });
     assert_eq!(world.next_action(seconds(9)), None);
+    // Where it cannot be looked at, they may have been answered.
+    world.mount().requests = Seen::Unknown("no answer in time".to_owned());
+    assert_eq!(world.next_action(seconds(60)), None);
+    world.mount().requests = Seen::Known(Requests { waiting: 2, taken: 0 });
     let action = world.next_action(seconds(4)).expect("it lasts");
     assert_eq!((action.repair, action.trigger), (Repair::Remount, Reason::RequestsLost));
     world.mount().store = Seen::Known(StoreSeen::Away { reason: "no answer".to_owned(), hint: None });
