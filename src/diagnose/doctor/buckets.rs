@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::ask::detached;
-use super::tell::{about, of_error, skipped};
+use super::tell::{of_one, skipped};
 use crate::config::{Config, Mount, Source};
 use crate::diagnose::clients::{bucket, child, content, in_time, keys};
 use crate::diagnose::result::CheckResult;
@@ -41,36 +41,39 @@ const ASKED: [&str; 6] =
     ["bucket", "s3:ListBucket", "s3:GetObject", "s3:PutObject", "clock against S3", "headers in bucket"];
 
 pub(super) async fn checks(config: &Config, mount: &Mount) -> Vec<CheckResult> {
-    let about = about(&mount.name, config.mounts.len());
-    let point = mount_point(mount, &about);
-    let Source::S3 { bucket, .. } = &mount.source else {
-        let mut results =
-            vec![CheckResult::ok("bucket", format!("{about}not needed: {} is the kernel's", mount.source))];
-        results.extend(point.await);
-        return results;
+    let point = mount_point(mount);
+    let results = match &mount.source {
+        Source::S3 { bucket, .. } => {
+            let (mut results, (told, held), point) =
+                futures::join!(way(config, mount, bucket), credentials(config, mount), point);
+            results.push(told);
+            match held {
+                Some(held) => results.extend(asked(config, mount, &held).await),
+                None => results.extend(skipped(&ASKED, "there are no credentials")),
+            }
+            results.extend(point);
+            results
+        }
+        source => {
+            let mut results =
+                vec![CheckResult::ok("bucket", format!("not needed: {source} is the kernel's"))];
+            results.extend(point.await);
+            results
+        }
     };
-    let (mut results, credentials, point) =
-        futures::join!(way(config, mount, bucket, &about), credentials(config, mount, &about), point);
-    let (told, held) = credentials;
-    results.push(told);
-    match held {
-        Some(held) => results.extend(asked(config, mount, &held, &about).await),
-        None => results.extend(skipped(&ASKED, &about, "there are no credentials")),
-    }
-    results.extend(point);
-    results
+    of_one(&mount.name, config.mounts.len(), results)
 }
 
-async fn credentials(config: &Config, mount: &Mount, about: &str) -> (CheckResult, Option<Holder>) {
+async fn credentials(config: &Config, mount: &Mount) -> (CheckResult, Option<Holder>) {
     let name = if config.credentials.secret.is_some() { "secret" } else { "credentials" };
     match keys(config, mount).await {
-        Ok(held) => (CheckResult::ok(name, format!("{about}{}", held.description())), Some(held)),
-        Err(error) => (of_error(name, about, &error, "docs/iam.md says what is needed"), None),
+        Ok(held) => (CheckResult::ok(name, held.description()), Some(held)),
+        Err(error) => (CheckResult::failed(name, &error, "docs/iam.md says what is needed"), None),
     }
 }
 
 /// Name resolution and a connection: what everything else needs.
-async fn way(config: &Config, mount: &Mount, bucket: &str, about: &str) -> Vec<CheckResult> {
+async fn way(config: &Config, mount: &Mount, bucket: &str) -> Vec<CheckResult> {
     let (host, port) = endpoint(config, mount, bucket);
     let asked = (host.clone(), port);
     let looked_up = detached(DNS_LIMIT, move || {
@@ -87,24 +90,24 @@ async fn way(config: &Config, mount: &Mount, bucket: &str, about: &str) -> Vec<C
         Ok(addresses) => addresses,
         Err(why) => {
             let hint = "resolvectl query, /etc/resolv.conf; is DNS of the VPC on? is the bucket's name or `endpoint_url` right?";
-            let mut results = vec![CheckResult::fail("dns", format!("{about}{why}"), hint)];
-            results.extend(skipped(&["connection to S3"], about, "its name has no address"));
+            let mut results = vec![CheckResult::fail("dns", why, hint)];
+            results.extend(skipped(&["connection to S3"], "its name has no address"));
             return results;
         }
     };
     let first = addresses[0];
     let connected = match timeout(CONNECT_LIMIT, TcpStream::connect(first)).await {
-        Ok(Ok(_)) => CheckResult::ok("connection to S3", format!("{about}{first} accepts")),
+        Ok(Ok(_)) => CheckResult::ok("connection to S3", format!("{first} accepts")),
         failed => {
             let why = match failed {
                 Ok(Err(error)) => error.to_string(),
                 _ => format!("no answer within {} s", CONNECT_LIMIT.as_secs()),
             };
             let hint = "a route or security group stands between: a gateway endpoint for S3, or a NAT gateway, port 443";
-            CheckResult::fail("connection to S3", format!("{about}{first}: {why}"), hint)
+            CheckResult::fail("connection to S3", format!("{first}: {why}"), hint)
         }
     };
-    vec![CheckResult::ok("dns", format!("{about}{host} is {first}")), connected]
+    vec![CheckResult::ok("dns", format!("{host} is {first}")), connected]
 }
 
 /// Host and port that requests for the bucket go to.
@@ -122,90 +125,86 @@ fn endpoint(config: &Config, mount: &Mount, bucket: &str) -> (String, u16) {
 }
 
 /// What the bucket itself has to say.
-async fn asked(config: &Config, mount: &Mount, held: &Holder, about: &str) -> Vec<CheckResult> {
+async fn asked(config: &Config, mount: &Mount, held: &Holder) -> Vec<CheckResult> {
     let Source::S3 { bucket: name, prefix } = &mount.source else { return Vec::new() };
     let store = match bucket(config, mount, held).await {
         Ok(Some(store)) => store,
         Ok(None) => return Vec::new(),
         Err(error) => {
-            let mut results = vec![refused("bucket", about, &error)];
-            results.extend(skipped(&ASKED[1..], about, "the bucket does not answer"));
+            let mut results = vec![refused("bucket", &error)];
+            results.extend(skipped(&ASKED[1..], "the bucket does not answer"));
             return results;
         }
     };
     let (list, read, write, clock) = futures::join!(
-        may_list(&store, prefix, about),
-        may_read(&store, prefix, about),
-        may_write(mount, &store, prefix, about),
-        clock(&store, about)
+        may_list(&store, prefix),
+        may_read(&store, prefix),
+        may_write(mount, &store, prefix),
+        clock(&store)
     );
-    let headers = headers(mount, &store, prefix, about).await;
-    vec![CheckResult::ok("bucket", format!("{about}{name} answers")), list, read, write, clock, headers]
+    let headers = headers(mount, &store, prefix).await;
+    vec![CheckResult::ok("bucket", format!("{name} answers")), list, read, write, clock, headers]
 }
 
-fn refused(name: &str, about: &str, error: &StoreError) -> CheckResult {
+fn refused(name: &str, error: &StoreError) -> CheckResult {
     let hint = store_hint(error).unwrap_or_else(|| "docs/iam.md says what is needed".to_owned());
-    CheckResult::fail(name, format!("{about}{}", Chain(error)), hint)
+    CheckResult::fail(name, Chain(error).to_string(), hint)
 }
 
-async fn may_list(store: &S3, prefix: &str, about: &str) -> CheckResult {
+async fn may_list(store: &S3, prefix: &str) -> CheckResult {
     let one = List { prefix, depth: Depth::Directory, from: ListStart::Start, limit: 1 };
     match in_time(store.list(one)).await {
         Ok(page) if page.objects.is_empty() && page.prefixes.is_empty() => {
-            let said = format!("{about}allowed, and there is nothing below {prefix:?}");
+            let said = format!("allowed, and there is nothing below {prefix:?}");
             CheckResult::warn("s3:ListBucket", said, "check `source`: a bucket and a prefix that hold maps")
         }
-        Ok(_) => CheckResult::ok("s3:ListBucket", format!("{about}allowed")),
-        Err(error) => refused("s3:ListBucket", about, &error),
+        Ok(_) => CheckResult::ok("s3:ListBucket", "allowed"),
+        Err(error) => refused("s3:ListBucket", &error),
     }
 }
 
 /// Reads the first object that is listed; a key that nobody has where there is none.
-async fn may_read(store: &S3, prefix: &str, about: &str) -> CheckResult {
+async fn may_read(store: &S3, prefix: &str) -> CheckResult {
     let list = List { prefix, depth: Depth::Tree, from: ListStart::Start, limit: 20 };
     let listed = in_time(store.list(list)).await.map(|page| page.objects).unwrap_or_default();
     let key = listed.iter().find(|object| !object.key.ends_with('/')).map(|object| object.key.clone());
     let key = key.unwrap_or_else(|| format!("{prefix}{NO_KEY}"));
     match content(store, &key, 1).await {
-        Ok(_) | Err(StoreError::NotFound { .. }) => {
-            CheckResult::ok("s3:GetObject", format!("{about}allowed"))
-        }
-        Err(error) => refused("s3:GetObject", about, &error),
+        Ok(_) | Err(StoreError::NotFound { .. }) => CheckResult::ok("s3:GetObject", "allowed"),
+        Err(error) => refused("s3:GetObject", &error),
     }
 }
 
 /// Asks to add to an upload that does not exist: refused before anything is written, or not known.
-async fn may_write(mount: &Mount, store: &S3, prefix: &str, about: &str) -> CheckResult {
+async fn may_write(mount: &Mount, store: &S3, prefix: &str) -> CheckResult {
     let name = "s3:PutObject";
     if mount.read_only {
-        return CheckResult::ok(name, format!("{about}not needed: the mount is read only"));
+        return CheckResult::ok(name, "not needed: the mount is read only");
     }
     let key = format!("{prefix}{NO_KEY}");
     let upload = bucketfs::store::write::Upload { key: &key, id: "mapkeeper-doctor" };
     match in_time(store.put_part(upload, 1, bytes::Bytes::from_static(b"x"))).await {
-        Err(StoreError::NoUpload { .. } | StoreError::NotFound { .. }) => {
-            CheckResult::ok(name, format!("{about}allowed"))
-        }
+        Err(StoreError::NoUpload { .. } | StoreError::NotFound { .. }) => CheckResult::ok(name, "allowed"),
         Err(error @ (StoreError::Denied { .. } | StoreError::Credentials { .. })) => {
             let hint = "allow s3:PutObject, s3:DeleteObject and s3:AbortMultipartUpload (docs/iam.md), or set read_only = true";
-            CheckResult::fail(name, format!("{about}{}", Chain(&error)), hint)
+            CheckResult::fail(name, Chain(&error).to_string(), hint)
         }
         Ok(_) => CheckResult::warn(
             name,
-            format!("{about}the store takes parts of an upload that does not exist"),
+            "the store takes parts of an upload that does not exist",
             "is it an S3 server?",
         ),
-        Err(error) => refused(name, about, &error),
+        Err(error) => refused(name, &error),
     }
 }
 
-async fn clock(store: &S3, about: &str) -> CheckResult {
+async fn clock(store: &S3) -> CheckResult {
     let name = "clock against S3";
     let here = OffsetDateTime::now_utc().unix_timestamp();
     match in_time(store.clock(NO_KEY)).await {
         Ok(Some(there)) => {
             let off = here.abs_diff(there);
-            let said = format!("{about}{off} s apart");
+            let said = format!("{off} s apart");
             let hint = "systemctl enable --now chronyd; chronyc makestep";
             if off <= CLOCK_DOUBT_S {
                 CheckResult::ok(name, said)
@@ -215,22 +214,20 @@ async fn clock(store: &S3, about: &str) -> CheckResult {
                 CheckResult::fail(name, said, hint)
             }
         }
-        Ok(None) => CheckResult::warn(
-            name,
-            format!("{about}the store does not say what time it has"),
-            "date -u; curl -sI of its URL",
-        ),
-        Err(error) => refused(name, about, &error),
+        Ok(None) => {
+            CheckResult::warn(name, "the store does not say what time it has", "date -u; curl -sI of its URL")
+        }
+        Err(error) => refused(name, &error),
     }
 }
 
 /// Whether what is in the bucket can be read by MapServer, judged by some of it.
-async fn headers(mount: &Mount, store: &S3, prefix: &str, about: &str) -> CheckResult {
+async fn headers(mount: &Mount, store: &S3, prefix: &str) -> CheckResult {
     let name = "headers in bucket";
     let list = List { prefix, depth: Depth::Tree, from: ListStart::Start, limit: LISTED };
     let listed = match in_time(store.list(list)).await {
         Ok(page) => page.objects,
-        Err(error) => return refused(name, about, &error),
+        Err(error) => return refused(name, &error),
     };
     let step = (listed.len() / SAMPLE).max(1);
     let sample: Vec<_> = listed.iter().step_by(step).take(SAMPLE).collect();
@@ -252,13 +249,11 @@ async fn headers(mount: &Mount, store: &S3, prefix: &str, about: &str) -> CheckR
     match hidden {
         None => CheckResult::ok(
             name,
-            format!("{about}{seen} looked at, {with_mode} with headers of s3fs, all readable by everybody"),
+            format!("{seen} looked at, {with_mode} with headers of s3fs, all readable by everybody"),
         ),
         Some((key, found)) => {
-            let said = format!(
-                "{about}{key:?} has mode {:04o}, owner {}:{}",
-                found.permissions, found.uid, found.gid
-            );
+            let said =
+                format!("{key:?} has mode {:04o}, owner {}:{}", found.permissions, found.uid, found.gid);
             let hint = "MapServer reads as another user: mapkeeper explain MAP says whether that one may, and how to change it";
             CheckResult::warn(name, said, hint)
         }
@@ -266,10 +261,10 @@ async fn headers(mount: &Mount, store: &S3, prefix: &str, about: &str) -> CheckR
 }
 
 /// The directory, or what is mounted there; the latter is asked by a child.
-async fn mount_point(mount: &Mount, about: &str) -> Vec<CheckResult> {
+async fn mount_point(mount: &Mount) -> Vec<CheckResult> {
     let names = ["mount point", "mount answers"];
     let path = mount.path.clone();
-    let fail = |said: &str, hint: &str| CheckResult::fail(names[0], format!("{about}{said}"), hint);
+    let fail = |said: &str, hint: &str| CheckResult::fail(names[0], said, hint);
     let entry = match MountTable::of(None) {
         Ok(table) => table.top(&path).cloned(),
         Err(error) => return vec![fail(&error.to_string(), "is /proc mounted?")],
@@ -280,30 +275,26 @@ async fn mount_point(mount: &Mount, about: &str) -> Vec<CheckResult> {
         let found = detached(Duration::from_secs(3), move || directory(&looked)).await;
         let point = match found {
             None => fail(&format!("{shown} does not answer"), "findmnt -T shows what it is on"),
-            Some(Ok(said)) => CheckResult::ok(names[0], format!("{about}{shown} {said}")),
+            Some(Ok(said)) => CheckResult::ok(names[0], format!("{shown} {said}")),
             Some(Err(said)) => {
                 fail(&format!("{shown} {said}"), "move away what is there, or mount elsewhere")
             }
         };
-        let answers =
-            CheckResult::warn(names[1], format!("{about}nothing is mounted"), "systemctl start mapkeeper");
+        let answers = CheckResult::warn(names[1], "nothing is mounted", "systemctl start mapkeeper");
         return vec![point, answers];
     };
     if entry.fs_type != FS_TYPE && !shows(&mount.source, &entry) && mount.source != Source::External {
         let said = format!("{} ({}) is mounted at {shown}", entry.source, entry.fs_type);
-        let unasked = format!("{about}not asked: it is not ours");
+        let unasked = "not asked: it is not ours";
         let answers = CheckResult::warn(names[1], unasked, "see `mount point` above");
         return vec![fail(&said, &format!("umount {shown}, and take it out of fstab")), answers];
     }
     let device = (entry.device.major, entry.device.minor);
-    let point =
-        CheckResult::ok(names[0], format!("{about}{} at {shown}, device {}", entry.source, entry.device));
+    let point = CheckResult::ok(names[0], format!("{} at {shown}, device {}", entry.source, entry.device));
     let hint = "mapkeeper status says what is done about it; while no agent runs: systemctl start mapkeeper";
-    let silent = |said: String| CheckResult::fail(names[1], format!("{about}{said}"), hint);
+    let silent = |said: String| CheckResult::fail(names[1], said, hint);
     let answers = match child().ask(&path, Some(device), true).await {
-        Ok(MountFinding::Listed { .. } | MountFinding::Answered { .. }) => {
-            CheckResult::ok(names[1], format!("{about}yes"))
-        }
+        Ok(MountFinding::Listed { .. } | MountFinding::Answered { .. }) => CheckResult::ok(names[1], "yes"),
         Ok(MountFinding::Failed { errno }) => silent(format!("no: {errno}")),
         Ok(other) => silent(format!("{other:?}")),
         Err(error) => silent(Chain(&error).to_string()),

@@ -59,8 +59,8 @@ pub(super) fn checks(config: &Config, look: &Look) -> Vec<CheckResult> {
         }
         _ => {
             let hint = "systemctl status ecs; journalctl -u ecs";
-            results.push(look.result(NAMES[1], "", &Target::Ecs, hint));
-            results.extend(skipped(&NAMES[2..], "", "the agent is not in the cluster"));
+            results.push(look.result(NAMES[1], &Target::Ecs, hint));
+            results.extend(skipped(&NAMES[2..], "the agent is not in the cluster"));
             return results;
         }
     };
@@ -71,7 +71,7 @@ pub(super) fn checks(config: &Config, look: &Look) -> Vec<CheckResult> {
             let denied = EcsError::Denied { operation: "DescribeContainerInstances" };
             CheckResult::failed(NAMES[2], &denied, "")
         }
-        _ => look.result(NAMES[2], "", &Target::Ecs, "check that this host reaches the endpoints of ECS"),
+        _ => look.result(NAMES[2], &Target::Ecs, "check that this host reaches the endpoints of ECS"),
     });
     results
 }

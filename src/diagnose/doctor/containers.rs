@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use super::look::Look;
-use super::tell::{about, not_needed, of_error, skipped};
+use super::tell::{not_needed, of_one, skipped};
 use crate::agent::live::{map_asked_for, seen_at};
 use crate::config::{Config, Container, Owner};
 use crate::diagnose::explain::admits;
@@ -32,13 +32,13 @@ pub(super) async fn checks(config: &Config, look: &Look) -> Vec<CheckResult> {
         return not_needed(&names, "no container is configured");
     }
     let cure = "systemctl start docker; journalctl -u docker";
-    let mut results = vec![look.result(names[0], "", &Target::Docker, cure)];
+    let mut results = vec![look.result(names[0], &Target::Docker, cure)];
     let engine = match look.condition(&Target::Docker) {
         Condition::Good(_) => timeout(LIMIT, Engine::connect()).await.ok().and_then(Result::ok),
         _ => None,
     };
     match &engine {
-        None => results.extend(skipped(&names[1..], "", "Docker does not answer")),
+        None => results.extend(skipped(&names[1..], "Docker does not answer")),
         Some(engine) => results.push(version(engine).await),
     }
     for (container, named) in config.containers.iter().zip(&look.settings.containers) {
@@ -51,7 +51,7 @@ async fn version(engine: &Engine) -> CheckResult {
     let name = "docker version";
     let told = match timeout(LIMIT, engine.version()).await {
         Ok(Ok(told)) => told,
-        Ok(Err(error)) => return of_error(name, "", &error, "docker version"),
+        Ok(Err(error)) => return CheckResult::failed(name, &error, "docker version"),
         Err(_) => return CheckResult::fail(name, "no answer", "docker version"),
     };
     let mut numbers = told.split('.').map_while(|part| part.parse::<u32>().ok());
@@ -70,14 +70,19 @@ async fn of_container(
     look: &Look,
     engine: Option<&Engine>,
 ) -> Vec<CheckResult> {
-    let about = about(name, config.containers.len());
+    let all = config.containers.len();
     let facts = look.facts(name);
-    let mut results = vec![bind(config, container, &about)];
+    let mut results = vec![bind(config, container)];
     match engine {
-        None => results.extend(skipped(&OF_CONTAINER, &about, "Docker does not answer")),
+        None => results.extend(skipped(&OF_CONTAINER, "Docker does not answer")),
         Some(engine) => {
-            results.push(image(engine, container, facts, &about).await);
-            results.push(state(look, name));
+            results.push(image(engine, container, facts).await);
+            let mut state = state(look, name);
+            if all == 1 {
+                // It is always told by its name.
+                state.detail.insert_str(0, &format!("{name}: "));
+            }
+            results.push(state);
             let why = match timeout(LIMIT, environment(engine, container, facts)).await {
                 Ok(Ok(Some(environment))) => Ok(environment),
                 Ok(Ok(None)) => Err("there is no container and no image yet".to_owned()),
@@ -86,16 +91,16 @@ async fn of_container(
             };
             match why {
                 Ok(environment) => {
-                    results.push(pattern(config, container, &environment, &about));
-                    results.push(error_file(&environment, &about));
+                    results.push(pattern(config, container, &environment));
+                    results.push(error_file(&environment));
                 }
-                Err(why) => results.extend(skipped(&OF_CONTAINER[2..], &about, &why)),
+                Err(why) => results.extend(skipped(&OF_CONTAINER[2..], &why)),
             }
         }
     }
-    results.extend(ports(container, facts, &about));
-    results.push(answer(container, name, look, &about));
-    results
+    results.extend(ports(container, facts));
+    results.push(answer(container, name, look));
+    of_one(name, all, results)
 }
 
 type Environment = BTreeMap<String, String>;
@@ -117,37 +122,30 @@ async fn environment(
     })
 }
 
-async fn image(
-    engine: &Engine,
-    container: &Container,
-    facts: Option<&ContainerFacts>,
-    about: &str,
-) -> CheckResult {
+async fn image(engine: &Engine, container: &Container, facts: Option<&ContainerFacts>) -> CheckResult {
     let name = "image";
     let Some(image) = &container.image else {
         let said = facts.map_or("chosen by ECS".to_owned(), |facts| facts.image.clone());
-        return CheckResult::ok(name, format!("{about}{said}"));
+        return CheckResult::ok(name, said);
     };
     match timeout(LIMIT, engine.image_environment(image)).await {
-        Ok(Ok(Some(_))) => CheckResult::ok(name, format!("{about}{image} is here")),
+        Ok(Ok(Some(_))) => CheckResult::ok(name, format!("{image} is here")),
         Ok(Ok(None)) if container.owner == Owner::Ecs => {
-            CheckResult::ok(name, format!("{about}{image} is not here yet: ECS pulls it"))
+            CheckResult::ok(name, format!("{image} is not here yet: ECS pulls it"))
         }
         Ok(Ok(None)) => {
             let hint = format!("docker pull {image}; image/build makes mapserver:8");
-            CheckResult::warn(name, format!("{about}{image} is not here, and will be pulled"), hint)
+            CheckResult::warn(name, format!("{image} is not here, and will be pulled"), hint)
         }
-        Ok(Err(error)) => of_error(name, about, &error, "docker images"),
-        Err(_) => {
-            CheckResult::fail(name, format!("{about}Docker does not answer"), "systemctl status docker")
-        }
+        Ok(Err(error)) => CheckResult::failed(name, &error, "docker images"),
+        Err(_) => CheckResult::fail(name, "Docker does not answer", "systemctl status docker"),
     }
 }
 
 fn state(look: &Look, name: &str) -> CheckResult {
     let target = Target::Container(name.to_owned());
     let cure = "mapkeeper status says what is done about it; docker ps -a";
-    let result = look.result("container", &format!("{name}: "), &target, cure);
+    let result = look.result("container", &target, cure);
     match look.condition(&target) {
         // So it is before the first start, and while ECS keeps its tasks away.
         Condition::Faulty(Fault { trigger: Reason::ContainerAbsent, .. }) | Condition::Blocked(_) => {
@@ -158,7 +156,7 @@ fn state(look: &Look, name: &str) -> CheckResult {
 }
 
 /// Whether a mount of ours is bound at all, in a way that works.
-fn bind(config: &Config, container: &Container, about: &str) -> CheckResult {
+fn bind(config: &Config, container: &Container) -> CheckResult {
     let name = "bind";
     let shown = config.mounts.iter().filter_map(|mount| {
         container
@@ -173,7 +171,7 @@ fn bind(config: &Config, container: &Container, about: &str) -> CheckResult {
             "binds = [\"{}:/mapfiles:ro\"] in [container]; for ECS the same in the task definition",
             paths.join(" or ")
         );
-        return CheckResult::warn(name, format!("{about}no bind of it shows a mount"), hint);
+        return CheckResult::warn(name, "no bind of it shows a mount", hint);
     };
     // What is mounted over a bind's parent hides the mount from the container.
     let hidden = MountTable::of(None).ok().and_then(|table| {
@@ -184,17 +182,14 @@ fn bind(config: &Config, container: &Container, about: &str) -> CheckResult {
     });
     match hidden {
         Some((path, _)) => {
-            let said =
-                format!("{about}{} is itself below a FUSE mount at {}", mount.path.display(), path.display());
+            let said = format!("{} is itself below a FUSE mount at {}", mount.path.display(), path.display());
             CheckResult::warn(name, said, "mount elsewhere: a fault of the upper one is a fault of both")
         }
-        None => {
-            CheckResult::ok(name, format!("{about}{} is seen at {} ({bind})", mount.name, root.display()))
-        }
+        None => CheckResult::ok(name, format!("{} is seen at {} ({bind})", mount.name, root.display())),
     }
 }
 
-fn pattern(config: &Config, container: &Container, environment: &Environment, about: &str) -> CheckResult {
+fn pattern(config: &Config, container: &Container, environment: &Environment) -> CheckResult {
     let name = "MS_MAP_PATTERN";
     let probed = container.probe.as_ref().and_then(|probe| map_asked_for(&probe.url)).map(str::to_owned);
     let root = config.mounts.iter().find_map(|mount| {
@@ -206,55 +201,53 @@ fn pattern(config: &Config, container: &Container, environment: &Environment, ab
         return match environment.contains_key("MS_MAPFILE")
             || environment.contains_key("MAPSERVER_CONFIG_FILE")
         {
-            true => CheckResult::ok(name, format!("{about}not set; the image's own configuration decides")),
-            false => CheckResult::warn(name, format!("{about}not set"), hint),
+            true => CheckResult::ok(name, "not set; the image's own configuration decides"),
+            false => CheckResult::warn(name, "not set", hint),
         };
     };
     match admits(pattern, &map) {
-        Some(true) => CheckResult::ok(name, format!("{about}{pattern:?} admits {map}")),
+        Some(true) => CheckResult::ok(name, format!("{pattern:?} admits {map}")),
         Some(false) => {
             let hint = "environment = { MS_MAP_PATTERN = \"^/mapfiles/.*[.]map$\" } in [container] or the task definition";
-            CheckResult::fail(name, format!("{about}{pattern:?} does not admit {map}"), hint)
+            CheckResult::fail(name, format!("{pattern:?} does not admit {map}"), hint)
         }
         None => CheckResult::warn(
             name,
-            format!("{about}{pattern:?} is no pattern that can be read here"),
+            format!("{pattern:?} is no pattern that can be read here"),
             "ask for a map: mapkeeper explain MAP",
         ),
     }
 }
 
-fn error_file(environment: &Environment, about: &str) -> CheckResult {
+fn error_file(environment: &Environment) -> CheckResult {
     let name = "MS_ERRORFILE";
     match environment.get(name).map(String::as_str) {
-        Some("stderr" | "stdout") => CheckResult::ok(name, format!("{about}errors are in docker logs")),
+        Some("stderr" | "stdout") => CheckResult::ok(name, "errors are in docker logs"),
         Some(path) => {
             let hint = "\"stderr\" needs no file; otherwise it must exist in the container and be writable by MapServer";
-            CheckResult::warn(name, format!("{about}{path}: a file in the container"), hint)
+            CheckResult::warn(name, format!("{path}: a file in the container"), hint)
         }
         None => CheckResult::warn(
             name,
-            format!("{about}not set: MapServer tells nobody what goes wrong"),
+            "not set: MapServer tells nobody what goes wrong",
             "environment = { MS_ERRORFILE = \"stderr\" }",
         ),
     }
 }
 
 /// Whether each port is the container's, or free for it.
-fn ports(container: &Container, facts: Option<&ContainerFacts>, about: &str) -> Vec<CheckResult> {
+fn ports(container: &Container, facts: Option<&ContainerFacts>) -> Vec<CheckResult> {
     let runs = facts.is_some_and(|facts| facts.phase == Phase::Running);
     let taken = listeners();
     let result = |port: &crate::config::Port| {
         let name = format!("port {}", port.host);
         match (runs, taken.contains(&port.host)) {
-            (true, _) => {
-                CheckResult::ok(&name, format!("{about}leads to port {} of the container", port.container))
-            }
-            (false, false) => CheckResult::ok(&name, format!("{about}is free")),
+            (true, _) => CheckResult::ok(&name, format!("leads to port {} of the container", port.container)),
+            (false, false) => CheckResult::ok(&name, "is free"),
             (false, true) => {
                 let hint =
                     format!("ss -ltnp 'sport = :{}' says by whom; end it, or choose another port", port.host);
-                CheckResult::fail(&name, format!("{about}is taken by somebody else"), hint)
+                CheckResult::fail(&name, "is taken by somebody else", hint)
             }
         }
     };
@@ -276,14 +269,14 @@ fn listener(line: &str) -> Option<u16> {
     (state == "0A").then(|| u16::from_str_radix(port, 16).ok()).flatten()
 }
 
-fn answer(container: &Container, name: &str, look: &Look, about: &str) -> CheckResult {
+fn answer(container: &Container, name: &str, look: &Look) -> CheckResult {
     if container.probe.is_none() {
         let hint = "[container.probe] lets the agent see what MapServer answers: it says 200 to every fault";
-        return CheckResult::warn("probe", format!("{about}none is configured"), hint);
+        return CheckResult::warn("probe", "none is configured", hint);
     }
     let cure = "the container is down, or still starting: mapkeeper status; docker logs";
     let target = Target::Service(name.to_owned());
-    let result = look.result("probe", about, &target, cure);
+    let result = look.result("probe", &target, cure);
     match look.condition(&target) {
         // One look does not wait as long as the timeout of a slow service may be.
         Condition::Unknown(_) => CheckResult { grade: Grade::Warn, ..result },

@@ -39,8 +39,8 @@ impl Look {
     }
 
     /// What is said of a link; `otherwise` is the cure where none is known.
-    pub(super) fn result(&self, name: &str, about: &str, target: &Target, otherwise: &str) -> CheckResult {
-        of_condition(name, about, self.condition(target), otherwise)
+    pub(super) fn result(&self, name: &str, target: &Target, otherwise: &str) -> CheckResult {
+        of_condition(name, self.condition(target), otherwise)
     }
 
     /// What Docker says of a container, by its name in the settings.
