@@ -41,8 +41,8 @@ pub use fault::{ConfigError, Expected, Fault, Faults, Problem, SyntaxFault};
 pub use load::{Inputs, Wanted};
 pub use loaded::{ConfigFile, DEFAULT_FILE, Loaded};
 pub use model::{
-    Bootstrap, Config, Container, Credentials, Ecs, Health, Mount, Notice, Overlay, Probe, Refusal, Source,
-    Sources, StackSignal,
+    Bootstrap, Config, Container, Credentials, Ecs, Health, Mount, Overlay, Probe, Source, Sources,
+    StackSignal,
 };
 pub use mount_options::{CredentialsChoice, KernelFlags, MountRequest, Remark};
 pub use redact::{REDACTED, names_a_secret};

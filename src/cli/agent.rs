@@ -99,11 +99,8 @@ async fn look_after(arguments: &RunArguments, runtime_dir: &Path) -> Result<(), 
     let (loaded, refused) = gathered(&inputs, &left).await?;
     handover::keep_settings(&loaded.to_bytes());
     let unasked = loaded.unasked();
+    loaded.doubts().for_each(|doubt| tracing::warn!("{doubt}"));
     let Loaded { config, warnings, tags, .. } = loaded;
-    let notices = config.notices().into_iter().map(|notice| notice.to_string());
-    for warning in warnings.iter().map(ToString::to_string).chain(notices) {
-        tracing::warn!("{warning}");
-    }
     if !nix::unistd::geteuid().is_root() {
         return Err(RunError::NotRoot);
     }

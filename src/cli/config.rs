@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use super::arguments::{CheckArguments, ShowArguments};
-use crate::config::{self, ConfigError, Loaded, Origins};
+use crate::config::{self, ConfigError, Origins};
 use crate::diagnose::doctor;
 use crate::diagnose::result;
 use crate::error::Exit;
@@ -19,7 +19,7 @@ use crate::terminal::{Style, counted, while_waiting};
 pub(super) async fn check(arguments: &CheckArguments) -> Result<Exit, ConfigError> {
     let inputs = arguments.file.inputs();
     let loaded = while_waiting("asking Parameter Store and tags", configuration::load(&inputs, None)).await?;
-    warn(&loaded);
+    loaded.doubts().for_each(|doubt| eprintln!("warning: {doubt}"));
     let (mounts, containers) = (loaded.config.mounts.len(), loaded.config.containers.len());
     print(&format!(
         "the configuration is valid: {}, {}\n",
@@ -53,14 +53,6 @@ pub(super) async fn show(arguments: &ShowArguments) -> Result<(), ConfigError> {
 /// Prints the JSON Schema of a configuration file.
 pub(super) fn schema() {
     print(&format!("{:#}\n", config::schema()));
-}
-
-fn warn(loaded: &Loaded) {
-    let notices = loaded.config.notices().into_iter().map(|notice| notice.to_string());
-    let warnings = loaded.warnings.iter().map(ToString::to_string);
-    for line in warnings.chain(notices) {
-        eprintln!("warning: {line}");
-    }
 }
 
 /// Writes to standard output. A reader that has gone away (`| head`) is no failure.

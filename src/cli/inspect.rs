@@ -13,7 +13,7 @@ use super::arguments::{BundleArguments, DoctorArguments, ExplainArguments};
 use super::config::print;
 use crate::config::{ConfigError, Inputs, Loaded};
 use crate::diagnose::bundle::{self, Bundle};
-use crate::diagnose::doctor::{self, AgentAt};
+use crate::diagnose::doctor;
 use crate::diagnose::explain::{self, ExplainError, Explanation};
 use crate::diagnose::result;
 use crate::error::{Advise, Exit};
@@ -57,8 +57,7 @@ impl Advise for InspectError {
 /// None: what is wrong is what it prints.
 pub(super) async fn doctor(arguments: &DoctorArguments, runtime_dir: &Path) -> Result<Exit, NoError> {
     let loaded = configuration(arguments.file.inputs()).await;
-    let results =
-        while_waiting("looking at everything", doctor::doctor(&loaded, AgentAt { runtime_dir })).await;
+    let results = while_waiting("looking at everything", doctor::doctor(&loaded, runtime_dir)).await;
     if arguments.json {
         let json = json!({ "version": VERSION, "worst": result::worst(&results), "checks": results });
         print(&format!("{json:#}\n"));

@@ -104,6 +104,11 @@ impl Loaded {
         self.entries.origin(path)
     }
 
+    /// All that is allowed and yet hardly meant, or without effect: a sentence each.
+    pub fn doubts(&self) -> impl Iterator<Item = String> {
+        self.warnings.iter().map(ToString::to_string).chain(self.config.notices())
+    }
+
     /// What is to be told of a source that was wanted and could not be asked.
     pub fn unasked(&self) -> Option<String> {
         let is_unasked =

@@ -11,7 +11,6 @@ use std::time::Duration;
 use super::choice::{Escalate, Expect, OnConflict, Owner};
 use super::container::{Bind, Port, Selector};
 use super::table::settings;
-use crate::error::{Advise, Exit};
 
 macro_rules! types {
     ($(
@@ -28,64 +27,13 @@ macro_rules! types {
 
 settings!(types);
 
-/// A setting that is accepted and checked, and that this version does not act on.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Notice {
-    /// The setting, or the table, changes nothing.
-    NoEffect { key: String },
-}
-
-impl fmt::Display for Notice {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Notice::NoEffect { key } => write!(out, "`{key}` has no effect in this version"),
-        }
-    }
-}
-
-/// Why a command cannot serve a mount that is configured correctly.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
-    #[error("mount {name:?} has source {source_text:?}, and `mapkeeper mount` mounts s3:// only")]
-    Source { name: String, source_text: String },
-}
-
-impl Advise for Refusal {
-    fn hint(&self) -> Option<String> {
-        Some(match self {
-            Refusal::Source { .. } => {
-                "mount it with mount(8), or let `mapkeeper run` do it: [[mount]] in the configuration"
-                    .to_owned()
-            }
-        })
-    }
-
-    fn exit(&self) -> Exit {
-        Exit::Usage
-    }
-}
-
 impl Config {
-    /// Everything that is set and that this version does not act on.
-    pub fn notices(&self) -> Vec<Notice> {
-        let mut notices = Vec::new();
-        for (number, mount) in self.mounts.iter().enumerate() {
-            if mount.disk_cache > 0 {
-                notices.push(Notice::NoEffect { key: format!("mount[{number}].disk_cache") });
-            }
-        }
-        notices
-    }
-}
-
-impl Mount {
-    /// Why `mapkeeper mount` cannot serve this mount; `None` when it can. The agent serves them all.
-    pub fn refusal(&self) -> Option<Refusal> {
-        let name = self.name.clone();
-        match &self.source {
-            Source::S3 { .. } => None,
-            other => Some(Refusal::Source { name, source_text: other.to_string() }),
-        }
+    /// Everything that is set, accepted and checked, and that this version does not act on.
+    pub fn notices(&self) -> Vec<String> {
+        let cached = self.mounts.iter().enumerate().filter(|(_, mount)| mount.disk_cache > 0);
+        cached
+            .map(|(number, _)| format!("`mount[{number}].disk_cache` has no effect in this version"))
+            .collect()
     }
 }
 

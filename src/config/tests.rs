@@ -265,28 +265,9 @@ fn what_has_no_effect_yet_is_said() {
         .replace("read_only = true", "read_only = false")
         .replace("disk_cache = \"0\"", "disk_cache = \"1GiB\"");
     let text = text + "[[mount]]\nsource = \"external:\"\npath = \"/srv/nfs\"\n";
-    let notices: Vec<String> =
-        load(&text).expect("valid").config.notices().iter().map(ToString::to_string).collect();
-    let expected = ["`mount[0].disk_cache` has no effect in this version"];
-    assert_eq!(notices, expected);
-    assert_eq!(load(LEAST).expect("valid").config.notices(), vec![]);
-}
-
-#[test]
-fn a_mount_that_cannot_be_served_says_why() {
-    let refusal = |setting: &str| {
-        let text = LEAST.replace("source = \"s3://maps\"", setting);
-        load(&text).expect("valid").config.mounts[0].refusal()
-    };
-    assert_eq!(refusal("source = \"s3://maps\""), None);
-    assert_eq!(refusal("source = \"s3://maps\"\nread_only = false"), None);
-    let nfs = refusal("source = \"nfs://h/x\"").expect("refused");
-    assert_eq!(
-        nfs.to_string(),
-        "mount \"maps\" has source \"nfs://h/x\", and `mapkeeper mount` mounts s3:// only"
-    );
-    assert!(nfs.hint().is_some());
-    assert_eq!(nfs.exit(), Exit::Usage);
+    let doubts = |text: &str| load(text).expect("valid").doubts().collect::<Vec<_>>();
+    assert_eq!(doubts(&text), ["`mount[0].disk_cache` has no effect in this version"]);
+    assert!(doubts(LEAST).is_empty());
 }
 
 #[test]

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use bytes::Bytes;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, PercentEncode, utf8_percent_encode};
 
 use crate::error::{Advise, Exit};
 use crate::host::http::{self, HttpError};
@@ -78,11 +79,10 @@ fn base(port: u16, map: &str) -> String {
 }
 
 /// Escapes what may not stand in a URL's query.
-fn escaped(text: &str) -> String {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte);
-    text.bytes()
-        .map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") })
-        .collect()
+fn escaped(text: &str) -> PercentEncode<'_> {
+    const QUERY: &AsciiSet =
+        &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'/');
+    utf8_percent_encode(text, QUERY)
 }
 
 /// Fetches the whole extent of a mapfile as a picture.

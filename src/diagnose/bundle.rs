@@ -16,7 +16,7 @@ use tokio::time::timeout;
 
 use self::redact::Redactor;
 use super::clients::{keys, output};
-use super::doctor::{self, AgentAt};
+use super::doctor;
 use super::result;
 use crate::agent::status;
 use crate::bootstrap;
@@ -63,9 +63,8 @@ impl Bundle {
         known.extend(of_containers);
         let redactor = Redactor::new(known);
         let mut files = BTreeMap::from([("README.txt".to_owned(), README.to_owned())]);
-        let place = AgentAt { runtime_dir };
         let (results, journal, versions, metrics) =
-            futures::join!(doctor::doctor(loaded, place), journal(), versions(), metrics(config));
+            futures::join!(doctor::doctor(loaded, runtime_dir), journal(), versions(), metrics(config));
         files.extend(status_files(runtime_dir));
         files.insert("doctor.txt".to_owned(), result::text(&results, Style::Plain));
         files.insert("config.toml".to_owned(), configuration(loaded));

@@ -21,5 +21,4 @@ mod look;
 mod network;
 mod tell;
 
-pub use agent::AgentAt;
 pub use all::{doctor, remote};

@@ -24,55 +24,32 @@ pub struct Seen<'a> {
 /// Everything unwise that can be told from the text alone, in the order of the lines.
 pub fn remarks(map: &Mapfile, text: &str, seen: &Seen<'_>) -> Vec<CheckResult> {
     let mut found = secrets(text);
+    let mut doubt = |line, said: &str, hint: &str| {
+        found.push((line, Grade::Warn, said.to_owned(), hint.to_owned()));
+    };
     if !map.is_map {
-        found.push((
-            1,
-            Grade::Warn,
-            "there is no MAP in it".to_owned(),
-            "is this the whole file, and a mapfile?".into(),
-        ));
+        doubt(1, "there is no MAP in it", "is this the whole file, and a mapfile?");
         return sorted(found);
     }
     if map.setting("MS_ERRORFILE").is_none() && !seen.has_error_log {
         let hint = "add CONFIG \"MS_ERRORFILE\" \"stderr\", or set it in the environment of the container";
-        found.push((
-            1,
-            Grade::Warn,
-            "no error log is named: what goes wrong is told to nobody".to_owned(),
-            hint.into(),
-        ));
+        doubt(1, "no error log is named: what goes wrong is told to nobody", hint);
     }
     if !map.has_projection {
         let hint = "add PROJECTION \"init=epsg:NUMBER\" END to the MAP";
-        found.push((
-            1,
-            Grade::Warn,
-            "the map has no PROJECTION: WMS cannot answer in any".to_owned(),
-            hint.into(),
-        ));
+        doubt(1, "the map has no PROJECTION: WMS cannot answer in any", hint);
     }
     for layer in map.layers.iter().filter(|layer| !layer.has_projection && !layer.has_features) {
         let said = format!("layer {} has no PROJECTION: it is taken for that of the map", layer.title());
-        found.push((layer.line, Grade::Warn, said, "say which it is, or PROJECTION AUTO END".into()));
+        doubt(layer.line, &said, "say which it is, or PROJECTION AUTO END");
     }
-    let is_wms = |name: &&String| name.ends_with("_srs");
-    if map.metadata.iter().filter(is_wms).count() == 0 {
+    if !map.metadata.iter().any(|name| name.ends_with("_srs")) {
         let hint = "add \"wms_srs\" \"EPSG:4326 EPSG:3857\" to WEB METADATA";
-        found.push((
-            1,
-            Grade::Warn,
-            "no wms_srs: clients are offered no coordinates".to_owned(),
-            hint.into(),
-        ));
+        doubt(1, "no wms_srs: clients are offered no coordinates", hint);
     }
     if !map.metadata.iter().any(|name| name.ends_with("_enable_request")) {
         let hint = "add \"ows_enable_request\" \"*\" to WEB METADATA";
-        found.push((
-            1,
-            Grade::Warn,
-            "no ows_enable_request: MapServer refuses every request".to_owned(),
-            hint.into(),
-        ));
+        doubt(1, "no ows_enable_request: MapServer refuses every request", hint);
     }
     found.extend(outside(map, seen.root));
     sorted(found)

@@ -24,6 +24,7 @@ pub mod verdict;
 use std::cell::RefCell;
 use std::ffi::OsString;
 use std::fs;
+use std::hash::Hasher;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::os::unix::fs::MetadataExt;
@@ -31,6 +32,7 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
+use fnv::FnvHasher;
 use nix::errno::Errno;
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::Signal;
@@ -93,10 +95,9 @@ pub fn look_at_mount(path: &Path, look: Look) -> MountFinding {
 
 /// A hash of what a file begins with: the same in the child and in the agent, and nothing else.
 pub fn content_hash(bytes: &[u8]) -> u64 {
-    // FNV-1a.
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-        (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
-    })
+    let mut hash = FnvHasher::default();
+    hash.write(bytes);
+    hash.finish()
 }
 
 fn content(path: &Path) -> io::Result<MountFinding> {

@@ -9,15 +9,9 @@ use crate::config::Config;
 use crate::diagnose::result::CheckResult;
 use ladder::state::Health;
 
-/// Where a host is looked at.
-#[derive(Debug, Clone, Copy)]
-pub struct AgentAt<'a> {
-    /// The runtime directory of the agent.
-    pub runtime_dir: &'a Path,
-}
-
-pub(super) async fn checks(config: Option<&Config>, place: AgentAt<'_>) -> Vec<CheckResult> {
-    let (agent, runs) = agent(place.runtime_dir);
+/// `runtime_dir` is that of the agent.
+pub(super) async fn checks(config: Option<&Config>, runtime_dir: &Path) -> Vec<CheckResult> {
+    let (agent, runs) = agent(runtime_dir);
     vec![agent, preparation(), listener(config, runs)]
 }
 

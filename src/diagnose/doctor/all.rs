@@ -1,8 +1,9 @@
 //! All checks of a host, those that wait for others at the same time.
 
+use std::path::Path;
+
 use futures::future::join_all;
 
-use super::agent::AgentAt;
 use super::look::Look;
 use super::{agent, buckets, cluster, containers, host, network};
 use crate::agent::live::LiveError;
@@ -10,14 +11,14 @@ use crate::config::{Config, ConfigError, Loaded};
 use crate::diagnose::result::CheckResult;
 use crate::terminal::counted;
 
-/// Looks at everything. `loaded` is the configuration, or why there is none.
-pub async fn doctor(loaded: &Result<Loaded, ConfigError>, place: AgentAt<'_>) -> Vec<CheckResult> {
+/// Looks at everything. `loaded` is the configuration, or why there is none; `runtime_dir` is that of the agent.
+pub async fn doctor(loaded: &Result<Loaded, ConfigError>, runtime_dir: &Path) -> Vec<CheckResult> {
     let mut results = configuration(loaded);
     let Ok(Loaded { config, .. }) = loaded else {
         let (host, network) = futures::join!(host::checks(None), network::checks());
         results.extend(host);
         results.extend(network);
-        results.extend(agent::checks(None, place).await);
+        results.extend(agent::checks(None, runtime_dir).await);
         return results;
     };
     let mounts = join_all(config.mounts.iter().map(|mount| buckets::checks(config, mount)));
@@ -27,7 +28,7 @@ pub async fn doctor(loaded: &Result<Loaded, ConfigError>, place: AgentAt<'_>) ->
         mounts,
         looked(config),
         cluster::escalation(config),
-        agent::checks(Some(config), place),
+        agent::checks(Some(config), runtime_dir),
     );
     results.extend(host);
     results.extend(network);
@@ -73,14 +74,14 @@ fn configuration(loaded: &Result<Loaded, ConfigError>) -> Vec<CheckResult> {
     let name = "configuration";
     match loaded {
         Err(error) => vec![CheckResult::failed(name, error, "mapkeeper config check lists every fault")],
-        Ok(Loaded { config, warnings, .. }) => {
-            let (mounts, containers) = (config.mounts.len(), config.containers.len());
-            let counted =
-                format!("valid: {}, {}", counted(mounts, "mount"), counted(containers, "container"));
-            let warnings = warnings.iter().map(ToString::to_string);
-            let notices = config.notices().into_iter().map(|notice| notice.to_string());
-            let doubts = warnings.chain(notices);
-            let doubts = doubts.map(|doubt| {
+        Ok(loaded) => {
+            let Config { mounts, containers, .. } = &loaded.config;
+            let counted = format!(
+                "valid: {}, {}",
+                counted(mounts.len(), "mount"),
+                counted(containers.len(), "container")
+            );
+            let doubts = loaded.doubts().map(|doubt| {
                 CheckResult::warn(name, doubt, "mapkeeper config show --origin says where it is from")
             });
             std::iter::once(CheckResult::ok(name, counted)).chain(doubts).collect()

@@ -2,6 +2,8 @@
 
 use std::path::{Component, Path, PathBuf};
 
+use percent_encoding::percent_decode_str;
+
 use crate::agent::live::seen_at;
 use crate::config::{Config, Container, Mount, Source};
 
@@ -113,27 +115,7 @@ fn map_of_url(text: &str) -> Option<String> {
     let (_, query) = text.split_once('?')?;
     let mut fields = query.split('&').filter_map(|field| field.split_once('='));
     let map = fields.find_map(|(name, value)| name.eq_ignore_ascii_case("map").then_some(value))?;
-    scheme.starts_with("http").then(|| decoded(map))
-}
-
-fn decoded(text: &str) -> String {
-    let mut bytes = Vec::new();
-    let mut rest = text.as_bytes();
-    while let Some((first, after)) = rest.split_first() {
-        let hex = after.get(..2).and_then(|hex| std::str::from_utf8(hex).ok());
-        let value = hex.filter(|_| *first == b'%').and_then(|hex| u8::from_str_radix(hex, 16).ok());
-        match value {
-            Some(value) => {
-                bytes.push(value);
-                rest = after.get(2..).unwrap_or_default();
-            }
-            None => {
-                bytes.push(*first);
-                rest = after;
-            }
-        }
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
+    scheme.starts_with("http").then(|| percent_decode_str(map).decode_utf8_lossy().into_owned())
 }
 
 /// A relative path without `.`, `..` and empty parts; `None` if it leads out of where it begins.

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, PercentEncode, utf8_percent_encode};
+
 use crate::config::{Container, Expect};
 use crate::diagnose::result::CheckResult;
 use crate::error::Chain;
@@ -10,6 +12,9 @@ use crate::host::probe::{ServiceVerdict, classify};
 
 /// Longest wait for one answer.
 const LIMIT: Duration = Duration::from_secs(15);
+/// What may not stand in a query as it is.
+const QUERY: &AsciiSet =
+    &NON_ALPHANUMERIC.remove(b'/').remove(b'.').remove(b'-').remove(b'_').remove(b':').remove(b'~');
 /// Most layers of which a picture is asked for.
 const LAYERS_MAX: usize = 12;
 
@@ -140,14 +145,8 @@ impl Capabilities {
 }
 
 /// A value of a query, percent-encoded where it must be.
-fn encoded(text: &str) -> String {
-    let letter = |byte: u8| match byte {
-        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'/' | b'.' | b'-' | b'_' | b':' | b'~' => {
-            char::from(byte).to_string()
-        }
-        _ => format!("%{byte:02X}"),
-    };
-    text.bytes().map(letter).collect()
+fn encoded(text: &str) -> PercentEncode<'_> {
+    utf8_percent_encode(text, QUERY)
 }
 
 /// The container's MS_MAP_PATTERN, and whether it admits the map; `None`: it says nothing, or in a way not understood.
@@ -172,7 +171,7 @@ mod tests {
 
     #[test]
     fn a_path_is_written_as_a_query_takes_it() {
-        assert_eq!(encoded("/mapfiles/a b&c.map"), "/mapfiles/a%20b%26c.map");
+        assert_eq!(encoded("/mapfiles/a b&c.map").to_string(), "/mapfiles/a%20b%26c.map");
     }
 
     #[test]

@@ -13,7 +13,7 @@ use super::error::AttachError;
 use super::handover;
 use super::point::{MissingDirectory, prepare, resolved};
 use crate::aws;
-use crate::config::{self, KernelFlags, Refusal, Source};
+use crate::config::{self, KernelFlags, Source};
 use crate::host::credentials::Holder;
 use bucketfs::measure;
 use bucketfs::mountinfo::Device;
@@ -89,12 +89,9 @@ pub async fn attach(
     credentials: &Holder,
     how: How,
 ) -> Result<Mounted, AttachError> {
-    if let Some(refusal) = spec.refusal() {
-        return Err(AttachError::Refused(refusal));
-    }
     let Source::S3 { bucket, prefix } = &spec.source else {
         let (name, source_text) = (spec.name.clone(), spec.source.to_string());
-        return Err(AttachError::Refused(Refusal::Source { name, source_text }));
+        return Err(AttachError::Source { name, source_text });
     };
     if !nix::unistd::geteuid().is_root() {
         return Err(AttachError::NotRoot);

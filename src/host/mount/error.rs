@@ -4,7 +4,6 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::config::Refusal;
 use crate::error::{Advise, Exit};
 use bucketfs::session::DEVICE;
 use bucketfs::store::{ClockSkew, StoreError};
@@ -16,8 +15,8 @@ pub(super) const HELPER_LIMIT: Duration = Duration::from_secs(25);
 /// Why a mount was not put up. Nothing is left behind.
 #[derive(Debug, thiserror::Error)]
 pub enum AttachError {
-    #[error(transparent)]
-    Refused(Refusal),
+    #[error("mount {name:?} has source {source_text:?}, and `mapkeeper mount` mounts s3:// only")]
+    Source { name: String, source_text: String },
     #[error("only root can mount")]
     NotRoot,
     #[error("the mount point {path:?} does not exist")]
@@ -54,7 +53,9 @@ impl AttachError {
 impl Advise for AttachError {
     fn hint(&self) -> Option<String> {
         match self {
-            AttachError::Refused(refusal) => refusal.hint(),
+            AttachError::Source { .. } => Some(
+                "mount it with mount(8), or let `mapkeeper run` do it: [[mount]] in the configuration".into(),
+            ),
             AttachError::Kernel(error) => error.hint(),
             AttachError::NotRoot => Some("run it as root, with sudo for example".into()),
             AttachError::Absent { path } => Some(format!("create it: mkdir -p {}", path.display())),
@@ -76,7 +77,7 @@ impl Advise for AttachError {
 
     fn exit(&self) -> Exit {
         match self {
-            AttachError::Refused(refusal) => refusal.exit(),
+            AttachError::Source { .. } => Exit::Usage,
             AttachError::Kernel(error) => error.exit(),
             AttachError::NotRoot => Exit::NotRoot,
             AttachError::Absent { .. }

@@ -132,9 +132,11 @@ fn installed(helper: &str) -> Option<PathBuf> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::bucket::{How, attach};
     use super::*;
     use crate::config::{Layer, Loaded};
-    use crate::error::{Advise, Chain};
+    use crate::error::{Advise, Chain, Exit};
+    use crate::host::credentials::{Holder, Secret};
     use bucketfs::mountinfo::Device;
 
     fn spec(source: &str, more: &str) -> config::Mount {
@@ -204,6 +206,17 @@ mod tests {
             error.hint().as_deref(),
             Some("whoever mounts it has to do so: mount /srv/maps, or look at its unit")
         );
+    }
+
+    #[tokio::test]
+    async fn what_is_no_bucket_is_not_attached_as_one() {
+        let how = How { missing: MissingDirectory::Create, flags: Default::default() };
+        let keys = Holder::fixed(Secret::new("id".to_owned()), Secret::new("key".to_owned()), None);
+        let refused = attach(&spec("nfs://h/x", "name = \"maps\""), None, &keys, how).await.err();
+        let refused = refused.expect("no bucket");
+        let expected = "mount \"maps\" has source \"nfs://h/x\", and `mapkeeper mount` mounts s3:// only";
+        assert_eq!((refused.to_string().as_str(), refused.exit()), (expected, Exit::Usage));
+        assert!(refused.hint().is_some());
     }
 
     #[tokio::test]
