@@ -151,8 +151,8 @@ async fn inspected(config: Option<&Config>) -> (Vec<(String, serde_json::Value)>
             let engine = Engine::connect().await?;
             let Found::Present(facts) = engine.find(container).await? else { return Ok(None) };
             Ok::<_, crate::host::container::ContainerError>(Some((
-                engine.shown(&facts.id).await?,
-                engine.environment(&facts.id).await?,
+                engine.shown(&facts.seen.id).await?,
+                engine.environment(&facts.seen.id).await?,
             )))
         };
         let told = match timeout(LIMIT, asked).await {

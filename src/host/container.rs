@@ -25,6 +25,6 @@ mod usage;
 
 pub use engine::{Engine, STOP_TIMEOUT, follow_events};
 pub use error::ContainerError;
-pub use facts::{Facts, Found, Phase};
+pub use facts::{Facts, Found};
 pub use identity::{LABEL_AGENT, LABEL_MANAGED, LABEL_SPECIFICATION, title};
 pub use specification::fingerprint;

@@ -29,8 +29,8 @@ use crate::aws;
 use crate::error::{Advise, Exit};
 use crate::host::http::{self, HttpError};
 
-pub use identity::Identity;
 use identity::OwnId;
+use ladder::state::{EcsAgent, EcsInstance, Identity};
 
 /// Where every ECS agent answers about itself.
 pub const INTROSPECTION: &str = "http://127.0.0.1:51678";
@@ -56,28 +56,6 @@ pub struct Ecs {
     data: PathBuf,
     client: OnceCell<Client>,
     own: OwnId,
-}
-
-/// What the agent believes of itself.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Agent {
-    Down { reason: String },
-    Unregistered,
-    Registered { cluster: String, instance: String },
-}
-
-/// What the cluster says of an instance.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Instance {
-    Absent,
-    Present {
-        connected: bool,
-        /// It gets no tasks, and those that it has are stopped.
-        draining: bool,
-        /// The attribute [`READY_ATTRIBUTE`], where it has one.
-        ready: Option<bool>,
-        identity: Identity,
-    },
 }
 
 /// Why the ECS agent or the cluster could not be asked, or did not do as asked.
@@ -176,21 +154,21 @@ impl Ecs {
     /// # Errors
     ///
     /// [`EcsError`] when it could not be asked.
-    pub async fn agent(&self) -> Result<Agent, EcsError> {
+    pub async fn agent(&self) -> Result<EcsAgent, EcsError> {
         let body = match self.introspect("/v1/metadata").await {
             Err(EcsError::Introspection { source: HttpError::Connect { source, .. } })
                 if source.kind() == io::ErrorKind::ConnectionRefused =>
             {
-                return Ok(Agent::Down { reason: source.to_string() });
+                return Ok(EcsAgent::Down { reason: source.to_string() });
             }
             other => other?,
         };
         let found: Metadata = understood("/v1/metadata", &body)?;
         Ok(match (found.cluster, found.container_instance_arn) {
             (Some(cluster), Some(instance)) if !instance.is_empty() => {
-                Agent::Registered { cluster, instance }
+                EcsAgent::Registered { cluster, instance }
             }
-            _ => Agent::Unregistered,
+            _ => EcsAgent::Unregistered,
         })
     }
 
@@ -211,7 +189,7 @@ impl Ecs {
     /// # Errors
     ///
     /// [`EcsError::Denied`] when the role may not ask, else why it could not be asked.
-    pub async fn instance(&self, instance: &str) -> Result<Instance, EcsError> {
+    pub async fn instance(&self, instance: &str) -> Result<EcsInstance, EcsError> {
         let operation = "DescribeContainerInstances";
         let client = self.client().await;
         let asked =
@@ -223,7 +201,7 @@ impl Ecs {
             .container_instances()
             .iter()
             .find(|one| one.container_instance_arn() == Some(instance) && one.status() != Some(inactive));
-        Ok(found.map_or(Instance::Absent, |one| Instance::Present {
+        Ok(found.map_or(EcsInstance::Absent, |one| EcsInstance::Present {
             connected: one.agent_connected(),
             draining: one.status() == Some("DRAINING"),
             identity: identity::compare(own, one.ec2_instance_id()),
@@ -246,11 +224,13 @@ impl Ecs {
         let not_this_host =
             |reason: &str| EcsError::NotThisHost { instance: instance.to_owned(), reason: reason.to_owned() };
         match self.instance(instance).await? {
-            Instance::Present { identity: Identity::Same, .. } => {}
-            Instance::Present { identity: Identity::Other(reason) | Identity::Unknown(reason), .. } => {
+            EcsInstance::Present { identity: Identity::Same, .. } => {}
+            EcsInstance::Present {
+                identity: Identity::Other(reason) | Identity::Unknown(reason), ..
+            } => {
                 return Err(not_this_host(&reason));
             }
-            Instance::Absent => return Err(not_this_host("the cluster does not know it")),
+            _ => return Err(not_this_host("the cluster does not know it")),
         }
         if ready {
             self.set_state(instance, ContainerInstanceStatus::Active).await?;
@@ -401,10 +381,10 @@ mod tests {
     async fn an_agent_is_told_by_its_introspection() {
         let registered = r#"{"Cluster":"maps","ContainerInstanceArn":"arn:x","Version":"1.105"}"#;
         let cases = [
-            (registered, Agent::Registered { cluster: "maps".to_owned(), instance: "arn:x".to_owned() }),
-            (r#"{"Cluster":"maps","ContainerInstanceArn":null}"#, Agent::Unregistered),
-            (r#"{"Cluster":"","ContainerInstanceArn":""}"#, Agent::Unregistered),
-            ("{}", Agent::Unregistered),
+            (registered, EcsAgent::Registered { cluster: "maps".to_owned(), instance: "arn:x".to_owned() }),
+            (r#"{"Cluster":"maps","ContainerInstanceArn":null}"#, EcsAgent::Unregistered),
+            (r#"{"Cluster":"","ContainerInstanceArn":""}"#, EcsAgent::Unregistered),
+            ("{}", EcsAgent::Unregistered),
         ];
         for (body, expected) in cases {
             let server = server(move |_, _| Some((200, body))).await;
@@ -418,7 +398,7 @@ mod tests {
         let address = format!("http://{}", listener.local_addr().unwrap());
         drop(listener);
         let found = ecs(&address).agent().await.unwrap();
-        assert!(matches!(&found, Agent::Down { reason } if reason.contains("refused")), "{found:?}");
+        assert!(matches!(&found, EcsAgent::Down { reason } if reason.contains("refused")), "{found:?}");
         let error = ecs(&server(|_, _| Some((200, "hello"))).await.url).agent().await.unwrap_err();
         assert_eq!(error.to_string(), "the ECS agent's answer to \"/v1/metadata\" makes no sense");
         let error = ecs(&server(|_, _| Some((500, ""))).await.url).agent().await.unwrap_err();

@@ -9,9 +9,10 @@ use std::process::Command;
 use std::time::Duration;
 
 use crate::support::port;
+use ladder::state::Phase;
 use mapkeeper::config::{Bind, Container, Owner, Port, Protocol, Selector};
 use mapkeeper::error::{Advise, Chain, Exit};
-use mapkeeper::host::container::{ContainerError, Engine, Facts, Found, Phase, fingerprint, follow_events};
+use mapkeeper::host::container::{ContainerError, Engine, Facts, Found, fingerprint, follow_events};
 use tokio::time::{Instant, sleep, timeout};
 
 const IMAGE: &str = "mapserver:8";
@@ -93,7 +94,7 @@ async fn until_phase(engine: &Engine, wanted: &Container, phase: Phase) -> Facts
     let deadline = Instant::now() + Duration::from_secs(30);
     loop {
         let facts = present(engine, wanted).await;
-        if facts.phase == phase {
+        if facts.seen.phase == phase {
             return facts;
         }
         assert!(Instant::now() < deadline, "{facts:?}");
@@ -129,10 +130,10 @@ async fn a_container_is_made_as_configured_and_runs() {
     engine.create(&made.wanted, None).await.unwrap();
     let facts = until_phase(&engine, &made.wanted, Phase::Running).await;
     assert_eq!(facts.name, made.name);
-    assert_eq!(facts.image, IMAGE);
+    assert_eq!(facts.seen.image, IMAGE);
     assert_eq!(facts.specification, Some(fingerprint(&made.wanted)));
     assert_eq!(facts.binds, [(dir.path().to_str().unwrap().to_owned(), "/mapfiles".to_owned())]);
-    assert!(Path::new(&format!("/proc/{}", facts.pid.unwrap())).exists());
+    assert!(Path::new(&format!("/proc/{}", facts.seen.pid.unwrap())).exists());
     assert_eq!(docker(&["exec", &made.name, "ls", "/mapfiles"]), "seen.map");
     assert_eq!(docker(&["exec", &made.name, "printenv", "MS_ERRORFILE"]), "stderr");
     let policy = docker(&["inspect", "-f", "{{.HostConfig.RestartPolicy.Name}}", &made.name]);
@@ -149,11 +150,11 @@ async fn a_killed_container_is_seen_exited_and_starts_again() {
     let before = until_phase(&engine, &made.wanted, Phase::Running).await;
     docker(&["kill", "-s", "KILL", &made.name]);
     let exited = until_phase(&engine, &made.wanted, Phase::Exited).await;
-    assert_eq!((exited.exit_code, exited.pid, exited.oom_killed), (Some(137), None, false));
+    assert_eq!((exited.seen.exit_code, exited.seen.pid, exited.seen.oom_killed), (Some(137), None, false));
     engine.start(&made.wanted).await.unwrap();
     let after = until_phase(&engine, &made.wanted, Phase::Running).await;
-    assert_eq!(after.id, before.id);
-    assert_ne!(after.started, before.started);
+    assert_eq!(after.seen.id, before.seen.id);
+    assert_ne!(after.seen.started, before.seen.started);
 }
 
 #[tokio::test]
@@ -165,8 +166,8 @@ async fn a_restart_is_a_new_life_of_the_same_container() {
     let before = until_phase(&engine, &made.wanted, Phase::Running).await;
     engine.restart(&made.wanted).await.unwrap();
     let after = until_phase(&engine, &made.wanted, Phase::Running).await;
-    assert_eq!(after.id, before.id);
-    assert_ne!((after.started, after.pid), (before.started, before.pid));
+    assert_eq!(after.seen.id, before.seen.id);
+    assert_ne!((after.seen.started, after.seen.pid), (before.seen.started, before.seen.pid));
 }
 
 #[tokio::test]
@@ -217,7 +218,7 @@ async fn a_changed_configuration_shows_and_is_put_in_force_by_recreation() {
     assert_ne!(before.specification, Some(fingerprint(&made.wanted)));
     engine.recreate(&made.wanted, None).await.unwrap();
     let after = present(&engine, &made.wanted).await;
-    assert_ne!(after.id, before.id);
+    assert_ne!(after.seen.id, before.seen.id);
     assert_eq!(after.specification, Some(fingerprint(&made.wanted)));
     assert_eq!(docker(&["exec", &made.name, "printenv", "NEW"]), "1");
 }
@@ -261,7 +262,7 @@ async fn a_missing_image_is_named_with_its_cure_and_costs_no_running_container()
     assert!(matches!(error, ContainerError::ImageMissing { .. }), "{error:?}");
     assert_eq!(error.exit(), Exit::ImageMissing);
     assert!(error.hint().unwrap().contains("docker pull 127.0.0.1:1/mapkeeper/none:1"));
-    assert_eq!(present(&engine, &made.wanted).await.id, before.id);
+    assert_eq!(present(&engine, &made.wanted).await.seen.id, before.seen.id);
 }
 
 #[tokio::test]
@@ -331,7 +332,7 @@ async fn a_container_of_another_agent_is_recognised_and_left_alone() {
         assert!(!error.hint().unwrap().contains("docker rm"), "it is in use");
     }
     assert_eq!(life(), before);
-    assert_eq!(present(&first, &made.wanted).await.phase, Phase::Running);
+    assert_eq!(present(&first, &made.wanted).await.seen.phase, Phase::Running);
 }
 
 /// A container of ours that misses the error log `path`, with `dir` bound so that it could be written to.

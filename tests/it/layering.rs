@@ -4,7 +4,7 @@
 //!   main -> cli -> { agent, diagnose, bootstrap, demo }
 //!                    agent    -> ladder, host
 //!                    diagnose -> agent (looks once, changes nothing), host
-//!                    host     -> bucketfs, config, aws
+//!                    host     -> bucketfs, config, aws, and the words of ladder (state)
 //!   bucketfs:  session -> fuse -> { resolve, read, write } -> inode -> store        relay, journal, wire at the bottom
 //! ```
 //!

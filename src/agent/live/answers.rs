@@ -7,8 +7,8 @@ use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
-use super::convert::{seen_at, state_of};
-use super::failure::{failure, misplaced, no_credentials, plain_failure};
+use super::convert::seen_at;
+use super::failure::{failure, misplaced, no_credentials, plain_failure, seen};
 use super::mounts::device;
 use super::services;
 use super::state::{AtStop, Live};
@@ -128,7 +128,7 @@ impl Host for Live {
             Ok(Found::Absent) => Seen::Known(ContainerState::Absent),
             Ok(Found::Foreign { id, agent }) => Seen::Known(ContainerState::Foreign { id, agent }),
             Ok(Found::Present(facts)) => {
-                let state = ContainerState::Present(state_of(&facts, wanted));
+                let state = ContainerState::Present(facts.seen.clone());
                 self.facts.borrow_mut().insert(container.name.clone(), *facts);
                 Seen::Known(state)
             }
@@ -165,8 +165,8 @@ impl Host for Live {
         let probe = self.wanted(&container.name).and_then(|wanted| wanted.probe);
         let Some(probe) = probe else { return Seen::Unknown("it has no probe".to_owned()) };
         let facts = self.facts.borrow().get(&container.name).cloned();
-        let life = facts.as_ref().map(|facts| facts.started.clone());
-        let id = facts.as_ref().map(|facts| facts.id.clone()).unwrap_or_default();
+        let life = facts.as_ref().map(|facts| facts.seen.started.clone());
+        let id = facts.as_ref().map(|facts| facts.seen.id.clone()).unwrap_or_default();
         let used = async {
             match async { self.engine().await?.processor_time(&id).await }.await {
                 Ok(Some(used)) => Seen::Known(used),

@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::failure::{failure, plain_failure};
+use super::failure::{failure, plain_failure, seen};
 use crate::config::Config;
 use crate::error::Chain;
-use crate::host::ecs::{self, Agent, Ecs, EcsError, Instance};
-use ladder::state::{EcsAgent, EcsInstance, EcsSeen, Failure, Identity, Repair, Seen};
+use crate::host::ecs::{self, Ecs, EcsError};
+use ladder::state::{EcsAgent, EcsInstance, EcsSeen, Failure, Repair, Seen};
 
 /// What ECS said is believed this long.
 const BELIEVED: Duration = Duration::from_secs(10);
@@ -39,51 +39,33 @@ impl Cluster {
             Ok(agent) => agent,
             Err(error) => return Seen::Unknown(Chain(&error).to_string()),
         };
-        let Agent::Registered { cluster, instance } = agent else {
-            let agent = match agent {
-                Agent::Down { reason } => EcsAgent::Down { reason },
-                _ => EcsAgent::Unregistered,
-            };
+        let EcsAgent::Registered { instance, .. } = &agent else {
             let none = || "the ECS agent has no place in a cluster".to_owned();
             let (instance, tasks) = (Seen::Unknown(none()), Seen::Unknown(none()));
             return Seen::Known(EcsSeen { agent, instance, tasks });
         };
-        let (seen, tasks) = futures::join!(self.instance(&instance), self.ecs.tasks());
-        let tasks = match tasks {
-            Ok(tasks) => Seen::Known(tasks),
-            Err(error) => Seen::Unknown(Chain(&error).to_string()),
-        };
-        let agent = EcsAgent::Registered { cluster, instance };
-        Seen::Known(EcsSeen { agent, instance: seen, tasks })
+        let (instance, tasks) = futures::join!(self.instance(instance), self.ecs.tasks());
+        Seen::Known(EcsSeen { agent, instance, tasks: seen(tasks) })
     }
 
     async fn instance(&self, instance: &str) -> Seen<EcsInstance> {
-        if let Some((at, of, seen)) = &*self.instance.borrow()
+        if let Some((at, of, told)) = &*self.instance.borrow()
             && of == instance
         {
-            let believed = if *seen == Seen::Known(EcsInstance::Hidden) { HIDDEN } else { BELIEVED };
+            let believed = if *told == Seen::Known(EcsInstance::Hidden) { HIDDEN } else { BELIEVED };
             if at.elapsed() < believed {
-                return seen.clone();
+                return told.clone();
             }
         }
-        let seen = match self.ecs.instance(instance).await {
-            Ok(Instance::Absent) => Seen::Known(EcsInstance::Absent),
-            Ok(Instance::Present { connected, draining, ready, identity }) => {
-                let identity = match identity {
-                    ecs::Identity::Same => Identity::Same,
-                    ecs::Identity::Other(reason) => Identity::Other(reason),
-                    ecs::Identity::Unknown(reason) => Identity::Unknown(reason),
-                };
-                Seen::Known(EcsInstance::Present { connected, draining, ready, identity })
-            }
+        let told = match self.ecs.instance(instance).await {
             Err(error @ EcsError::Denied { .. }) => {
                 tracing::warn!(error = %Chain(&error), "the cluster cannot be asked");
                 Seen::Known(EcsInstance::Hidden)
             }
-            Err(error) => Seen::Unknown(Chain(&error).to_string()),
+            answer => seen(answer),
         };
-        *self.instance.borrow_mut() = Some((Instant::now(), instance.to_owned(), seen.clone()));
-        seen
+        *self.instance.borrow_mut() = Some((Instant::now(), instance.to_owned(), told.clone()));
+        told
     }
 
     /// Carries out a repair of the ECS agent or of the instance's standing in the cluster.
@@ -100,7 +82,7 @@ impl Cluster {
 
     async fn mark(&self, ready: bool) -> Result<(), EcsError> {
         match self.ecs.agent().await? {
-            Agent::Registered { instance, .. } => self.ecs.mark(&instance, ready).await,
+            EcsAgent::Registered { instance, .. } => self.ecs.mark(&instance, ready).await,
             // Gone since the look: whatever it registers as next has its attributes from its own configuration.
             _ => Ok(()),
         }

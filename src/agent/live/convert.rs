@@ -1,13 +1,10 @@
-//! What a configuration means to the plan: mounts, containers, which of them shows which, and how a container is.
+//! What a configuration means to the plan: mounts, containers, and which of them shows which.
 
 use std::path::{Path, PathBuf};
 
 use crate::config::{self, Config};
-use crate::host::container::{self as docker, Facts, fingerprint, title};
-use ladder::state::{
-    ContainerFacts, ContainerSettings, EcsSettings, Escalation, Owner, Phase, Settings, Specification,
-    Timing, Workers,
-};
+use crate::host::container::title;
+use ladder::state::{ContainerSettings, EcsSettings, Escalation, Owner, Settings, Timing, Workers};
 
 /// What the plan needs to know of a configuration.
 pub fn settings(config: &Config) -> Settings {
@@ -65,30 +62,4 @@ pub fn seen_at(source: &Path, target: &str, path: &Path) -> Option<PathBuf> {
         return Some(PathBuf::from(target));
     }
     path.strip_prefix(source).ok().map(|below| Path::new(target).join(below))
-}
-
-/// What Docker says of a container, beside what it was to be.
-pub(super) fn state_of(facts: &Facts, wanted: &config::Container) -> ContainerFacts {
-    let outdated = wanted.owner == config::Owner::Mapkeeper
-        && facts.specification.as_deref() != Some(fingerprint(wanted).as_str());
-    ContainerFacts {
-        id: facts.id.clone(),
-        phase: match facts.phase {
-            docker::Phase::Created => Phase::Created,
-            docker::Phase::Running => Phase::Running,
-            docker::Phase::Paused => Phase::Paused,
-            docker::Phase::Restarting => Phase::Restarting,
-            docker::Phase::Stopping => Phase::Stopping,
-            docker::Phase::Removing => Phase::Removing,
-            docker::Phase::Exited => Phase::Exited,
-            docker::Phase::Dead => Phase::Dead,
-        },
-        pid: facts.pid,
-        started: facts.started.clone(),
-        restarts: facts.restarts,
-        oom_killed: facts.oom_killed,
-        exit_code: facts.exit_code,
-        image: facts.image.clone(),
-        specification: if outdated { Specification::Outdated } else { Specification::Current },
-    }
 }

@@ -13,11 +13,11 @@ use super::*;
 use crate::agent::Host;
 use crate::config::{self, Bind, Config, Mount, Selector, Source};
 use crate::error::{Chain, Exit};
-use crate::host::container::{self, Engine, Found};
+use crate::host::container::{Engine, Found};
 use crate::host::credentials::{Holder, Secret};
 use crate::host::mount::MountTable;
 use ladder::state::{
-    Action, ContainerState, Device, MountAnswer, Origin, Owner, Proof, Reason, Repair, Seen, Target,
+    Action, ContainerState, Device, MountAnswer, Origin, Owner, Phase, Proof, Reason, Repair, Seen, Target,
 };
 
 /// Longest wait for something that is about to happen.
@@ -272,7 +272,7 @@ async fn an_agent_that_ends_puts_away_what_it_made_and_nothing_of_another() {
     let _removed = Removed(name);
     engine.create(&config.containers[0], None).await.unwrap();
     let phase = async || match engine.find(&config.containers[0]).await.unwrap() {
-        Found::Present(facts) => facts.phase,
+        Found::Present(facts) => facts.seen.phase,
         other => panic!("{other:?}"),
     };
     let agent = |dir: &Path| {
@@ -287,9 +287,9 @@ async fn an_agent_that_ends_puts_away_what_it_made_and_nothing_of_another() {
         "{seen:?}"
     );
     other.shut_down().await;
-    assert_eq!(phase().await, container::Phase::Running);
+    assert_eq!(phase().await, Phase::Running);
     agent(first.path()).shut_down().await;
-    assert_eq!(phase().await, container::Phase::Exited);
+    assert_eq!(phase().await, Phase::Exited);
 }
 
 #[tokio::test]

@@ -10,7 +10,8 @@ use super::process_identity::{self, Reader};
 use super::service;
 use crate::config::Config;
 use crate::diagnose::result::CheckResult;
-use crate::host::container::{ContainerError, Engine, Facts, Found, Phase, title};
+use crate::host::container::{ContainerError, Engine, Facts, Found, title};
+use ladder::state::Phase;
 
 /// Longest wait for Docker.
 const DOCKER_LIMIT: Duration = Duration::from_secs(6);
@@ -37,7 +38,7 @@ pub(super) async fn host(config: &Config, place: &MapLocation<'_>) -> Host {
         let engine = Engine::connect().await?;
         let found = engine.find(container).await?;
         let environment = match &found {
-            Found::Present(facts) => engine.environment(&facts.id).await.unwrap_or_default(),
+            Found::Present(facts) => engine.environment(&facts.seen.id).await.unwrap_or_default(),
             _ => Vec::new(),
         };
         Ok::<_, ContainerError>((found, environment))
@@ -66,18 +67,22 @@ pub(super) async fn host(config: &Config, place: &MapLocation<'_>) -> Host {
         }
         Ok(Ok((Found::Present(facts), environment))) => (*facts, environment),
     };
-    let reader = facts.pid.and_then(process_identity::reader);
+    let reader = facts.seen.pid.and_then(process_identity::reader);
     let result = running(&facts, &environment, place.inside().as_deref());
     Host { facts: Some(facts), environment, reader, result }
 }
 
 fn running(facts: &Facts, environment: &[(String, String)], inside: Option<&Path>) -> CheckResult {
     let name = &facts.name;
-    if facts.phase != Phase::Running {
-        let ended =
-            facts.exit_code.filter(|_| facts.phase == Phase::Exited).map(|code| format!(" with code {code}"));
-        let memory = if facts.oom_killed { ", out of memory" } else { "" };
-        let said = format!("{name} is {:?}{}{memory}", facts.phase, ended.unwrap_or_default()).to_lowercase();
+    if facts.seen.phase != Phase::Running {
+        let ended = facts
+            .seen
+            .exit_code
+            .filter(|_| facts.seen.phase == Phase::Exited)
+            .map(|code| format!(" with code {code}"));
+        let memory = if facts.seen.oom_killed { ", out of memory" } else { "" };
+        let said =
+            format!("{name} is {:?}{}{memory}", facts.seen.phase, ended.unwrap_or_default()).to_lowercase();
         return CheckResult::fail(
             "container",
             said,
@@ -95,6 +100,10 @@ fn running(facts: &Facts, environment: &[(String, String)], inside: Option<&Path
     }
     CheckResult::ok(
         "container",
-        format!("{name} runs {} since {}", facts.image, facts.started.get(..19).unwrap_or(&facts.started)),
+        format!(
+            "{name} runs {} since {}",
+            facts.seen.image,
+            facts.seen.started.get(..19).unwrap_or(&facts.seen.started)
+        ),
     )
 }

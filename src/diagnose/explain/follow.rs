@@ -10,7 +10,7 @@ use super::service;
 use crate::config::{Config, Source};
 use crate::diagnose::result::{CheckResult, Grade, exit};
 use crate::error::{Advise, Exit};
-use crate::host::container::Phase;
+use ladder::state::Phase;
 
 /// What was found of one map.
 #[derive(Debug, Clone, Serialize)]
@@ -106,7 +106,7 @@ async fn follow(config: &Config, place: &MapLocation<'_>) -> Explanation {
         links.push(bind(place, host.facts.as_ref(), device));
     }
     let runs = host.result.grade != Grade::Fail;
-    let host_running = host.facts.as_ref().is_some_and(|facts| facts.phase == Phase::Running);
+    let host_running = host.facts.as_ref().is_some_and(|facts| facts.seen.phase == Phase::Running);
     links.push(host.result);
     if let (Some(container), Some(inside), true) = (place.container, place.inside(), host_running || runs) {
         links.push(service::asked(container, &inside.to_string_lossy(), restored.as_deref()).await);

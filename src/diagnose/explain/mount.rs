@@ -10,12 +10,13 @@ use crate::config::Mount;
 use crate::diagnose::clients::child;
 use crate::diagnose::result::CheckResult;
 use crate::error::Chain;
-use crate::host::container::{Facts, Phase};
+use crate::host::container::Facts;
 use crate::host::mount::{MountTable, shows};
 use crate::host::probe::MountFinding;
 use bucketfs::mountinfo::Device;
 use bucketfs::session::FS_TYPE;
 use bucketfs::store::Object;
+use ladder::state::Phase;
 
 /// What the kernel has at the mount's path, and its device.
 pub(super) fn mounted(mount: &Mount) -> (CheckResult, Option<Device>) {
@@ -109,7 +110,8 @@ pub(super) fn bind(place: &MapLocation<'_>, facts: Option<&Facts>, device: Optio
             "add it to `binds` of [container]",
         );
     };
-    let Some(pid) = facts.filter(|facts| facts.phase == Phase::Running).and_then(|facts| facts.pid) else {
+    let Some(pid) = facts.filter(|facts| facts.seen.phase == Phase::Running).and_then(|facts| facts.seen.pid)
+    else {
         return CheckResult::warn(
             "bind",
             "not looked at: the container does not run",

@@ -85,12 +85,12 @@ impl Engine {
             }
         };
         let Some(shown) = self.inspect(&name).await? else { return Ok(Found::Absent) };
-        let facts = facts(shown);
+        let facts = facts(shown, wanted);
         // Agents before this version did not sign theirs.
         let another =
             facts.agent.clone().filter(|agent| self.agent.as_ref().is_some_and(|ours| ours != agent));
         if wanted.owner == Owner::Mapkeeper && (facts.specification.is_none() || another.is_some()) {
-            return Ok(Found::Foreign { id: facts.id.chars().take(12).collect(), agent: another });
+            return Ok(Found::Foreign { id: facts.seen.id.chars().take(12).collect(), agent: another });
         }
         Ok(Found::Present(Box::new(facts)))
     }
@@ -138,7 +138,7 @@ impl Engine {
     pub async fn start(&self, wanted: &config::Container) -> Result<(), ContainerError> {
         let facts = self.ours(wanted).await?;
         self.docker
-            .start_container(&facts.id, None)
+            .start_container(&facts.seen.id, None)
             .await
             .map_err(|source| ContainerError::refused("start", wanted, source))
     }
@@ -153,7 +153,7 @@ impl Engine {
         // What is restarted serves nobody: no request is lost by a short wait.
         let options = RestartContainerOptionsBuilder::default().t(RESTART_SECONDS).build();
         self.docker
-            .restart_container(&facts.id, Some(options))
+            .restart_container(&facts.seen.id, Some(options))
             .await
             .map_err(|source| ContainerError::refused("restart", wanted, source))
     }
@@ -166,7 +166,7 @@ impl Engine {
     pub async fn stop(&self, wanted: &config::Container) -> Result<(), ContainerError> {
         let Found::Present(facts) = self.find(wanted).await? else { return Ok(()) };
         let options = StopContainerOptionsBuilder::default().t(stop_seconds()).build();
-        let stopped = self.docker.stop_container(&facts.id, Some(options)).await;
+        let stopped = self.docker.stop_container(&facts.seen.id, Some(options)).await;
         match stopped {
             Err(error) if is_status(&error, 304) || is_status(&error, 404) => Ok(()),
             other => other.map_err(|source| ContainerError::refused("stop", wanted, source)),
@@ -181,7 +181,7 @@ impl Engine {
     pub async fn unpause(&self, wanted: &config::Container) -> Result<(), ContainerError> {
         let facts = self.ours(wanted).await?;
         self.docker
-            .unpause_container(&facts.id)
+            .unpause_container(&facts.seen.id)
             .await
             .map_err(|source| ContainerError::refused("unpause", wanted, source))
     }
@@ -201,7 +201,7 @@ impl Engine {
             Found::Present(facts) => facts,
         };
         let options = RemoveContainerOptionsBuilder::default().force(true).v(true).build();
-        match self.docker.remove_container(&facts.id, Some(options)).await {
+        match self.docker.remove_container(&facts.seen.id, Some(options)).await {
             Err(error) if is_status(&error, 404) => Ok(()),
             other => other.map_err(|source| ContainerError::refused("remove", wanted, source)),
         }

@@ -85,7 +85,7 @@ impl Engine {
             attach_stderr: Some(true),
             ..ExecConfig::default()
         };
-        let made = self.docker.create_exec(&facts.id, exec).await.map_err(refused)?;
+        let made = self.docker.create_exec(&facts.seen.id, exec).await.map_err(refused)?;
         let mut said = String::new();
         if let StartExecResults::Attached { mut output, .. } =
             self.docker.start_exec(&made.id, None).await.map_err(refused)?
@@ -103,7 +103,7 @@ impl Engine {
 
 /// Whether something is mounted in the container at `path` or above it, its root aside; `None`: it cannot be told.
 fn lies_below_a_mount(facts: &Facts, path: &str) -> Option<bool> {
-    let table = MountTable::of(Some(facts.pid?)).ok()?;
+    let table = MountTable::of(Some(facts.seen.pid?)).ok()?;
     let mut places =
         table.0.iter().map(|entry| entry.path.as_path()).filter(|place| *place != Path::new("/"));
     Some(places.any(|place| Path::new(path).starts_with(place)))

@@ -1,8 +1,11 @@
-//! What Docker says of one container, in our own terms.
+//! What Docker says of one container, in the terms of the ladder.
 
 use bollard::models::{ContainerInspectResponse, ContainerStateStatusEnum, RestartPolicyNameEnum};
 
 use super::identity::{LABEL_AGENT, LABEL_MANAGED, LABEL_SPECIFICATION};
+use super::specification::fingerprint;
+use crate::config::{Container, Owner};
+use ladder::state::{ContainerFacts, Phase, Specification};
 
 /// Says in the environment of a container where MapServer writes its errors.
 pub(super) const ERROR_LOG: &str = "MS_ERRORFILE";
@@ -22,17 +25,8 @@ pub enum Found {
 /// What Docker says of one container.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Facts {
-    pub id: String,
+    pub seen: ContainerFacts,
     pub name: String,
-    pub phase: Phase,
-    /// Process id on the host while it runs.
-    pub pid: Option<u32>,
-    pub started: String,
-    /// Restarts by Docker's own policy.
-    pub restarts: u64,
-    pub oom_killed: bool,
-    pub exit_code: Option<i64>,
-    pub image: String,
     /// The exact image that it was made from.
     pub image_id: String,
     /// Hash of the specification that we made it from.
@@ -47,26 +41,14 @@ pub struct Facts {
     pub agent: Option<String>,
 }
 
-/// Where a container is in its life, as Docker names it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Phase {
-    Created,
-    Running,
-    Paused,
-    Restarting,
-    Stopping,
-    Removing,
-    Exited,
-    Dead,
-}
-
 /// `NAME=value`, as Docker writes an environment.
 pub(super) fn pairs(environment: Option<Vec<String>>) -> Vec<(String, String)> {
     let pair = |text: String| text.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned()));
     environment.unwrap_or_default().into_iter().filter_map(pair).collect()
 }
 
-pub(super) fn facts(shown: ContainerInspectResponse) -> Facts {
+/// What `shown` says, beside what it was to be.
+pub(super) fn facts(shown: ContainerInspectResponse, wanted: &Container) -> Facts {
     let state = shown.state.unwrap_or_default();
     let config = shown.config.unwrap_or_default();
     let phase = match state.status {
@@ -88,9 +70,15 @@ pub(super) fn facts(shown: ContainerInspectResponse) -> Facts {
         (mount.typ.as_deref() == Some("bind")).then_some(())?;
         Some((mount.source?, mount.destination?))
     });
-    Facts {
+    // With another restart policy Docker itself would start it on whatever is there: made anew.
+    let specification = managed.then(|| match restarted_by_docker {
+        true => "restarted by Docker".to_owned(),
+        false => labels.get(LABEL_SPECIFICATION).cloned().unwrap_or_default(),
+    });
+    let is_outdated =
+        wanted.owner == Owner::Mapkeeper && specification.as_deref() != Some(fingerprint(wanted).as_str());
+    let seen = ContainerFacts {
         id: shown.id.unwrap_or_default(),
-        name: shown.name.unwrap_or_default().trim_start_matches('/').to_owned(),
         phase,
         pid: state.pid.and_then(|pid| u32::try_from(pid).ok()).filter(|pid| *pid != 0),
         started: state.started_at.unwrap_or_default(),
@@ -98,12 +86,13 @@ pub(super) fn facts(shown: ContainerInspectResponse) -> Facts {
         oom_killed: state.oom_killed.unwrap_or(false),
         exit_code: state.exit_code,
         image: config.image.unwrap_or_default(),
+        specification: if is_outdated { Specification::Outdated } else { Specification::Current },
+    };
+    Facts {
+        seen,
+        name: shown.name.unwrap_or_default().trim_start_matches('/').to_owned(),
         image_id: shown.image.unwrap_or_default(),
-        // With another restart policy Docker itself would start it on whatever is there: made anew.
-        specification: managed.then(|| match restarted_by_docker {
-            true => "restarted by Docker".to_owned(),
-            false => labels.get(LABEL_SPECIFICATION).cloned().unwrap_or_default(),
-        }),
+        specification,
         binds: binds.collect(),
         error_log: pairs(config.env).into_iter().find(|(name, _)| name == ERROR_LOG).map(|pair| pair.1),
         user: config.user.unwrap_or_default(),

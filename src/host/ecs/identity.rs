@@ -19,21 +19,12 @@ use tokio::time::{Instant, timeout};
 
 use crate::error::Chain;
 use crate::host::instance::Metadata;
+use ladder::state::Identity;
 
 /// Longest wait for the instance metadata.
 const LIMIT: Duration = Duration::from_secs(2);
 /// That there is nobody to ask is believed this long.
 const NAMELESS: Duration = Duration::from_secs(300);
-
-/// Whether a container instance is this host.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Identity {
-    Same,
-    /// It is another, in words.
-    Other(String),
-    /// That cannot be told, and why.
-    Unknown(String),
-}
 
 /// What this host is.
 #[derive(Debug, Clone, PartialEq, Eq)]
