@@ -18,13 +18,10 @@ const LIMIT: Duration = Duration::from_secs(60);
 
 /// The settings below `path`, asked for in `region`.
 pub(super) async fn layer(path: &str, region: Option<&str>) -> Result<Layer, ConfigError> {
-    let parameters = match timeout(LIMIT, read(path, region)).await {
-        Ok(read) => read?,
-        Err(_) => {
-            let reason = format!("no answer within {} s", LIMIT.as_secs());
-            return Err(ConfigError::Parameters { path: path.to_owned(), reason });
-        }
-    };
+    let client = Client::new(&aws::sdk_config(region, None, None).await);
+    let pages = client.get_parameters_by_path().path(path).recursive(true).with_decryption(true);
+    let parameters = pages.into_paginator().items().send().collect::<Result<Vec<_>, _>>();
+    let parameters = in_time(path, parameters).await?;
     Ok(Layer::parameters(path, parameters.into_iter().filter_map(told)))
 }
 
@@ -35,35 +32,27 @@ pub(super) async fn layer(path: &str, region: Option<&str>) -> Result<Layer, Con
 /// [`ConfigError::Parameters`] and [`ConfigError::ParametersDenied`].
 pub async fn parameter(name: &str) -> Result<String, ConfigError> {
     let client = Client::new(&aws::sdk_config(None, None, None).await);
-    let answer = timeout(LIMIT, client.get_parameter().name(name).with_decryption(true).send()).await;
-    let path = name.to_owned();
-    let failed = |reason| ConfigError::Parameters { path: path.clone(), reason };
-    let answer = answer.map_err(|_| failed(format!("no answer within {} s", LIMIT.as_secs())))?;
-    let answer = answer.map_err(|error| match error.code() {
-        Some("AccessDeniedException") => ConfigError::ParametersDenied { path: path.clone() },
-        _ => failed(Chain(&error).to_string()),
-    })?;
+    let answer = in_time(name, client.get_parameter().name(name).with_decryption(true).send()).await?;
     let value = answer.parameter.and_then(|parameter| parameter.value);
-    value.ok_or_else(|| failed("it has no value".to_owned()))
+    let reason = "it has no value".to_owned();
+    value.ok_or_else(|| ConfigError::Parameters { path: name.to_owned(), reason })
 }
 
-async fn read(path: &str, region: Option<&str>) -> Result<Vec<Parameter>, ConfigError> {
-    let client = Client::new(&aws::sdk_config(region, None, None).await);
-    let mut parameters = Vec::new();
-    let mut page: Option<String> = None;
-    loop {
-        let request = client.get_parameters_by_path().path(path).recursive(true).with_decryption(true);
-        let answer = request.set_next_token(page).send().await.map_err(|error| {
-            let path = path.to_owned();
-            match error.code() {
-                Some("AccessDeniedException") => ConfigError::ParametersDenied { path },
-                _ => ConfigError::Parameters { path, reason: Chain(&error).to_string() },
-            }
-        })?;
-        page = answer.next_token.filter(|token| !token.is_empty());
-        parameters.extend(answer.parameters.unwrap_or_default());
-        if page.is_none() {
-            return Ok(parameters);
+/// What Parameter Store says of `path`, or why it says nothing.
+async fn in_time<T, E>(path: &str, answer: impl Future<Output = Result<T, E>>) -> Result<T, ConfigError>
+where
+    E: ProvideErrorMetadata + std::error::Error + 'static,
+{
+    let path = path.to_owned();
+    match timeout(LIMIT, answer).await {
+        Ok(Ok(answer)) => Ok(answer),
+        Ok(Err(error)) if error.code() == Some("AccessDeniedException") => {
+            Err(ConfigError::ParametersDenied { path })
+        }
+        Ok(Err(error)) => Err(ConfigError::Parameters { path, reason: Chain(&error).to_string() }),
+        Err(_) => {
+            let reason = format!("no answer within {} s", LIMIT.as_secs());
+            Err(ConfigError::Parameters { path, reason })
         }
     }
 }

@@ -108,9 +108,8 @@ impl Engine {
         wanted: &config::Container,
         recorded: Option<&str>,
     ) -> Result<(), ContainerError> {
-        let (name, image) = created_as(wanted)?;
-        let image = self.image(image, recorded).await?;
-        self.create_here(wanted, name, &image).await
+        let image = self.image(wanted, recorded).await?;
+        self.create_here(wanted, &image).await
     }
 
     /// Removes the container of ours that `wanted` describes, if there is one, and makes it again. The
@@ -124,10 +123,9 @@ impl Engine {
         wanted: &config::Container,
         recorded: Option<&str>,
     ) -> Result<(), ContainerError> {
-        let (name, image) = created_as(wanted)?;
-        let image = self.image(image, recorded).await?;
+        let image = self.image(wanted, recorded).await?;
         self.remove(wanted).await?;
-        self.create_here(wanted, name, &image).await
+        self.create_here(wanted, &image).await
     }
 
     /// Starts a container that exists.
@@ -311,28 +309,30 @@ impl Engine {
     }
 
     /// What to make a container from: the tag, or the recorded image where the tag means another by now.
-    async fn image(&self, image: &str, recorded: Option<&str>) -> Result<String, ContainerError> {
-        if let Some(recorded) = recorded {
-            match self.docker.inspect_image(recorded).await {
-                Ok(_) => {
-                    let tagged = self.docker.inspect_image(image).await.ok().and_then(|shown| shown.id);
-                    let same = tagged.as_deref() == Some(recorded);
-                    return Ok(if same { image } else { recorded }.to_owned());
-                }
-                Err(error) if is_status(&error, 404) => {}
-                Err(error) => return Err(ContainerError::asked("inspect", recorded, error)),
-            }
+    async fn image(
+        &self,
+        wanted: &config::Container,
+        recorded: Option<&str>,
+    ) -> Result<String, ContainerError> {
+        let (_, image) = created_as(wanted)?;
+        if let Some(recorded) = recorded
+            && self.has_image(recorded).await?
+        {
+            let tagged = self.docker.inspect_image(image).await.ok().and_then(|shown| shown.id);
+            let same = tagged.as_deref() == Some(recorded);
+            return Ok(if same { image } else { recorded }.to_owned());
         }
-        self.have_image(image).await?;
+        if !self.has_image(image).await? {
+            self.pull(image).await?;
+        }
         Ok(image.to_owned())
     }
 
-    async fn have_image(&self, image: &str) -> Result<(), ContainerError> {
-        match self.docker.inspect_image(image).await {
-            Ok(_) => return Ok(()),
-            Err(error) if is_status(&error, 404) => {}
-            Err(error) => return Err(ContainerError::asked("inspect", image, error)),
-        }
+    async fn has_image(&self, image: &str) -> Result<bool, ContainerError> {
+        Ok(self.image_environment(image).await?.is_some())
+    }
+
+    async fn pull(&self, image: &str) -> Result<(), ContainerError> {
         tracing::info!(image, "image is absent, pulling it");
         let missing = |source| ContainerError::ImageMissing { image: image.to_owned(), source };
         let options = CreateImageOptionsBuilder::default().from_image(image).build();
@@ -349,12 +349,8 @@ impl Engine {
         }
     }
 
-    async fn create_here(
-        &self,
-        wanted: &config::Container,
-        name: &str,
-        image: &str,
-    ) -> Result<(), ContainerError> {
+    async fn create_here(&self, wanted: &config::Container, image: &str) -> Result<(), ContainerError> {
+        let (name, _) = created_as(wanted)?;
         let options = CreateContainerOptionsBuilder::default().name(name).build();
         let body = specification::body(wanted, image, self.agent.as_deref());
         let created = match self.docker.create_container(Some(options), body).await {

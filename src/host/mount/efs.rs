@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use aws_config::SdkConfig;
 use aws_sdk_efs::Client;
+use aws_sdk_efs::types::FileSystemDescription;
 use tokio::time::timeout;
 
 use super::error::KernelError;
@@ -31,19 +32,10 @@ pub async fn file_system_id(sdk: &SdkConfig, name: &str) -> Result<String, Kerne
 }
 
 async fn all_called(sdk: &SdkConfig, name: &str) -> Result<Vec<String>, String> {
-    let client = Client::new(sdk);
-    let (mut ids, mut page) = (Vec::new(), None);
-    loop {
-        let answer = client.describe_file_systems().set_marker(page).send().await;
-        let answer = answer.map_err(|error| Chain(&error).to_string())?;
-        let called = |tags: &[aws_sdk_efs::types::Tag]| {
-            tags.iter().any(|tag| tag.key() == "Name" && tag.value() == name)
-        };
-        let found = answer.file_systems().iter().filter(|found| called(found.tags()));
-        ids.extend(found.map(|found| found.file_system_id().to_owned()));
-        page = answer.next_marker().filter(|marker| !marker.is_empty()).map(str::to_owned);
-        if page.is_none() {
-            return Ok(ids);
-        }
-    }
+    let all = Client::new(sdk).describe_file_systems().into_paginator().items().send();
+    let all = all.collect::<Result<Vec<_>, _>>().await.map_err(|error| Chain(&error).to_string())?;
+    let called = |found: &FileSystemDescription| {
+        found.tags().iter().any(|tag| tag.key() == "Name" && tag.value() == name)
+    };
+    Ok(all.into_iter().filter(called).map(|found| found.file_system_id).collect())
 }
