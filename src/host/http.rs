@@ -114,7 +114,7 @@ async fn take_in(response: Response<Incoming>) -> Result<Answer, hyper::Error> {
 }
 
 #[cfg(test)]
-pub(super) mod stand_in;
+pub(crate) mod stand_in;
 
 #[cfg(test)]
 mod tests {

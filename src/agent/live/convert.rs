@@ -8,18 +8,18 @@ use ladder::state::{ContainerSettings, EcsSettings, Escalation, Owner, Settings,
 
 /// What the plan needs to know of a configuration.
 pub fn settings(config: &Config) -> Settings {
-    let container = |(name, wanted): (String, &config::Container)| ContainerSettings {
+    let container = |(name, wanted): (String, config::Container)| ContainerSettings {
         name,
         owner: match wanted.owner {
             config::Owner::Ecs => Owner::Ecs,
             config::Owner::Mapkeeper => Owner::Mapkeeper,
         },
-        mounts: config.mounts.iter().filter(|mount| binds(wanted, mount)).map(|m| m.name.clone()).collect(),
+        mounts: config.mounts.iter().filter(|mount| binds(&wanted, mount)).map(|m| m.name.clone()).collect(),
         probed: wanted.probe.is_some(),
     };
     Settings {
         mounts: config.mounts.iter().map(|mount| mount.name.clone()).collect(),
-        containers: named(config).into_iter().map(container).collect(),
+        containers: named(config).map(container).collect(),
         ecs: config.ecs.as_ref().map(|ecs| EcsSettings { cluster: ecs.cluster.clone() }),
         // Whether there is somebody to start others, the host knows.
         workers: Workers::Fixed,
@@ -38,15 +38,12 @@ pub(super) fn escalation(config: &Config) -> Escalation {
 }
 
 /// Each container with a name of its own: two selectors may read the same.
-pub(super) fn named(config: &Config) -> Vec<(String, &config::Container)> {
-    let mut named: Vec<(String, &config::Container)> = Vec::new();
-    for wanted in &config.containers {
+pub(super) fn named(config: &Config) -> impl Iterator<Item = (String, config::Container)> {
+    config.containers.iter().enumerate().map(|(number, wanted)| {
         let plain = title(wanted);
-        let same = named.iter().filter(|(_, other)| title(other) == plain).count();
-        let name = if same == 0 { plain } else { format!("{plain} #{}", same + 1) };
-        named.push((name, wanted));
-    }
-    named
+        let same = config.containers[..number].iter().filter(|other| title(other) == plain).count();
+        (if same == 0 { plain } else { format!("{plain} #{}", same + 1) }, wanted.clone())
+    })
 }
 
 fn binds(wanted: &config::Container, mount: &config::Mount) -> bool {

@@ -229,25 +229,12 @@ fn proof(answer: Result<(), StoreError>) -> Proving {
 
 #[cfg(test)]
 mod tests {
+    use super::super::tests;
     use super::*;
     use crate::host::credentials::Secret;
 
     fn config() -> Config {
-        Config {
-            region: None,
-            sources: Default::default(),
-            credentials: crate::config::Credentials {
-                secret: None,
-                role: None,
-                refresh: Duration::from_secs(300),
-            },
-            mounts: vec![super::super::tests::mount("maps", "/srv/maps")],
-            containers: Vec::new(),
-            bootstrap: Default::default(),
-            ecs: None,
-            health: None,
-            escalate: crate::config::Escalate::default(),
-        }
+        tests::config(vec![tests::mount("maps", "/srv/maps")], Vec::new())
     }
 
     #[tokio::test]

@@ -13,6 +13,8 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
+use super::convert::escalation;
+use crate::config::Config;
 use crate::error::{Chain, Exit};
 use crate::host::instance::Metadata;
 use ladder::state::{Escalation, Failure};
@@ -31,8 +33,8 @@ pub(super) struct GivingBack {
 }
 
 impl GivingBack {
-    pub(super) fn new(directory: &Path, region: Option<&str>, how: Escalation) -> GivingBack {
-        GivingBack { directory: directory.to_owned(), region: region.map(str::to_owned), how }
+    pub(super) fn new(directory: &Path, config: &Config) -> GivingBack {
+        GivingBack { directory: directory.to_owned(), region: config.region.clone(), how: escalation(config) }
     }
 
     /// Ends this instance by EC2, or asks whether that could be done.

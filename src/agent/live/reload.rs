@@ -10,11 +10,10 @@
 //!
 //! What must hold: a mount whose settings are the same is not touched; the newest configuration counts.
 
-use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use super::cluster::Cluster;
-use super::convert::{escalation, named, settings};
+use super::convert::{named, settings};
 use super::credential_cache::CredentialCache;
 use super::escalation::GivingBack;
 use super::inbox::Arrival;
@@ -57,13 +56,10 @@ impl Live {
             false => CredentialCache::new(new, None),
         };
         self.keys.replace(Rc::new(keys));
-        let wanted: BTreeMap<_, _> =
-            named(new).into_iter().map(|(name, wanted)| (name, wanted.clone())).collect();
-        self.containers.replace(Rc::new(wanted));
+        self.containers.replace(Rc::new(named(new).collect()));
         self.stores.replace(Rc::new(Stores::new(new)));
         self.cluster.replace(Cluster::new(new).map(Rc::new));
-        let giving_back = GivingBack::new(&self.state_dir, new.region.as_deref(), escalation(new));
-        self.giving_back.replace(Rc::new(giving_back));
+        self.giving_back.replace(Rc::new(GivingBack::new(&self.state_dir, new)));
         self.listed.borrow_mut().clear();
         self.facts.borrow_mut().clear();
         self.services.forget();

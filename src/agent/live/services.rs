@@ -138,33 +138,22 @@ impl Services {
         at: Instant,
     ) -> Option<ServiceSeen> {
         let mut services = self.asked.borrow_mut();
-        let mut asked = services.get_mut(container).filter(|asked| asked.life == life);
-        let (seen, took) = match heard {
-            Heard::Answer { seen, took } => (seen, took),
-            other => {
-                if let Some(asked) = asked {
-                    asked.questions.retain(|(one, _)| *one != at);
-                    if asked.questions.is_empty() && !matches!(other, Heard::Nothing) {
-                        asked.since = None;
-                    }
-                }
-                return match other {
-                    Heard::Unasked(seen) => Some(seen),
-                    _ => None,
-                };
+        let asked = services.get_mut(container).filter(|asked| asked.life == life);
+        let unasked = match heard {
+            Heard::Answer { seen: ServiceSeen::Healthy, took } if took > probe.timeout => {
+                return Some(noted(asked, ServiceSeen::Slow { took, timeout: probe.timeout }, took));
             }
+            Heard::Answer { seen, took } => return Some(noted(asked, seen, took)),
+            Heard::Unasked(seen) => Some(seen),
+            Heard::Nothing => None,
         };
-        let seen = match seen {
-            ServiceSeen::Healthy if took > probe.timeout => {
-                ServiceSeen::Slow { took, timeout: probe.timeout }
+        if let Some(asked) = asked {
+            asked.questions.retain(|(one, _)| *one != at);
+            if asked.questions.is_empty() && unasked.is_some() {
+                asked.since = None;
             }
-            other => other,
-        };
-        if let Some(asked) = &mut asked {
-            let good = matches!(seen, ServiceSeen::Healthy | ServiceSeen::Slow { .. });
-            **asked = Asked { took, good: good.then(|| (Instant::now(), seen.clone())), ..Asked::new(life) };
         }
-        Some(seen)
+        unasked
     }
 
     /// Believes no more what was answered: something was done to the host. What has not been answered stays so: a
@@ -172,6 +161,16 @@ impl Services {
     pub(super) fn forget(&self) {
         self.asked.borrow_mut().values_mut().for_each(|asked| asked.good = None);
     }
+}
+
+/// Remembers an answer, which took so long.
+fn noted(asked: Option<&mut Asked>, seen: ServiceSeen, took: Duration) -> ServiceSeen {
+    if let Some(asked) = asked {
+        let good = matches!(seen, ServiceSeen::Healthy | ServiceSeen::Slow { .. });
+        let good = good.then(|| (Instant::now(), seen.clone()));
+        *asked = Asked { took, good, ..Asked::new(&asked.life) };
+    }
+    seen
 }
 
 fn begin(container: String, probe: Probe) -> Question {
@@ -259,12 +258,17 @@ fn understood(verdict: &ServiceVerdict, url: &str) -> ServiceSeen {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::AtomicU32;
+    use std::sync::atomic::Ordering::SeqCst;
+
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
     use tokio::time::timeout;
 
     use super::*;
     use crate::config::Expect;
+    use crate::host::http::stand_in::{Play, serve, server};
 
     fn probe(url: String) -> Probe {
         Probe {
@@ -275,66 +279,57 @@ mod tests {
         }
     }
 
+    /// Lets `time` pass at once.
+    async fn pass(time: Duration) {
+        tokio::time::pause();
+        tokio::time::advance(time).await;
+        tokio::time::resume();
+    }
+
     async fn look(services: &Services, life: &str, probe: &Probe) -> ServiceSeen {
         services.look("web", life, probe, async { Seen::Known(Duration::from_secs(1)) }).await
     }
 
-    /// Answers every request with `status` and counts them.
-    async fn serve(listener: &TcpListener, status: u16, count: &RefCell<u32>) {
-        loop {
-            let (mut stream, _) = listener.accept().await.unwrap();
-            let _ = stream.read(&mut [0; 1024]).await.unwrap();
-            *count.borrow_mut() += 1;
-            let answer = format!("HTTP/1.1 {status} x\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
-            stream.write_all(answer.as_bytes()).await.unwrap();
-        }
+    /// What answers every request at once with `status`, and how many there were.
+    fn counting(status: u16) -> (impl Play, Arc<AtomicU32>) {
+        let count = Arc::new(AtomicU32::new(0));
+        let counted = count.clone();
+        let play = move |_: &str, _: Option<&str>| {
+            counted.fetch_add(1, SeqCst);
+            Some((status, ""))
+        };
+        (play, count)
     }
 
     #[tokio::test]
     async fn a_good_answer_is_believed_for_the_interval_and_only_in_that_life() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let probe = probe(format!("http://{}/", listener.local_addr().unwrap()));
-        let count = RefCell::new(0);
-        let services = Services::default();
-        let story = async {
-            for _ in 0..3 {
-                assert_eq!(look(&services, "life 1", &probe).await, ServiceSeen::Healthy);
-            }
-            assert_eq!(*count.borrow(), 1);
-            look(&services, "life 2", &probe).await;
-            assert_eq!(*count.borrow(), 2);
-            tokio::time::pause();
-            tokio::time::advance(probe.interval).await;
-            tokio::time::resume();
-            look(&services, "life 2", &probe).await;
-            assert_eq!(*count.borrow(), 3);
-            services.forget();
-            look(&services, "life 2", &probe).await;
-            assert_eq!(*count.borrow(), 4);
-        };
-        tokio::select! {
-            () = serve(&listener, 200, &count) => {}
-            () = story => {}
+        let (play, count) = counting(200);
+        let server = server(play).await;
+        let (services, probe) = (Services::default(), probe(server.url.clone()));
+        for _ in 0..3 {
+            assert_eq!(look(&services, "life 1", &probe).await, ServiceSeen::Healthy);
         }
+        assert_eq!(count.load(SeqCst), 1);
+        look(&services, "life 2", &probe).await;
+        assert_eq!(count.load(SeqCst), 2);
+        pass(probe.interval).await;
+        look(&services, "life 2", &probe).await;
+        assert_eq!(count.load(SeqCst), 3);
+        services.forget();
+        look(&services, "life 2", &probe).await;
+        assert_eq!(count.load(SeqCst), 4);
     }
 
     #[tokio::test]
     async fn a_bad_answer_is_asked_for_again_at_every_look() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let probe = probe(format!("http://{}/", listener.local_addr().unwrap()));
-        let count = RefCell::new(0);
-        let services = Services::default();
-        let story = async {
-            for _ in 0..3 {
-                let seen = look(&services, "life", &probe).await;
-                assert!(matches!(seen, ServiceSeen::Faulty { trigger: Reason::ServerError, .. }), "{seen:?}");
-            }
-            assert_eq!(*count.borrow(), 3);
-        };
-        tokio::select! {
-            () = serve(&listener, 503, &count) => {}
-            () = story => {}
+        let (play, count) = counting(503);
+        let server = server(play).await;
+        let (services, probe) = (Services::default(), probe(server.url.clone()));
+        for _ in 0..3 {
+            let seen = look(&services, "life", &probe).await;
+            assert!(matches!(seen, ServiceSeen::Faulty { trigger: Reason::ServerError, .. }), "{seen:?}");
         }
+        assert_eq!(count.load(SeqCst), 3);
     }
 
     #[tokio::test]
@@ -344,15 +339,10 @@ mod tests {
         let services = Services::default();
         let dropped = timeout(Duration::from_millis(100), look(&services, "life", &probe)).await;
         assert!(dropped.is_err());
-        let count = RefCell::new(0);
-        let story = async {
-            assert_eq!(look(&services, "life", &probe).await, ServiceSeen::Healthy);
-            assert_eq!(*count.borrow(), 1);
-        };
-        tokio::select! {
-            () = serve(&listener, 200, &count) => {}
-            () = story => {}
-        }
+        let (play, count) = counting(200);
+        let _server = serve(listener, play);
+        assert_eq!(look(&services, "life", &probe).await, ServiceSeen::Healthy);
+        assert_eq!(count.load(SeqCst), 1);
     }
 
     #[tokio::test]
@@ -409,39 +399,30 @@ mod tests {
 
     #[tokio::test]
     async fn what_answers_nothing_is_asked_again_and_is_unanswered_for_as_long_as_that_lasts() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let count = Arc::new(AtomicU32::new(0));
+        let counted = count.clone();
+        let server = server(move |_: &str, _: Option<&str>| {
+            counted.fetch_add(1, SeqCst);
+            None
+        })
+        .await;
         let short = Duration::from_millis(20);
-        let probe = Probe { timeout: short, ..probe(format!("http://{}/", listener.local_addr().unwrap())) };
+        let probe = Probe { timeout: short, ..probe(server.url.clone()) };
         let services = Services::default();
-        let accepted = RefCell::new(Vec::new());
-        let silent = async {
-            loop {
-                let stream = listener.accept().await.unwrap().0;
-                accepted.borrow_mut().push(stream);
+        look(&services, "life", &probe).await;
+        for asked in 1..=3 {
+            let began = Instant::now();
+            while count.load(SeqCst) < asked {
+                assert!(began.elapsed() < Duration::from_secs(60), "it was not asked again");
+                look(&services, "life", &probe).await;
+                tokio::time::sleep(short).await;
             }
-        };
-        let story = async {
-            look(&services, "life", &probe).await;
-            for asked in 1..=3 {
-                let began = Instant::now();
-                while accepted.borrow().len() < asked {
-                    assert!(began.elapsed() < Duration::from_secs(60), "it was not asked again");
-                    look(&services, "life", &probe).await;
-                    tokio::time::sleep(short).await;
-                }
-                tokio::time::pause();
-                tokio::time::advance(silence(short) / 3).await;
-                tokio::time::resume();
-            }
-            let seen = look(&services, "life", &probe).await;
-            let ServiceSeen::Unanswered { waited, works, .. } = seen else { panic!("{seen:?}") };
-            assert!(waited >= silence(short), "{waited:?}");
-            assert_eq!(works, Seen::Known(false));
-        };
-        tokio::select! {
-            () = silent => {}
-            () = story => {}
+            pass(silence(short) / 3).await;
         }
+        let seen = look(&services, "life", &probe).await;
+        let ServiceSeen::Unanswered { waited, works, .. } = seen else { panic!("{seen:?}") };
+        assert!(waited >= silence(short), "{waited:?}");
+        assert_eq!(works, Seen::Known(false));
     }
 
     #[test]

@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::cluster::Cluster;
-use super::convert::{escalation, named, seen_at};
+use super::convert::{named, seen_at};
 use super::credential_cache::CredentialCache;
 use super::escalation::{self, GivingBack};
 use super::image_pins::Recorded;
@@ -162,20 +162,14 @@ impl Live {
             keys: RefCell::new(Rc::new(CredentialCache::new(config, options.credentials))),
             stores: RefCell::new(Rc::new(Stores::new(config))),
             cluster: RefCell::new(Cluster::new(config).map(Rc::new)),
-            giving_back: RefCell::new(Rc::new(GivingBack::new(
-                &options.state_dir,
-                config.region.as_deref(),
-                escalation(config),
-            ))),
+            giving_back: RefCell::new(Rc::new(GivingBack::new(&options.state_dir, config))),
             listed: RefCell::default(),
             recorded: RefCell::new(Recorded::read(options.runtime_dir.as_deref())),
             runtime_dir: options.runtime_dir,
             state_dir: options.state_dir,
             probe: MountProbe::new(options.program, MOUNT_LIMITS),
             table: mount_watch::Watch::new().map_err(|source| LiveError::Watch { source })?,
-            containers: RefCell::new(Rc::new(
-                named(config).into_iter().map(|(name, wanted)| (name, wanted.clone())).collect(),
-            )),
+            containers: RefCell::new(Rc::new(named(config).collect())),
             engine: RefCell::new(None),
             facts: RefCell::new(BTreeMap::new()),
             services: Services::default(),

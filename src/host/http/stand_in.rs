@@ -5,7 +5,12 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
 /// What the server does with a request line and its token; `None`: it never answers.
-pub(crate) type Play = fn(request: &str, token: Option<&str>) -> Option<(u16, &'static str)>;
+pub(crate) trait Play:
+    Fn(&str, Option<&str>) -> Option<(u16, &'static str)> + Clone + Send + 'static
+{
+}
+
+impl<P: Fn(&str, Option<&str>) -> Option<(u16, &'static str)> + Clone + Send + 'static> Play for P {}
 
 /// It ends when this is dropped.
 pub(crate) struct Server {
@@ -19,15 +24,16 @@ impl Drop for Server {
     }
 }
 
-pub(crate) async fn server<P>(play: P) -> Server
-where
-    P: Fn(&str, Option<&str>) -> Option<(u16, &'static str)> + Copy + Send + 'static,
-{
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+pub(crate) async fn server(play: impl Play) -> Server {
+    serve(TcpListener::bind("127.0.0.1:0").await.unwrap(), play)
+}
+
+pub(crate) fn serve(listener: TcpListener, play: impl Play) -> Server {
     let url = format!("http://{}", listener.local_addr().unwrap());
     let task = tokio::spawn(async move {
         loop {
             let (mut stream, _) = listener.accept().await.unwrap();
+            let play = play.clone();
             tokio::spawn(async move {
                 let mut buffer = vec![0; 4096];
                 let length = stream.read(&mut buffer).await.unwrap();

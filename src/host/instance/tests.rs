@@ -113,7 +113,7 @@ async fn an_answer_that_fails_once_is_asked_for_again() {
 }
 
 /// The message and the cure of a service that is played so.
-async fn told(play: Play) -> (String, String) {
+async fn told(play: impl Play) -> (String, String) {
     let server = server(play).await;
     let error = metadata(&server.url).region().await.unwrap_err();
     let hint = error.hint().unwrap_or_default();
