@@ -129,7 +129,7 @@ impl Config {
     }
 
     /// Why the mount `old` cannot go on under `new`; empty if it can. `None`: it is not wanted any more.
-    pub fn remount_reasons(&self, old: &Mount, new: &Config) -> Option<Vec<&'static str>> {
+    fn remount_reasons(&self, old: &Mount, new: &Config) -> Option<Vec<&'static str>> {
         let wanted = new.mounts.iter().find(|mount| mount.name == old.name)?;
         let changes = old.changes(wanted).into_iter();
         let mut because: Vec<_> =
@@ -141,6 +141,11 @@ impl Config {
             because.push("region");
         }
         Some(because)
+    }
+
+    /// Whether the mount `old` goes on under `new` as it is.
+    pub fn goes_on(&self, old: &Mount, new: &Config) -> bool {
+        self.remount_reasons(old, new).is_some_and(|because| because.is_empty())
     }
 
     /// Notes what happens to mounts; those that will be other ones.

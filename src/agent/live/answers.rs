@@ -237,7 +237,7 @@ impl Host for Live {
     fn stats(&self) -> Stats {
         let mounts = self.mounts();
         let served = mounts.served();
-        self.meter.borrow_mut().figures(served.iter().map(|(spec, mounted)| (*spec, mounted.session())))
+        self.meter.borrow_mut().figures(served.iter().map(|(spec, mounted)| (*spec, &***mounted)))
     }
 
     async fn apply_config(&self) -> Option<ConfigChange> {

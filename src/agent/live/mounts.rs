@@ -22,13 +22,14 @@ use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
 use super::failure::{failure, plain_failure};
-use crate::config::{self, KernelFlags};
-use crate::error::{Chain, Exit};
+use super::mount_watch::Watch;
+use crate::config::{self, KernelFlags, Source};
+use crate::error::Chain;
 use crate::host::credentials::Holder;
 use crate::host::mount::handover::{self, Sessions};
 use crate::host::mount::{
-    AttachError, DetachError, How, MissingDirectory, MountTable, Mounted, attach, attach_kernel, detach,
-    is_kernel, requests_waiting, resume, shows, uncover,
+    AttachError, DetachError, Entry, How, MissingDirectory, MountTable, Mounted, attach, attach_kernel,
+    detach, is_kernel, requests_waiting, resume, shows, uncover,
 };
 use bucketfs::session::FS_TYPE;
 use bucketfs::{Handover, StoreHealth};
@@ -76,11 +77,8 @@ impl Mounts {
     /// The mounts of `new`. Those whose settings are the same are taken out of `self` as they are.
     pub(super) fn renewed(&self, old: &config::Config, new: &config::Config) -> Mounts {
         let renewed = Mounts::new(new);
-        for spec in &old.mounts {
-            let goes_on = old.remount_reasons(spec, new).is_some_and(|because| because.is_empty());
-            if let (true, Some(from), Some(to)) =
-                (goes_on, self.slots.get(&spec.name), renewed.slots.get(&spec.name))
-            {
+        for spec in old.mounts.iter().filter(|spec| old.goes_on(spec, new)) {
+            if let (Some(from), Some(to)) = (self.slots.get(&spec.name), renewed.slots.get(&spec.name)) {
                 to.served.replace(from.served.take());
                 to.attaching.replace(from.attaching.take());
                 to.end_told.set(from.end_told.get());
@@ -89,6 +87,10 @@ impl Mounts {
             }
         }
         renewed
+    }
+
+    fn slot(&self, mount: &str) -> Result<&Slot, Failure> {
+        self.slots.get(mount).ok_or_else(|| plain_failure(no_such(mount)))
     }
 
     pub(super) fn spec(&self, mount: &str) -> Option<&config::Mount> {
@@ -111,13 +113,13 @@ impl Mounts {
 
     /// What the kernel shows at the path of `mount`.
     pub(super) fn entry(&self, mount: &str) -> Seen<Option<MountEntry>> {
-        let Some(slot) = self.slots.get(mount) else { return unknown_mount(mount) };
+        let Some(slot) = self.slots.get(mount) else { return Seen::Unknown(no_such(mount)) };
         let table = match MountTable::of(None) {
             Ok(table) => table,
             Err(error) => return Seen::Unknown(format!("cannot read the list of mounts: {error}")),
         };
         let path = slot.path.borrow();
-        let ours = |entry: &&crate::host::mount::Entry| entry.path == *path && entry.fs_type == FS_TYPE;
+        let ours = |entry: &&Entry| entry.path == *path && entry.fs_type == FS_TYPE;
         let covers = table.0.iter().any(|entry| ours(&entry));
         let entry = table.top(&path).map(|entry| MountEntry {
             device: device(entry.device),
@@ -136,7 +138,7 @@ impl Mounts {
 
     /// How the session of `mount` does.
     pub(super) fn session(&self, mount: &str) -> Seen<Option<Session>> {
-        let Some(slot) = self.slots.get(mount) else { return unknown_mount(mount) };
+        let Some(slot) = self.slots.get(mount) else { return Seen::Unknown(no_such(mount)) };
         if is_kernel(&slot.spec.source) {
             return kernel_session(slot);
         }
@@ -187,7 +189,7 @@ impl Mounts {
         repair: Repair,
         credentials: Holder,
     ) -> Result<(), Failure> {
-        let Some(slot) = self.slots.get(mount) else { return Err(no_such(mount)) };
+        let slot = self.slot(mount)?;
         if let Some(Ok(())) = self.resume(mount, &credentials).await {
             return Ok(());
         }
@@ -207,7 +209,7 @@ impl Mounts {
 
     /// Takes away what was mounted over a session that lives.
     pub(super) async fn uncover(&self, mount: &str) -> Result<(), Failure> {
-        let Some(slot) = self.slots.get(mount) else { return Err(no_such(mount)) };
+        let slot = self.slot(mount)?;
         let served = slot.served.borrow().as_ref().map(|served| served.device());
         match served {
             Some(device) => slot.take_away(move |path| uncover(path, device)).await,
@@ -218,8 +220,8 @@ impl Mounts {
     /// Mounts what the kernel serves, after every layer at the path was taken away if that is what `repair` says. What
     /// is external is left as it is, whatever is wrong with it.
     pub(super) async fn mount_kernel(&self, mount: &str, repair: Repair) -> Result<(), Failure> {
-        let Some(slot) = self.slots.get(mount) else { return Err(no_such(mount)) };
-        if repair == Repair::Remount && slot.spec.source != config::Source::External {
+        let slot = self.slot(mount)?;
+        if repair == Repair::Remount && slot.spec.source != Source::External {
             slot.take_away(detach).await?;
         }
         let attached = attach_kernel(&slot.spec, self.region.as_deref(), MissingDirectory::Create).await;
@@ -228,12 +230,9 @@ impl Mounts {
 
     /// Takes away what the kernel serves for mounts that are not the same in `new`. What is external stays.
     pub(super) async fn detach_unwanted(&self, old: &config::Config, new: &config::Config) {
-        for spec in old.mounts.iter().filter(|spec| is_kernel(&spec.source)) {
-            let goes_on = old.remount_reasons(spec, new).is_some_and(|because| because.is_empty());
+        let is_ours = |spec: &&config::Mount| is_kernel(&spec.source) && spec.source != Source::External;
+        for spec in old.mounts.iter().filter(is_ours).filter(|spec| !old.goes_on(spec, new)) {
             let Some(slot) = self.slots.get(&spec.name) else { continue };
-            if goes_on || spec.source == config::Source::External {
-                continue;
-            }
             let path = slot.path.borrow().clone();
             let detached = tokio::task::spawn_blocking(move || detach(&path)).await;
             if let Ok(Err(error)) = detached {
@@ -272,9 +271,7 @@ impl Mounts {
         let resumed = resume(&slot.spec, self.region.as_deref(), credentials, flags, left).await;
         Some(match resumed {
             Ok(mounted) => {
-                *slot.path.borrow_mut() = mounted.path().to_owned();
-                slot.end_told.set(false);
-                slot.served.replace(Some(Rc::new(mounted)));
+                slot.serve(mounted);
                 Ok(())
             }
             Err(error) => {
@@ -324,7 +321,7 @@ impl Mounts {
 
     /// Waits until something happened to a mount: its session ended, or the kernel shows another device
     /// at its path than at the last look. Cancel-safe.
-    pub(super) async fn disturbed(&self, table: &super::mount_watch::Watch) {
+    pub(super) async fn disturbed(&self, table: &Watch) {
         let served = self.slots.values().filter(|slot| !slot.end_told.get()).filter_map(|slot| {
             let served = slot.served.borrow().clone()?;
             Some(async move {
@@ -337,7 +334,7 @@ impl Mounts {
         select_all(ends).await;
     }
 
-    async fn displaced(&self, table: &super::mount_watch::Watch) {
+    async fn displaced(&self, table: &Watch) {
         loop {
             table.changed().await;
             let Ok(now) = MountTable::of(None) else { return };
@@ -373,13 +370,14 @@ impl Slot {
         let path = self.path.borrow().clone();
         let by_hand = format!("unmount it by hand: umount -l {}", path.display());
         let taken = tokio::task::spawn_blocking(move || take(&path)).await;
-        let told = |error: String, hint| Failure { error, hint, exit: Exit::Degraded.code() };
         match taken {
             Ok(Ok(())) => Ok(()),
             // Neither would that be the right one.
-            Ok(Err(error @ DetachError::Hidden { .. })) => Err(told(Chain(&error).to_string(), None)),
-            Ok(Err(error)) => Err(told(Chain(&error).to_string(), Some(by_hand))),
-            Err(error) => Err(told(Chain(&error).to_string(), None)),
+            Ok(Err(error @ DetachError::Hidden { .. })) => Err(plain_failure(Chain(&error).to_string())),
+            Ok(Err(error)) => {
+                Err(Failure { hint: Some(by_hand), ..plain_failure(Chain(&error).to_string()) })
+            }
+            Err(error) => Err(plain_failure(Chain(&error).to_string())),
         }
     }
 
@@ -407,16 +405,18 @@ impl Slot {
     ) -> Result<(), Failure> {
         match ended {
             Ok(Ok(mounted)) => {
-                *self.path.borrow_mut() = mounted.path().to_owned();
-                self.end_told.set(false);
-                *self.served.borrow_mut() = Some(Rc::new(mounted));
+                self.serve(mounted);
                 Ok(())
             }
             Ok(Err(error)) => Err(failure(&error)),
-            Err(error) => {
-                Err(Failure { error: Chain(&error).to_string(), hint: None, exit: Exit::Degraded.code() })
-            }
+            Err(error) => Err(plain_failure(Chain(&error).to_string())),
         }
+    }
+
+    fn serve(&self, mounted: Mounted) {
+        *self.path.borrow_mut() = mounted.path().to_owned();
+        self.end_told.set(false);
+        self.served.replace(Some(Rc::new(mounted)));
     }
 }
 
@@ -442,10 +442,7 @@ fn shown(table: &MountTable, path: &Path) -> Option<Shown> {
 }
 
 /// What is mounted over a directory above `entry`.
-fn above<'a>(
-    table: &'a MountTable,
-    entry: &crate::host::mount::Entry,
-) -> Option<&'a crate::host::mount::Entry> {
+fn above<'a>(table: &'a MountTable, entry: &Entry) -> Option<&'a Entry> {
     table.cover(entry).filter(|cover| cover.path != entry.path)
 }
 
@@ -469,12 +466,8 @@ fn resolved(path: &Path) -> PathBuf {
     parent.canonicalize().map_or_else(|_| path.to_owned(), |parent| parent.join(name))
 }
 
-fn unknown_mount<T>(mount: &str) -> Seen<T> {
-    Seen::Unknown(format!("no mount is called {mount:?}"))
-}
-
-fn no_such(mount: &str) -> Failure {
-    Failure { error: format!("no mount is called {mount:?}"), hint: None, exit: Exit::Degraded.code() }
+fn no_such(mount: &str) -> String {
+    format!("no mount is called {mount:?}")
 }
 
 #[cfg(test)]

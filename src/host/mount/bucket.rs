@@ -3,6 +3,7 @@
 //! What must hold: a failed attach leaves nothing behind.
 
 use std::io;
+use std::ops::Deref;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
@@ -37,30 +38,16 @@ pub struct Mounted {
     session: bucketfs::Session,
 }
 
-impl Mounted {
-    pub fn health(&self) -> bucketfs::Health {
-        self.session.health()
-    }
+impl Deref for Mounted {
+    type Target = bucketfs::Session;
 
-    pub fn device(&self) -> Device {
-        self.session.device()
-    }
-
-    /// The session that serves it, to be looked at.
-    pub fn session(&self) -> &bucketfs::Session {
+    /// The session that serves it.
+    fn deref(&self) -> &bucketfs::Session {
         &self.session
     }
+}
 
-    /// The directory as the kernel names it: symbolic links resolved.
-    pub fn path(&self) -> &Path {
-        self.session.path()
-    }
-
-    /// Waits until the kernel has closed the connection. Safe to drop and to call again.
-    pub async fn ended(&self) {
-        self.session.ended().await;
-    }
-
+impl Mounted {
     /// Unmounts; what is in use disappears from its path at once and ends with its last user.
     ///
     /// # Errors
@@ -70,11 +57,6 @@ impl Mounted {
         self.session.unmount().await?;
         handover::let_go(&self.name);
         Ok(())
-    }
-
-    /// Serves no more and leaves the mount to a successor. Whoever uses it waits for that one.
-    pub async fn leave(&self) {
-        self.session.leave().await;
     }
 }
 
