@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use super::loaded::standard_layer;
 use super::*;
-use crate::error::{Advise, Exit};
 
 mod containers;
 mod round_trip;

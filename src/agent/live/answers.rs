@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use tokio::time::Instant;
 
 use super::convert::seen_at;
-use super::failure::{failure, misplaced, no_credentials, plain_failure, seen};
+use super::failure::{failure, misplaced, no_credentials, plain_failure};
 use super::mounts::device;
 use super::services;
 use super::state::{AtStop, Live};

@@ -20,9 +20,9 @@ const LIMIT: Duration = Duration::from_secs(60);
 pub(super) async fn layer(path: &str, region: Option<&str>) -> Result<Layer, ConfigError> {
     let client = Client::new(&aws::sdk_config(region, None, None).await);
     let pages = client.get_parameters_by_path().path(path).recursive(true).with_decryption(true);
-    let parameters = pages.into_paginator().items().send().collect::<Result<Vec<_>, _>>();
-    let parameters = in_time(path, parameters).await?;
-    Ok(Layer::parameters(path, parameters.into_iter().filter_map(told)))
+    let pages = in_time(path, pages.into_paginator().send().collect::<Result<Vec<_>, _>>()).await?;
+    let parameters = pages.into_iter().filter_map(|page| page.parameters).flatten();
+    Ok(Layer::parameters(path, parameters.filter_map(told)))
 }
 
 /// The value of one parameter.

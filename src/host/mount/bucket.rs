@@ -17,7 +17,6 @@ use crate::aws;
 use crate::config::{self, KernelFlags, Source};
 use crate::host::credentials::Holder;
 use bucketfs::measure;
-use bucketfs::mountinfo::Device;
 use bucketfs::store::s3::{Endpoint, S3};
 use bucketfs::store::{Depth, List, ListStart, ObjectStore, StoreError};
 use bucketfs::{
