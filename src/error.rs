@@ -125,11 +125,21 @@ pub trait Advise: Error {
     fn exit(&self) -> Exit;
 }
 
+/// Why a command ended before its end: any error that a person meets.
+#[derive(Debug)]
+pub struct Failed(pub Box<dyn Advise>);
+
+impl<E: Advise + 'static> From<E> for Failed {
+    fn from(error: E) -> Failed {
+        Failed(Box::new(error))
+    }
+}
+
 /// What to do where an error knows no cure of its own.
 const OTHERWISE: &str = "mapkeeper doctor looks at everything that it may be, and changes nothing";
 
 /// The lines that a person sees for `error`: `mapkeeper: ...`, and what to do: `hint: ...`.
-pub fn report<E: Advise + 'static>(error: &E) -> String {
+pub fn report(error: &(dyn Advise + 'static)) -> String {
     let hint = error.hint().unwrap_or_else(|| OTHERWISE.to_owned());
     format!("mapkeeper: {}\nhint: {hint}\n", Chain(error))
 }

@@ -252,7 +252,7 @@ impl Story {
 }
 
 /// Runs `story` beside an agent, then stops the agent.
-async fn tell<F: Future<Output = Story>>(host: Rc<Model>, story: impl FnOnce(Story) -> F) -> Rc<Document> {
+async fn tell(host: Rc<Model>, story: impl AsyncFnOnce(&mut Story)) -> Rc<Document> {
     EPOCH.with(|_| ());
     let (stop, stop_order) = watch::channel(false);
     let (publisher, status) = Publisher::new(None);
@@ -261,9 +261,10 @@ async fn tell<F: Future<Output = Story>>(host: Rc<Model>, story: impl FnOnce(Sto
     let agent = run(&host, &settings, writer, publisher, stop_order);
     let last = status.clone();
     let told = async {
-        let story = story(Story { host: host.clone(), stop, status }).await;
-        story.stop.send_replace(true);
-        story
+        let mut told = Story { host: host.clone(), stop, status };
+        story(&mut told).await;
+        told.stop.send_replace(true);
+        told
     };
     let (_, _story) = futures::join!(agent, told);
     let document = last.borrow().clone().expect("a document was published");
@@ -283,17 +284,16 @@ fn elapsed(events: &[Event], target: Option<Target>) -> Option<u64> {
 
 #[tokio::test(start_paused = true)]
 async fn an_empty_host_is_brought_up_in_order() {
-    tell(Rc::default(), |mut story| async move {
+    tell(Rc::default(), async |story| {
         story.until_healthy(seconds(5)).await;
         assert_eq!(story.applied(), [Repair::Mount, Repair::Create]);
-        story
     })
     .await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_killed_container_is_started_and_the_document_says_how_long_it_took() {
-    tell(Rc::default(), |mut story| async move {
+    tell(Rc::default(), async |story| {
         story.until_healthy(seconds(5)).await;
         *story.host.container.borrow_mut() = Some(None);
         story.host.wake.notify_one();
@@ -304,14 +304,13 @@ async fn a_killed_container_is_started_and_the_document_says_how_long_it_took() 
         let whole = elapsed(&events, None).unwrap();
         assert_eq!(Duration::from_millis(whole), took);
         assert!(elapsed(&events, Some(Target::Container("mapserver".to_owned()))).unwrap() <= whole);
-        story
     })
     .await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_aborted_mount_is_mounted_again_and_the_container_on_it_restarted() {
-    tell(Rc::default(), |mut story| async move {
+    tell(Rc::default(), async |story| {
         story.until_healthy(seconds(5)).await;
         story.host.session_dead.set(true);
         story.host.wake.notify_one();
@@ -322,26 +321,24 @@ async fn an_aborted_mount_is_mounted_again_and_the_container_on_it_restarted() {
             matches!(&event.what, EventKind::Detected { trigger: Some(Reason::StaleMount), .. })
         });
         assert!(detected, "{:#?}", story.document().events);
-        story
     })
     .await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_fault_without_a_nudge_is_found_at_the_next_look() {
-    tell(Rc::default(), |mut story| async move {
+    tell(Rc::default(), async |story| {
         story.until_healthy(seconds(5)).await;
         story.host.mounted.set(None);
         let found = story.until(seconds(60), |document| document.health != Health::Healthy).await;
         assert!(found <= Timing::default().look_every, "{found:?}");
-        story
     })
     .await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_part_that_hangs_is_unknown_and_holds_up_no_other() {
-    tell(Rc::default(), |mut story| async move {
+    tell(Rc::default(), async |story| {
         story.until_healthy(seconds(5)).await;
         story.host.hangs.borrow_mut().push("docker");
         story.host.session_dead.set(true);
@@ -357,14 +354,13 @@ async fn a_part_that_hangs_is_unknown_and_holds_up_no_other() {
             .await;
         story.until(seconds(20), |document| document.links[2].state == LinkState::Ok).await;
         assert_eq!(story.applied()[2..], [Repair::Remount]);
-        story
     })
     .await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_steady_state_publishes_often_and_changes_nothing() {
-    tell(Rc::default(), |mut story| async move {
+    tell(Rc::default(), async |story| {
         story.until_healthy(seconds(5)).await;
         let (before, looks) = (story.document().events.clone(), story.host.looks.get());
         sleep(seconds(600)).await;
@@ -372,14 +368,13 @@ async fn the_steady_state_publishes_often_and_changes_nothing() {
         assert_eq!(story.applied().len(), 2);
         let more = story.host.looks.get() - looks;
         assert!((140..=155).contains(&more), "{more} looks in 10 min");
-        story
     })
     .await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_storm_of_nudges_does_not_make_the_loop_spin() {
-    tell(Rc::default(), |mut story| async move {
+    tell(Rc::default(), async |story| {
         story.until_healthy(seconds(5)).await;
         let looks = story.host.looks.get();
         for _ in 0..10_000 {
@@ -388,7 +383,6 @@ async fn a_storm_of_nudges_does_not_make_the_loop_spin() {
         }
         let more = story.host.looks.get() - looks;
         assert!((50..=101).contains(&more), "{more} looks in 10 s");
-        story
     })
     .await;
 }
@@ -399,14 +393,13 @@ async fn a_repair_that_fails_names_its_error_hint_and_exit_code() {
     let failure =
         Failure { error: "the bucket is missing".to_owned(), hint: Some("make it".to_owned()), exit: 11 };
     *host.fails.borrow_mut() = Some(failure.clone());
-    tell(host, |mut story| async move {
+    tell(host, async |story| {
         story.until(seconds(5), |document| document.last_failure.is_some()).await;
         let document = story.document();
         assert_eq!(document.last_failure, Some(failure.clone()));
         *story.host.fails.borrow_mut() = None;
         story.until_healthy(seconds(30)).await;
         assert_eq!(story.document().last_failure, None);
-        story
     })
     .await;
 }
@@ -415,7 +408,7 @@ async fn a_repair_that_fails_names_its_error_hint_and_exit_code() {
 async fn the_document_stays_fresh_while_a_long_action_runs() {
     let host: Rc<Model> = Rc::default();
     host.action_takes.set(seconds(25));
-    tell(host, |mut story| async move {
+    tell(host, async |story| {
         story.until(seconds(1), |document| document.acting.is_some()).await;
         for _ in 0..24 {
             sleep(seconds(1)).await;
@@ -424,7 +417,6 @@ async fn the_document_stays_fresh_while_a_long_action_runs() {
             assert!(age <= 2_000 && age <= document.fresh_for_ms, "{age} ms old");
         }
         story.until(seconds(2), |document| document.acting.is_none()).await;
-        story
     })
     .await;
 }
@@ -433,13 +425,12 @@ async fn the_document_stays_fresh_while_a_long_action_runs() {
 async fn an_action_that_never_ends_is_given_up_and_counts_as_failed() {
     let host: Rc<Model> = Rc::default();
     host.action_takes.set(seconds(100_000));
-    tell(host, |mut story| async move {
+    tell(host, async |story| {
         story.until(seconds(40), |document| document.last_failure.is_some()).await;
         let failure = story.document().last_failure.clone().unwrap();
         assert_eq!(failure.error, "it did not end within 30 s");
         story.host.action_takes.set(Duration::ZERO);
         story.until_healthy(seconds(60)).await;
-        story
     })
     .await;
 }
@@ -447,9 +438,8 @@ async fn an_action_that_never_ends_is_given_up_and_counts_as_failed() {
 #[tokio::test(start_paused = true)]
 async fn a_stop_order_ends_the_loop_and_puts_everything_away() {
     let host: Rc<Model> = Rc::default();
-    let document = tell(host.clone(), |mut story| async move {
+    let document = tell(host.clone(), async |story| {
         story.until_healthy(seconds(5)).await;
-        story
     })
     .await;
     assert!(host.shut_down.get());
@@ -462,9 +452,8 @@ async fn a_stop_order_waits_for_a_running_action_no_longer_than_its_limit() {
     host.action_takes.set(seconds(100_000));
     host.hangs.borrow_mut().push("shut down");
     let begun = Instant::now();
-    tell(host.clone(), |mut story| async move {
+    tell(host.clone(), async |story| {
         story.until(seconds(1), |document| document.acting.is_some()).await;
-        story
     })
     .await;
     let took = begun.elapsed();

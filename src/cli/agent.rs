@@ -15,14 +15,14 @@ use tokio::sync::watch;
 
 use super::arguments::{PauseArguments, ProbeArguments, RunArguments, StatusArguments, WaitArguments};
 use super::reload;
-use crate::agent::live::{self, Live, LiveError};
+use crate::agent::live::{self, Live};
 use crate::agent::status::{
-    self, Document, ReadError, Report, RuntimeDir, RuntimeDirError, Screens, WaitError, Writer, render,
+    self, Document, ReadError, Report, RuntimeDir, Screens, WaitError, Writer, render,
 };
 use crate::agent::{self, Orders, Publisher, maintenance};
 use crate::bootstrap;
 use crate::config::{ConfigError, Inputs, Loaded};
-use crate::error::{Advise, Chain, Exit};
+use crate::error::{Advise, Chain, Exit, Failed};
 use crate::host::mount::handover::{self, Sessions};
 use crate::host::{configuration, probe, systemd};
 use crate::terminal::Style;
@@ -31,17 +31,11 @@ use ladder::state::Settings;
 /// How long an agent that cannot start takes to end, where it is started again.
 const FAILED_PAUSE: Duration = Duration::from_secs(2);
 
-/// Why the agent did not start.
+/// What keeps an agent from starting that no other part has a word for.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum RunError {
-    #[error(transparent)]
-    Config(#[from] ConfigError),
     #[error("only root can mount and speak to Docker")]
     NotRoot,
-    #[error(transparent)]
-    RuntimeDir(#[from] RuntimeDirError),
-    #[error(transparent)]
-    Live(#[from] LiveError),
     #[error("cannot find out who this process is")]
     Process { source: io::Error },
     #[error("cannot answer load balancers on {address}")]
@@ -53,10 +47,7 @@ pub(super) enum RunError {
 impl Advise for RunError {
     fn hint(&self) -> Option<String> {
         match self {
-            RunError::Config(error) => error.hint(),
             RunError::NotRoot => Some("run it as root, with sudo for example".into()),
-            RunError::RuntimeDir(error) => error.hint(),
-            RunError::Live(error) => error.hint(),
             RunError::Process { .. } => Some("check that /proc is mounted".into()),
             RunError::Listen { .. } => Some("choose another `health.listen`".into()),
             RunError::Signals { .. } => None,
@@ -65,10 +56,7 @@ impl Advise for RunError {
 
     fn exit(&self) -> Exit {
         match self {
-            RunError::Config(error) => error.exit(),
             RunError::NotRoot => Exit::NotRoot,
-            RunError::RuntimeDir(error) => error.exit(),
-            RunError::Live(error) => error.exit(),
             RunError::Listen { .. } => Exit::PortTaken,
             RunError::Process { .. } | RunError::Signals { .. } => Exit::Degraded,
         }
@@ -80,7 +68,7 @@ impl Advise for RunError {
 /// # Errors
 ///
 /// What keeps it from starting; once it runs, nothing.
-pub(super) async fn run(arguments: &RunArguments, runtime_dir: &Path) -> Result<(), RunError> {
+pub(super) async fn run(arguments: &RunArguments, runtime_dir: &Path) -> Result<(), Failed> {
     let ended = look_after(arguments, runtime_dir).await;
     if ended.is_err() && systemd::keeps() {
         // Whoever was killed is started again at once; what fails need not be tried that often.
@@ -89,7 +77,7 @@ pub(super) async fn run(arguments: &RunArguments, runtime_dir: &Path) -> Result<
     ended
 }
 
-async fn look_after(arguments: &RunArguments, runtime_dir: &Path) -> Result<(), RunError> {
+async fn look_after(arguments: &RunArguments, runtime_dir: &Path) -> Result<(), Failed> {
     super::mount::guard_memory();
     // Before any child is started, which would hold them as well.
     let left = handover::left();
@@ -102,7 +90,7 @@ async fn look_after(arguments: &RunArguments, runtime_dir: &Path) -> Result<(), 
     loaded.doubts().for_each(|doubt| tracing::warn!("{doubt}"));
     let Loaded { config, warnings, tags, .. } = loaded;
     if !nix::unistd::geteuid().is_root() {
-        return Err(RunError::NotRoot);
+        return Err(RunError::NotRoot.into());
     }
     let runtime_dir = RuntimeDir::claim(runtime_dir)?;
     let writer = Writer::this().map_err(|source| RunError::Process { source })?;

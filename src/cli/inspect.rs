@@ -1,6 +1,5 @@
 //! `mapkeeper doctor`, `explain` and `bundle`: what a person asks when something is wrong.
 
-use std::convert::Infallible;
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -14,9 +13,9 @@ use super::config::print;
 use crate::config::{ConfigError, Inputs, Loaded};
 use crate::diagnose::bundle::{self, Bundle};
 use crate::diagnose::doctor;
-use crate::diagnose::explain::{self, ExplainError, Explanation};
+use crate::diagnose::explain::{self, Explanation};
 use crate::diagnose::result;
-use crate::error::{Advise, Exit};
+use crate::error::{Advise, Exit, Failed};
 use crate::host::configuration;
 use crate::terminal::{COLUMNS, Style, while_waiting, wrap};
 
@@ -25,37 +24,12 @@ const VERSION: u32 = 1;
 /// Longest wait for Parameter Store and tags; after that file and environment have to do.
 const SOURCES_LIMIT: Duration = Duration::from_secs(10);
 
-/// Why nothing was explained.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum InspectError {
-    #[error(transparent)]
-    Config(#[from] ConfigError),
-    #[error(transparent)]
-    Explain(#[from] ExplainError),
-}
-
-impl Advise for InspectError {
-    fn hint(&self) -> Option<String> {
-        match self {
-            InspectError::Config(error) => error.hint(),
-            InspectError::Explain(error) => error.hint(),
-        }
-    }
-
-    fn exit(&self) -> Exit {
-        match self {
-            InspectError::Config(error) => error.exit(),
-            InspectError::Explain(error) => error.exit(),
-        }
-    }
-}
-
 /// Looks at everything, and prints each check with its cure.
 ///
 /// # Errors
 ///
 /// None: what is wrong is what it prints.
-pub(super) async fn doctor(arguments: &DoctorArguments, runtime_dir: &Path) -> Result<Exit, NoError> {
+pub(super) async fn doctor(arguments: &DoctorArguments, runtime_dir: &Path) -> Result<Exit, Failed> {
     let loaded = configuration(arguments.file.inputs()).await;
     let results = while_waiting("looking at everything", doctor::doctor(&loaded, runtime_dir)).await;
     if arguments.json {
@@ -106,27 +80,12 @@ pub(super) async fn bundle(arguments: &BundleArguments, runtime_dir: &Path) -> R
     Ok(())
 }
 
-/// Nothing can go wrong.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub(super) struct NoError(Infallible);
-
-impl Advise for NoError {
-    fn hint(&self) -> Option<String> {
-        match self.0 {}
-    }
-
-    fn exit(&self) -> Exit {
-        match self.0 {}
-    }
-}
-
 /// Follows one map, and prints each link and the first wrong one.
 ///
 /// # Errors
 ///
 /// A wrong configuration, or a map that no mount shows.
-pub(super) async fn explain(arguments: &ExplainArguments) -> Result<Exit, InspectError> {
+pub(super) async fn explain(arguments: &ExplainArguments) -> Result<Exit, Failed> {
     let config = configuration(arguments.file.inputs()).await?.config;
     let explained = while_waiting("following the map", explain::explain(&config, &arguments.map)).await?;
     if arguments.json {

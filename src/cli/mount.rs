@@ -22,8 +22,8 @@ use std::process::{Command, Stdio};
 use super::arguments::{HelperArguments, MountArguments, SuperviseArguments};
 use super::ended::ended;
 use crate::agent::stop_on_signals;
-use crate::config::{ConfigError, CredentialsChoice, MountRequest, Source};
-use crate::error::{Advise, Chain, Exit, report};
+use crate::config::{CredentialsChoice, MountRequest, Source};
+use crate::error::{Advise, Chain, Exit, Failed, report};
 use crate::host::credentials::{CredentialsError, Holder, keep_out_of_core_dumps};
 use crate::host::mount::{AttachError, How, MissingDirectory, Mounted, attach, handover, resume};
 use crate::host::systemd;
@@ -33,17 +33,11 @@ use bucketfs::{Handover, UnmountError};
 /// What the serving process writes to its helper when the mount serves.
 const WORD: &[u8] = b"serving";
 
-/// Why `mount` ended with an error.
+/// Why `mount` ended with an error that no other part has a word for.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum MountCommandError {
     #[error(transparent)]
-    Options(#[from] ConfigError),
-    #[error(transparent)]
-    Credentials(#[from] CredentialsError),
-    #[error(transparent)]
-    Attach(#[from] AttachError),
-    #[error(transparent)]
-    Unmount(#[from] UnmountError),
+    Unmount(UnmountError),
     #[error("cannot wait for signals")]
     Signals { source: io::Error },
     #[error("cannot start the process that serves the mount")]
@@ -53,9 +47,6 @@ pub(super) enum MountCommandError {
 impl Advise for MountCommandError {
     fn hint(&self) -> Option<String> {
         match self {
-            MountCommandError::Options(error) => error.hint(),
-            MountCommandError::Credentials(error) => error.hint(),
-            MountCommandError::Attach(error) => error.hint(),
             MountCommandError::Unmount(error) => {
                 Some(format!("unmount it by hand: umount -l {}", error.path.display()))
             }
@@ -64,14 +55,7 @@ impl Advise for MountCommandError {
     }
 
     fn exit(&self) -> Exit {
-        match self {
-            MountCommandError::Options(error) => error.exit(),
-            MountCommandError::Credentials(error) => error.exit(),
-            MountCommandError::Attach(error) => error.exit(),
-            MountCommandError::Unmount(_)
-            | MountCommandError::Signals { .. }
-            | MountCommandError::Serve { .. } => Exit::Degraded,
-        }
+        Exit::Degraded
     }
 }
 
@@ -80,7 +64,7 @@ impl Advise for MountCommandError {
 /// # Errors
 ///
 /// Whatever keeps the bucket from being mounted, or from being unmounted at the end.
-pub(super) async fn foreground(arguments: &MountArguments) -> Result<(), MountCommandError> {
+pub(super) async fn foreground(arguments: &MountArguments) -> Result<(), Failed> {
     let request = MountRequest::parse(&arguments.source, &arguments.directory, &arguments.options)?;
     for remark in &request.remarks {
         tracing::warn!("{remark}");
@@ -108,7 +92,7 @@ pub(super) async fn foreground(arguments: &MountArguments) -> Result<(), MountCo
         return Ok(());
     }
     systemd::stopping();
-    mounted.unmount().await?;
+    mounted.unmount().await.map_err(MountCommandError::Unmount)?;
     Ok(())
 }
 
@@ -208,14 +192,7 @@ pub(super) fn helper(arguments: &HelperArguments) -> Exit {
         _ if arguments.fake => return Exit::Success,
         _ => {}
     }
-    match serve_apart(source, directory, options) {
-        Ok(exit) => exit,
-        Err(source) => {
-            let error = MountCommandError::Serve { source };
-            eprint!("{}", report(&error));
-            error.exit()
-        }
-    }
+    ended(serve_apart(source, directory, options).map_err(|source| MountCommandError::Serve { source }))
 }
 
 /// Starts `mapkeeper mount` in a session of its own and waits for its word, or for its end.

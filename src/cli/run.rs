@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 
 use clap::Parser;
+use tokio::runtime::Runtime;
 
 use super::arguments::HelperArguments;
 use super::command::{Cli, Command, ConfigCommand};
@@ -10,7 +11,7 @@ use super::command::{Cli, Command, ConfigCommand};
 use super::demo;
 use super::ended::ended;
 use super::{agent, bootstrap, config, inspect, manual, mount, user_data};
-use crate::error::{Advise, Exit};
+use crate::error::{Exit, Failed};
 
 /// Reads the command line. Where there is nothing to run (help, version, wrong usage) it has been
 /// printed, and the code to exit with is returned.
@@ -86,23 +87,24 @@ pub fn run_helper(arguments: &HelperArguments) -> Exit {
 }
 
 /// Runs a command on the single-threaded runtime of this process.
-fn blocking<T: Into<Exit>, E: Advise + 'static>(command: impl Future<Output = Result<T, E>>) -> Exit {
-    match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => ended(runtime.block_on(command)),
-        Err(error) => {
-            eprintln!("mapkeeper: cannot start: {error}");
-            Exit::Degraded
-        }
-    }
+fn blocking<T: Into<Exit>, E: Into<Failed>>(command: impl Future<Output = Result<T, E>>) -> Exit {
+    on_runtime(command, drop)
 }
 
 /// The same for a command that asks what may hang: its end waits for no thread that still does.
-fn asking<T: Into<Exit>, E: Advise + 'static>(command: impl Future<Output = Result<T, E>>) -> Exit {
+fn asking<T: Into<Exit>, E: Into<Failed>>(command: impl Future<Output = Result<T, E>>) -> Exit {
+    on_runtime(command, Runtime::shutdown_background)
+}
+
+fn on_runtime<T: Into<Exit>, E: Into<Failed>>(
+    command: impl Future<Output = Result<T, E>>,
+    end: fn(Runtime),
+) -> Exit {
     match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => {
-            let done = runtime.block_on(command);
-            runtime.shutdown_background();
-            ended(done)
+            let exit = ended(runtime.block_on(command));
+            end(runtime);
+            exit
         }
         Err(error) => {
             eprintln!("mapkeeper: cannot start: {error}");

@@ -12,11 +12,10 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::sleep;
 
-use crate::agent::status::Document;
+use crate::agent::status::{Document, word};
 use crate::config::STATE_TAG;
 use crate::error::Chain;
-use crate::host::instance::{Metadata, write_tags};
-use ladder::state::Health;
+use crate::host::instance::{Metadata, TagsError, write_tags};
 
 /// Changes that follow each other faster are one.
 const SETTLE: Duration = Duration::from_secs(2);
@@ -32,16 +31,16 @@ pub(super) async fn follow(mut documents: watch::Receiver<Option<Arc<Document>>>
     let mut written = None;
     loop {
         let differs = |document: &Option<Arc<Document>>| {
-            document.as_ref().is_some_and(|document| Some(word(document.health)) != written)
+            document.as_ref().is_some_and(|document| Some(word(&document.health)) != written)
         };
         if documents.wait_for(differs).await.is_err() {
             return std::future::pending().await;
         }
         sleep(SETTLE).await;
-        let Some(health) = documents.borrow().as_ref().map(|document| word(document.health)) else {
+        let Some(health) = documents.borrow().as_ref().map(|document| word(&document.health)) else {
             continue;
         };
-        match write(&metadata, health).await {
+        match write(&metadata, &health).await {
             Ok(()) => written = Some(health),
             Err(error) if error.is_denied() => {
                 tracing::warn!(error = %Chain(&error), tag = STATE_TAG, "the instance is not tagged");
@@ -55,17 +54,8 @@ pub(super) async fn follow(mut documents: watch::Receiver<Option<Arc<Document>>>
     }
 }
 
-async fn write(metadata: &Metadata, health: &str) -> Result<(), crate::host::instance::TagsError> {
-    let unknown = |source| crate::host::instance::TagsError::Instance { source };
+async fn write(metadata: &Metadata, health: &str) -> Result<(), TagsError> {
+    let unknown = |source| TagsError::Instance { source };
     let (region, id) = (metadata.region().await.map_err(unknown)?, metadata.id().await.map_err(unknown)?);
     write_tags(&region, &id, &[(STATE_TAG, health)]).await
-}
-
-fn word(health: Health) -> &'static str {
-    match health {
-        Health::Healthy => "healthy",
-        Health::Degraded => "degraded",
-        Health::Repairing => "repairing",
-        Health::Failed => "failed",
-    }
 }

@@ -5,11 +5,10 @@
 //! in it: everybody on the instance, and every container that reaches the metadata service, can read user data. A host
 //! whose container is ours has no ECS, so perhaps no Docker: a second part installs it.
 
-use std::io::{self, Write};
-
 use super::arguments::UserDataArguments;
-use crate::config::{ConfigError, Loaded, Owner, https_url, sha256};
-use crate::error::{Advise, Exit};
+use super::config;
+use crate::config::{Loaded, Owner, https_url, sha256};
+use crate::error::{Advise, Exit, Failed};
 
 /// What EC2 takes, before base64.
 const LIMIT_BYTES: usize = 16 * 1024;
@@ -20,8 +19,6 @@ const DOCKER: &str = include_str!("../../cloud-init/docker.yaml");
 /// Why there is no user data.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum UserDataError {
-    #[error(transparent)]
-    Config(#[from] ConfigError),
     #[error("it is not said where the program is and which checksum it has")]
     NoProgram,
     #[error("{what} is {found:?}, expected {expected}")]
@@ -35,7 +32,6 @@ pub(super) enum UserDataError {
 impl Advise for UserDataError {
     fn hint(&self) -> Option<String> {
         Some(match self {
-            UserDataError::Config(error) => return error.hint(),
             UserDataError::NoProgram | UserDataError::Program { .. } => {
                 "set `bootstrap.binary_url` and `bootstrap.binary_sha256`, or pass --url and --sha256".to_owned()
             }
@@ -59,12 +55,11 @@ impl Advise for UserDataError {
 /// # Errors
 ///
 /// Whatever keeps it from being what it has to be.
-pub(super) fn print(arguments: &UserDataArguments) -> Result<(), UserDataError> {
+pub(super) fn print(arguments: &UserDataArguments) -> Result<(), Failed> {
     let inputs = arguments.file.inputs();
     let loaded = Loaded::local(&inputs)?;
     let text = user_data(&loaded, arguments.url.as_deref(), arguments.sha256.as_deref())?;
-    // A reader that has gone away has seen enough.
-    let _gone = io::stdout().lock().write_all(text.as_bytes());
+    config::print(&text);
     Ok(())
 }
 
@@ -79,11 +74,11 @@ fn user_data(loaded: &Loaded, url: Option<&str>, sum: Option<&str>) -> Result<St
     };
     let url = https_url(url).map_err(|expected| wrong("the URL", url, &expected))?;
     let sum = sha256(sum).map_err(|expected| wrong("the checksum", sum, &expected))?;
-    let config = loaded.said();
-    if let Some(line) = config.lines().find(|line| line.contains("[redacted]")) {
+    let said = loaded.said();
+    if let Some(line) = said.lines().find(|line| line.contains("[redacted]")) {
         return Err(UserDataError::Secret { line: line.to_owned() });
     }
-    let hook = HOOK.replace("@URL@", &url).replace("@SHA256@", &sum).replace("@CONFIG@", config.trim_end());
+    let hook = HOOK.replace("@URL@", &url).replace("@SHA256@", &sum).replace("@CONFIG@", said.trim_end());
     let text = match loaded.config.containers.iter().any(|container| container.owner == Owner::Mapkeeper) {
         false => hook,
         true => parts(&[("cloud-boothook", &hook), ("cloud-config", DOCKER)]),

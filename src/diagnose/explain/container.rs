@@ -26,13 +26,14 @@ pub(super) struct Host {
 
 /// The container that shows the map, as Docker knows it.
 pub(super) async fn host(config: &Config, place: &MapLocation<'_>) -> Host {
-    let result = |result| Host { facts: None, environment: Vec::new(), reader: None, result };
+    let without = |result| Host { facts: None, environment: Vec::new(), reader: None, result };
+    let fail = |said: String, hint: &str| without(CheckResult::fail("container", said, hint));
     let Some(container) = place.container else {
         let said = match config.containers.is_empty() {
             true => "no container is configured",
             false => "no configured container binds the mount",
         };
-        return result(CheckResult::warn("container", said, "add it: [container] with `binds`"));
+        return without(CheckResult::warn("container", said, "add it: [container] with `binds`"));
     };
     let asked = async {
         let engine = Engine::connect().await?;
@@ -46,24 +47,18 @@ pub(super) async fn host(config: &Config, place: &MapLocation<'_>) -> Host {
     let (facts, environment) = match timeout(DOCKER_LIMIT, asked).await {
         Err(_) => {
             let said = format!("Docker does not answer within {} s", DOCKER_LIMIT.as_secs());
-            return result(CheckResult::fail(
-                "container",
-                said,
-                "systemctl status docker; journalctl -u docker",
-            ));
+            return fail(said, "systemctl status docker; journalctl -u docker");
         }
-        Ok(Err(error)) => return result(CheckResult::failed("container", &error, "systemctl status docker")),
+        Ok(Err(error)) => {
+            return without(CheckResult::failed("container", &error, "systemctl status docker"));
+        }
         Ok(Ok((Found::Absent, _))) => {
             let said = format!("there is no container {}", title(container));
-            return result(CheckResult::fail("container", said, "mapkeeper status says why it is not made"));
+            return fail(said, "mapkeeper status says why it is not made");
         }
         Ok(Ok((Found::Foreign { id, .. }, _))) => {
             let said = format!("container {id} has the name, and was not made by mapkeeper");
-            return result(CheckResult::fail(
-                "container",
-                said,
-                format!("docker rm -f {id}, or choose another name"),
-            ));
+            return fail(said, &format!("docker rm -f {id}, or choose another name"));
         }
         Ok(Ok((Found::Present(facts), environment))) => (*facts, environment),
     };
