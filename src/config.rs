@@ -55,4 +55,4 @@ pub use source::{
 pub use value::{https_url, sha256};
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

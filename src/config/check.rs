@@ -143,12 +143,8 @@ pub(super) fn circular(entries: &Entries) -> Vec<Fault> {
     let circular = |key: &str, is_circular: fn(&Origin) -> bool, reason: &'static str| {
         let path = sources.with(key);
         let origin = entries.origin(&path);
-        is_circular(&origin).then(|| Fault {
-            origin: Some(origin),
-            key: path.to_string(),
-            found: None,
-            problem: Problem::Unsupported { reason },
-        })
+        let problem = Problem::Unsupported { reason };
+        is_circular(&origin).then(|| Fault::new(Some(origin), path.to_string(), problem))
     };
     let is_parameter = |origin: &Origin| matches!(origin, Origin::Parameter { .. });
     [

@@ -228,9 +228,7 @@ fn called(container: &Container) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
-    use super::super::{Layer, Loaded};
+    use super::super::tests::config;
     use super::*;
 
     const OLD: &str = r#"
@@ -250,11 +248,6 @@ binds = ["/srv/maps:/mapfiles:ro"]
 [container.probe]
 url = "http://127.0.0.1/"
 "#;
-
-    fn config(text: &str) -> Config {
-        let layer = Layer::toml(Path::new("/c.toml"), text).expect("TOML");
-        Loaded::from_layers(vec![layer]).expect("valid").config
-    }
 
     fn follows(from: &str, to: &str) -> Vec<String> {
         config(from).difference(&config(to)).iter().map(ToString::to_string).collect()

@@ -42,6 +42,13 @@ pub struct Fault {
     pub problem: Problem,
 }
 
+impl Fault {
+    /// What is wrong where no value is to be shown.
+    pub fn new(origin: Option<Origin>, key: impl Into<String>, problem: Problem) -> Fault {
+        Fault { origin, key: key.into(), found: None, problem }
+    }
+}
+
 impl fmt::Display for Fault {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.origin {

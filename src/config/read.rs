@@ -271,12 +271,7 @@ impl Reader<'_> {
         }
         let places = self.entries.places(list);
         if list == "mount" && places.is_empty() && good {
-            self.faults.push(Fault {
-                origin: None,
-                key: String::new(),
-                found: None,
-                problem: Problem::NoMount,
-            });
+            self.faults.push(Fault::new(None, "", Problem::NoMount));
             good = false;
         }
         let read: Vec<Option<T>> =

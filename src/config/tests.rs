@@ -11,12 +11,22 @@ mod containers;
 mod round_trip;
 
 /// A configuration that is valid and as short as it can be.
-const LEAST: &str = "[[mount]]\nsource = \"s3://maps\"\npath = \"/srv/maps\"\n";
+pub(crate) const LEAST: &str = "[[mount]]\nsource = \"s3://maps\"\npath = \"/srv/maps\"\n";
 
 /// The example of the documentation: every setting there is.
 fn full() -> &'static str {
     let document = include_str!("../../docs/configuration.md");
     document.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).expect("an example")
+}
+
+/// What `text` says, which is valid.
+pub(crate) fn config(text: &str) -> Config {
+    load(text).expect("valid").config
+}
+
+/// A container that `text` describes, beside the least there has to be.
+pub(crate) fn container(text: &str) -> Container {
+    config(&format!("{LEAST}[container]\n{text}")).containers.remove(0)
 }
 
 fn load(text: &str) -> Result<Loaded, ConfigError> {

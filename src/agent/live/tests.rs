@@ -1,8 +1,7 @@
 //! The live host against real parts: binds, mounts of this kernel, probes by child processes.
 
-use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use nix::mount::{MntFlags, MsFlags, umount2};
@@ -11,7 +10,7 @@ use tokio::time::timeout;
 use super::mounts::device;
 use super::*;
 use crate::agent::Host;
-use crate::config::{self, Bind, Config, Mount, Selector, Source};
+use crate::config::{self, Config, Mount};
 use crate::error::{Chain, Exit};
 use crate::host::container::{Engine, Found};
 use crate::host::credentials::{Holder, Secret};
@@ -23,57 +22,24 @@ use ladder::state::{
 /// Longest wait for something that is about to happen.
 const SOON: Duration = Duration::from_secs(20);
 
-pub(super) fn mount(name: &str, path: impl Into<PathBuf>) -> Mount {
-    Mount {
-        name: name.to_owned(),
-        source: Source::S3 { bucket: "bucket".to_owned(), prefix: String::new() },
-        path: path.into(),
-        read_only: true,
-        freshness: Duration::from_secs(1),
-        uid: 0,
-        gid: 0,
-        file_mode: 0o644,
-        dir_mode: 0o755,
-        memory: 16 << 20,
-        disk_cache: 0,
-        max_stale: Duration::ZERO,
-        staging: "/var/lib/mapkeeper/staging".into(),
-        on_conflict: crate::config::OnConflict::Fail,
-        // Nobody listens there: every attempt to mount fails at once.
-        endpoint_url: Some("http://127.0.0.1:1".to_owned()),
-        resend: true,
-        suid: false,
-        path_style: true,
-        region: Some("us-east-1".to_owned()),
-        profile: None,
-    }
+pub(super) fn mount(name: &str, path: impl AsRef<Path>) -> Mount {
+    // Nobody listens there: every attempt to mount fails at once.
+    let text = format!(
+        "[[mount]]\nname = {name:?}\nsource = \"s3://bucket\"\npath = {:?}\nmax_stale = \"0s\"\nmemory = \"16MiB\"\n\
+         endpoint_url = \"http://127.0.0.1:1\"\npath_style = true\nregion = \"us-east-1\"\n",
+        path.as_ref()
+    );
+    config::tests::config(&text).mounts.remove(0)
 }
 
 fn container(name: &str, source: &str) -> config::Container {
-    config::Container {
-        owner: config::Owner::Mapkeeper,
-        selector: Selector::Name(name.to_owned()),
-        image: Some("mapserver:8".to_owned()),
-        ports: Vec::new(),
-        binds: vec![Bind { source: source.into(), target: "/mapfiles".to_owned(), options: Vec::new() }],
-        environment: BTreeMap::new(),
-        probe: None,
-    }
+    config::tests::container(&format!(
+        "owner = \"mapkeeper\"\nname = {name:?}\nimage = \"mapserver:8\"\nbinds = [\"{source}:/mapfiles\"]\n"
+    ))
 }
 
 pub(super) fn config(mounts: Vec<Mount>, containers: Vec<config::Container>) -> Config {
-    let credentials = config::Credentials { secret: None, role: None, refresh: Duration::from_secs(300) };
-    Config {
-        region: None,
-        sources: Default::default(),
-        credentials,
-        mounts,
-        containers,
-        bootstrap: Default::default(),
-        ecs: None,
-        health: None,
-        escalate: config::Escalate::default(),
-    }
+    Config { mounts, containers, ..config::tests::config(config::tests::LEAST) }
 }
 
 fn live(config: &Config, script: &str) -> Live {

@@ -66,8 +66,7 @@ impl Entries {
             let path = KeyPath(path.0[..depth].to_vec());
             if unknown.insert(path.clone()) {
                 let problem = Problem::UnknownKey { suggestion: path.nearest() };
-                let origin = Some(entry.origin.clone());
-                faults.push(Fault { key: path.to_string(), origin, found: None, problem });
+                faults.push(Fault::new(Some(entry.origin.clone()), path.to_string(), problem));
             }
             false
         });
@@ -84,12 +83,7 @@ impl Entries {
             };
             let section = KeyPath::default().with(list).at(beyond);
             let origin = self.0.get(&section).map(|entry| entry.origin.clone());
-            faults.push(Fault {
-                key: section.to_string(),
-                origin,
-                found: None,
-                problem: Problem::Gap { next },
-            });
+            faults.push(Fault::new(origin, section.to_string(), Problem::Gap { next }));
             self.0.retain(|path, _| match path.0.as_slice() {
                 [Step::Name(name), Step::Place(place), ..] => name != list || *place < next,
                 _ => true,
@@ -157,7 +151,7 @@ fn unplaced_fault(path: &KeyPath, origin: Origin) -> Fault {
         Origin::Environment { .. } => Problem::UnknownVariable { suggestion: environment::variable(path) },
         _ => Problem::UnknownKey { suggestion: Some(path.to_string()) },
     };
-    Fault { problem, key: String::new(), found: None, origin: Some(origin) }
+    Fault::new(Some(origin), "", problem)
 }
 
 /// The value as a message may show it: never what may be a secret by the name of its setting.

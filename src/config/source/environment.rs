@@ -34,7 +34,7 @@ impl Layer {
             }
             let origin = Origin::Environment { variable: variable.clone() };
             let mut fault = |key: String, problem| {
-                layer.fault(Fault { key, found: None, origin: Some(origin.clone()), problem });
+                layer.fault(Fault::new(Some(origin.clone()), key, problem));
             };
             match (SPELLING.path_of(rest), value.to_str()) {
                 (None, _) => {

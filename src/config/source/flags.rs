@@ -11,12 +11,9 @@ impl Layer {
         let mut layer = Layer::default();
         for flag in flags {
             let Some((name, value)) = flag.split_once('=') else {
-                layer.fault(Fault {
-                    origin: Some(Origin::Flag { name: flag.clone() }),
-                    key: String::new(),
-                    found: None,
-                    problem: Expected::fixed("KEY=VALUE such as mount[0].freshness=5s").into(),
-                });
+                let origin = Origin::Flag { name: flag.clone() };
+                let expected = Expected::fixed("KEY=VALUE such as mount[0].freshness=5s");
+                layer.fault(Fault::new(Some(origin), "", expected.into()));
                 continue;
             };
             let dotted = name.trim().replace('[', ".").replace(']', "");

@@ -25,12 +25,9 @@ impl Layer {
             let found = plain(".").path_or_fault(rest);
             let origin = Origin::Tag { name: name.clone() };
             match found.path.known().value() {
-                Some(key) if !key.taggable => refused.push(Fault {
-                    origin: Some(origin),
-                    key: found.path.to_string(),
-                    found: None,
-                    problem: Problem::NotByTag,
-                }),
+                Some(key) if !key.taggable => {
+                    refused.push(Fault::new(Some(origin), found.path.to_string(), Problem::NotByTag));
+                }
                 _ => layer.set_found(found, value, origin),
             }
         }

@@ -317,20 +317,13 @@ fn directory(path: &Path) -> Result<&'static str, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Layer, Loaded};
+    use crate::config::tests::{LEAST, config};
 
     #[test]
     fn requests_go_where_the_configuration_says() {
         let at = |url: Option<&str>| {
-            let mut pairs = vec![
-                ("MAPKEEPER_REGION", "eu-west-1"),
-                ("MAPKEEPER_MOUNT__0__SOURCE", "s3://maps"),
-                ("MAPKEEPER_MOUNT__0__PATH", "/srv/maps"),
-            ];
-            pairs.extend(url.map(|url| ("MAPKEEPER_MOUNT__0__ENDPOINT_URL", url)));
-            let layer =
-                Layer::environment(pairs.into_iter().map(|(name, value)| (name.into(), value.into())));
-            let config = Loaded::from_layers(vec![layer]).expect("valid").config;
+            let url = url.map_or(String::new(), |url| format!("endpoint_url = {url:?}\n"));
+            let config = config(&format!("region = \"eu-west-1\"\n{LEAST}{url}"));
             endpoint(&config, &config.mounts[0], "maps")
         };
         assert_eq!(at(None), ("maps.s3.eu-west-1.amazonaws.com".to_owned(), 443));

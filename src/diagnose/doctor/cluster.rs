@@ -102,19 +102,13 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::config::{Layer, Loaded};
+    use crate::config::tests::{LEAST, config};
     use crate::diagnose::result::Grade;
     use ladder::state::{Maintenance, Observation};
 
     /// What is said of the ECS agent and of its cluster, as it was seen.
     fn said(agent: EcsAgent, instance: EcsInstance) -> [(Grade, String); 2] {
-        let values = [
-            ("MAPKEEPER_MOUNT__0__SOURCE", "s3://maps"),
-            ("MAPKEEPER_MOUNT__0__PATH", "/srv/maps"),
-            ("MAPKEEPER_ECS__CLUSTER", "maps"),
-        ];
-        let layer = Layer::environment(values.map(|(name, value)| (name.into(), value.into())));
-        let config = Loaded::from_layers(vec![layer]).expect("valid").config;
+        let config = config(&format!("{LEAST}[ecs]\ncluster = \"maps\"\n"));
         let unseen = || "not asked".to_owned();
         let ecs = EcsSeen { agent, instance: Seen::Known(instance), tasks: Seen::Unknown(unseen()) };
         let seen = Observation {

@@ -134,23 +134,14 @@ pub fn plain(path: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Layer, Loaded};
+    use crate::config::tests::config;
 
-    fn config() -> Config {
-        let pairs = [
-            ("MAPKEEPER_REGION", "us-east-1"),
-            ("MAPKEEPER_MOUNT__0__SOURCE", "s3://maps/prod"),
-            ("MAPKEEPER_MOUNT__0__PATH", "/srv/maps"),
-            ("MAPKEEPER_CONTAINER__NAME", "mapserver"),
-            ("MAPKEEPER_CONTAINER__BINDS", "[\"/srv/maps:/mapfiles:ro\"]"),
-        ];
-        let layer = Layer::environment(pairs.map(|(name, value)| (name.into(), value.into())));
-        Loaded::from_layers(vec![layer]).expect("valid").config
-    }
+    const MAPS: &str = "[[mount]]\nsource = \"s3://maps/prod\"\npath = \"/srv/maps\"\n[container]\nname = \"mapserver\"\n\
+        binds = [\"/srv/maps:/mapfiles:ro\"]\n";
 
     #[test]
     fn a_map_is_known_by_each_of_its_names() {
-        let config = config();
+        let config = config(MAPS);
         for asked in [
             "a/b.map",
             "./a/b.map",

@@ -21,8 +21,7 @@ pub(super) async fn instance_tags(warnings: &mut Vec<Fault>) -> Option<Tags> {
         Err(Unasked::NoInstance) => return None,
         Err(Unasked::Because(reason)) => Problem::TagsUnasked { reason },
     };
-    let key = "sources.instance_tags".to_owned();
-    warnings.push(Fault { origin: None, key, found: None, problem });
+    warnings.push(Fault::new(None, "sources.instance_tags", problem));
     None
 }
 

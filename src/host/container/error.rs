@@ -152,7 +152,6 @@ fn port_taken(message: &str, wanted: &[Port]) -> Option<u16> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Owner, Protocol, Selector};
     use crate::error::Chain;
 
     fn response(message: &str) -> Error {
@@ -160,16 +159,7 @@ mod tests {
     }
 
     fn wanted() -> config::Container {
-        let port = |host| Port { host_ip: None, host, container: 80, protocol: Protocol::Tcp };
-        config::Container {
-            owner: Owner::Mapkeeper,
-            selector: Selector::Name("web".to_owned()),
-            image: None,
-            ports: vec![port(808), port(8080)],
-            binds: Vec::new(),
-            environment: Default::default(),
-            probe: None,
-        }
+        crate::config::tests::container("name = \"web\"\nports = [\"808:80\", \"8080:80\"]\n")
     }
 
     #[test]

@@ -136,27 +136,12 @@ impl Fields {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Owner, Selector};
 
     fn wanted() -> Container {
-        Container {
-            owner: Owner::Mapkeeper,
-            selector: Selector::Name("mapserver".to_owned()),
-            image: Some("mapserver:8".to_owned()),
-            ports: vec![Port {
-                host_ip: Some("127.0.0.1".parse().unwrap()),
-                host: 8080,
-                container: 80,
-                protocol: Protocol::Tcp,
-            }],
-            binds: vec![Bind {
-                source: "/srv/maps".into(),
-                target: "/mapfiles".to_owned(),
-                options: vec!["ro".to_owned(), "rslave".to_owned()],
-            }],
-            environment: [("MS_ERRORFILE".to_owned(), "stderr".to_owned())].into(),
-            probe: None,
-        }
+        crate::config::tests::container(
+            "owner = \"mapkeeper\"\nname = \"mapserver\"\nimage = \"mapserver:8\"\nports = [\"127.0.0.1:8080:80\"]\n\
+             binds = [\"/srv/maps:/mapfiles:ro,rslave\"]\nenvironment = { MS_ERRORFILE = \"stderr\" }\n",
+        )
     }
 
     #[test]

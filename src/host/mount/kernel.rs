@@ -134,15 +134,13 @@ fn installed(helper: &str) -> Option<PathBuf> {
 mod tests {
     use super::super::bucket::{How, attach};
     use super::*;
-    use crate::config::{Layer, Loaded};
     use crate::error::{Advise, Chain, Exit};
     use crate::host::credentials::{Holder, Secret};
     use bucketfs::mountinfo::Device;
 
     fn spec(source: &str, more: &str) -> config::Mount {
         let text = format!("[[mount]]\nsource = \"{source}\"\npath = \"/srv/maps\"\n{more}");
-        let layer = Layer::toml(Path::new("/c.toml"), &text).expect("TOML");
-        Loaded::from_layers(vec![layer]).expect("valid").config.mounts.remove(0)
+        crate::config::tests::config(&text).mounts.remove(0)
     }
 
     fn words(source: &str, more: &str) -> String {
