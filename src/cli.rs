@@ -24,4 +24,5 @@ mod tag;
 mod user_data;
 
 pub use command::{Cli, Command, ConfigCommand};
-pub use run::{parse, run, run_helper};
+pub use mount::helper as run_helper;
+pub use run::{parse, run};

@@ -1,8 +1,8 @@
-//! `mapkeeper run`, and the commands that look at it from outside: `status` and `wait`.
+//! `mapkeeper run`, and the commands that look at it from outside or leave word for it.
 //!
-//! What must hold: `status` and `wait` read the status file and nothing else, so they answer while everything
-//! hangs; `run` refuses at once what no waiting cures (a wrong configuration, missing rights, another agent) and
-//! leaves everything else to the loop, which retries and reports.
+//! What must hold: `status` reads the status file and nothing else, so it answers while everything hangs; `run`
+//! refuses at once what no waiting cures (a wrong configuration, missing rights, another agent) and leaves everything
+//! else to the loop, which retries and reports.
 
 use std::io::{self, IsTerminal, Write};
 use std::net::SocketAddr;
@@ -13,12 +13,10 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::arguments::{PauseArguments, ProbeArguments, RunArguments, StatusArguments, WaitArguments};
+use super::arguments::{PauseArguments, ProbeArguments, RunArguments, StatusArguments};
 use super::reload;
 use crate::agent::live::{self, Live};
-use crate::agent::status::{
-    self, Document, ReadError, Report, RuntimeDir, Screens, WaitError, Writer, render,
-};
+use crate::agent::status::{self, Document, ReadError, Report, RuntimeDir, Screens, Writer, render};
 use crate::agent::{self, Orders, Publisher, maintenance};
 use crate::bootstrap;
 use crate::config::{ConfigError, Inputs, Loaded};
@@ -202,15 +200,6 @@ pub(super) async fn status(arguments: &StatusArguments, runtime_dir: &Path) -> R
     // A reader that has gone away (`status | head`) has seen enough.
     let _ = io::stdout().lock().write_all(show(&report).as_bytes());
     Ok(report.exit())
-}
-
-/// Returns as soon as every mount is proven.
-///
-/// # Errors
-///
-/// [`WaitError::TimedOut`], naming what is missing.
-pub(super) async fn wait(arguments: &WaitArguments, runtime_dir: &Path) -> Result<(), WaitError> {
-    status::wait(runtime_dir, arguments.timeout).await
 }
 
 /// Why the wish of a person could not be left for the agent.

@@ -19,7 +19,7 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use super::arguments::{HelperArguments, MountArguments, SuperviseArguments};
+use super::arguments::{HelperArguments, MountArguments};
 use super::ended::ended;
 use crate::agent::stop_on_signals;
 use crate::config::{CredentialsChoice, MountRequest, Source};
@@ -136,10 +136,6 @@ pub(super) fn supervised(arguments: &MountArguments) -> Exit {
 }
 
 /// Has a command run under a supervisor.
-pub(super) fn supervise_command(arguments: &SuperviseArguments) -> Exit {
-    run_supervised(&arguments.words, None)
-}
-
 pub(super) fn run_supervised(words: &[OsString], given: Option<OwnedFd>) -> Exit {
     let program = std::env::current_exe();
     let supervised = program.and_then(|program| supervise(&program, words, given));
@@ -181,7 +177,7 @@ fn tell(helper: RawFd) {
 }
 
 /// Does what mount(8) asks: returns when the mount serves, and leaves a process behind that serves it.
-pub(super) fn helper(arguments: &HelperArguments) -> Exit {
+pub fn helper(arguments: &HelperArguments) -> Exit {
     let MountArguments { source, directory, options, .. } = &arguments.mount;
     let request = MountRequest::parse(source, directory, options);
     match request {

@@ -5,12 +5,12 @@ use std::ffi::OsString;
 use clap::Parser;
 use tokio::runtime::Runtime;
 
-use super::arguments::HelperArguments;
 use super::command::{Cli, Command, ConfigCommand};
 #[cfg(feature = "demo")]
 use super::demo;
 use super::ended::ended;
 use super::{agent, bootstrap, config, inspect, manual, mount, user_data};
+use crate::agent::status;
 use crate::error::{Exit, Failed};
 
 /// Reads the command line. Where there is nothing to run (help, version, wrong usage) it has been
@@ -51,12 +51,12 @@ pub fn run(cli: &Cli) -> Exit {
         Command::UserData(arguments) => ended(user_data::print(arguments)),
         Command::Mount(arguments) if arguments.supervised => blocking(mount::foreground(arguments)),
         Command::Mount(arguments) => mount::supervised(arguments),
-        Command::Supervise(arguments) => mount::supervise_command(arguments),
+        Command::Supervise(arguments) => mount::run_supervised(&arguments.words, None),
         Command::Status(arguments) => blocking(agent::status(arguments, runtime_dir)),
         Command::Bundle(arguments) => asking(inspect::bundle(arguments, runtime_dir)),
         Command::Doctor(arguments) => asking(inspect::doctor(arguments, runtime_dir)),
         Command::Explain(arguments) => asking(inspect::explain(arguments)),
-        Command::Wait(arguments) => blocking(agent::wait(arguments, runtime_dir)),
+        Command::Wait(arguments) => blocking(status::wait(runtime_dir, arguments.timeout)),
         Command::Pause(arguments) => ended(agent::pause(arguments, runtime_dir)),
         Command::Resume => ended(agent::resume(runtime_dir)),
         #[cfg(not(feature = "demo"))]
@@ -79,11 +79,6 @@ pub fn run(cli: &Cli) -> Exit {
             Exit::Success
         }
     }
-}
-
-/// Runs `mount.mapkeeper`, the form in which mount(8) calls us.
-pub fn run_helper(arguments: &HelperArguments) -> Exit {
-    mount::helper(arguments)
 }
 
 /// Runs a command on the single-threaded runtime of this process.

@@ -5,10 +5,10 @@
 
 /// A word of a mapfile and where it stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Word {
-    pub text: String,
-    pub line: u32,
-    pub quoted: bool,
+struct Word {
+    text: String,
+    line: u32,
+    quoted: bool,
 }
 
 /// A file or setting that something names.
@@ -55,7 +55,6 @@ pub struct Mapfile {
     pub has_projection: bool,
     /// Names of the map's own metadata, lower case.
     pub metadata: Vec<String>,
-    pub words: Vec<Word>,
 }
 
 impl Mapfile {
@@ -76,44 +75,19 @@ impl Mapfile {
 }
 
 /// Blocks that end with `END`.
-const BLOCKS: &[&str] = &[
-    "MAP",
-    "LAYER",
-    "CLASS",
-    "STYLE",
-    "LABEL",
-    "PROJECTION",
-    "METADATA",
-    "WEB",
-    "FEATURE",
-    "POINTS",
-    "CLUSTER",
-    "COMPOSITE",
-    "GRID",
-    "JOIN",
-    "LEADER",
-    "LEGEND",
-    "OUTPUTFORMAT",
-    "PATTERN",
-    "QUERYMAP",
-    "REFERENCE",
-    "SCALEBAR",
-    "SCALETOKEN",
-    "VALUES",
-    "VALIDATION",
-    "SYMBOL",
-    "SYMBOLSET",
-    "CONNECTIONOPTIONS",
-    "IDENTIFY",
-];
-/// Of those, the ones that hold nothing but strings and numbers.
-const PLAIN: &[&str] =
-    &["PROJECTION", "METADATA", "POINTS", "PATTERN", "VALUES", "VALIDATION", "CONNECTIONOPTIONS"];
+const BLOCKS: &str = "MAP LAYER CLASS STYLE LABEL WEB FEATURE CLUSTER COMPOSITE GRID JOIN LEADER LEGEND OUTPUTFORMAT QUERYMAP \
+    REFERENCE SCALEBAR SCALETOKEN SYMBOL SYMBOLSET IDENTIFY";
+/// Further ones, which hold nothing but strings and numbers.
+const PLAIN: &str = "PROJECTION METADATA POINTS PATTERN VALUES VALIDATION CONNECTIONOPTIONS";
+
+fn is_among(words: &str, word: &str) -> bool {
+    words.split(' ').any(|known| known == word)
+}
 
 /// Reads what a mapfile names.
 pub fn read(text: &str) -> Mapfile {
-    let mut map = Mapfile { words: words(text), ..Mapfile::default() };
-    let words = map.words.clone();
+    let mut map = Mapfile::default();
+    let words = words(text);
     let mut open: Vec<String> = Vec::new();
     let mut at = 0;
     while let Some(word) = words.get(at) {
@@ -130,7 +104,7 @@ pub fn read(text: &str) -> Mapfile {
         let next = words.get(at);
         if opens(&upper, inside, next) {
             begin(&mut map, &open, &upper, word.line);
-            if PLAIN.contains(&upper.as_str()) {
+            if is_among(PLAIN, &upper) {
                 let rest = words.get(at..).unwrap_or_default();
                 let is_end = |word: &Word| !word.quoted && word.text.eq_ignore_ascii_case("END");
                 let length = rest.iter().position(is_end).unwrap_or(rest.len());
@@ -155,9 +129,6 @@ pub fn read(text: &str) -> Mapfile {
 
 /// Whether a word begins a block where it stands: `STYLE 3` and `SYMBOL "circle"` do not.
 fn opens(upper: &str, inside: &str, next: Option<&Word>) -> bool {
-    if !BLOCKS.contains(&upper) {
-        return false;
-    }
     match upper {
         "SYMBOL" => matches!(inside, "MAP" | "SYMBOLSET" | ""),
         "SYMBOLSET" => inside.is_empty(),
@@ -165,7 +136,7 @@ fn opens(upper: &str, inside: &str, next: Option<&Word>) -> bool {
         "STYLE" | "LABEL" | "CLASS" => {
             !next.is_some_and(|next| next.quoted || next.text.parse::<f64>().is_ok())
         }
-        _ => true,
+        _ => is_among(BLOCKS, upper) || is_among(PLAIN, upper),
     }
 }
 

@@ -84,22 +84,18 @@ impl Default for Options {
 
 /// Why a host cannot be looked after.
 #[derive(Debug, thiserror::Error)]
-pub enum LiveError {
-    #[error("cannot watch the list of mounts")]
-    Watch { source: io::Error },
+#[error("cannot watch the list of mounts")]
+pub struct LiveError {
+    source: io::Error,
 }
 
 impl Advise for LiveError {
     fn hint(&self) -> Option<String> {
-        match self {
-            LiveError::Watch { .. } => Some("check that /proc is mounted".to_owned()),
-        }
+        Some("check that /proc is mounted".to_owned())
     }
 
     fn exit(&self) -> Exit {
-        match self {
-            LiveError::Watch { .. } => Exit::Degraded,
-        }
+        Exit::Degraded
     }
 }
 
@@ -149,7 +145,7 @@ impl Live {
     ///
     /// # Errors
     ///
-    /// [`LiveError::Watch`] when the kernel's list of mounts cannot be watched.
+    /// When the kernel's list of mounts cannot be watched.
     pub fn new(config: &Config, options: Options) -> Result<Live, LiveError> {
         let docker_events = Arc::new(Notify::new());
         let follower = (!config.containers.is_empty()).then(|| follow(config, &docker_events));
@@ -168,7 +164,7 @@ impl Live {
             runtime_dir: options.runtime_dir,
             state_dir: options.state_dir,
             probe: MountProbe::new(options.program, MOUNT_LIMITS),
-            table: mount_watch::Watch::new().map_err(|source| LiveError::Watch { source })?,
+            table: mount_watch::Watch::new().map_err(|source| LiveError { source })?,
             containers: RefCell::new(Rc::new(named(config).collect())),
             engine: RefCell::new(None),
             facts: RefCell::new(BTreeMap::new()),

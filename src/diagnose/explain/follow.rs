@@ -37,17 +37,17 @@ impl Explanation {
 
 /// Why a map was not followed.
 #[derive(Debug, thiserror::Error)]
-pub enum ExplainError {
-    #[error("no mount shows {map:?}")]
-    Nowhere { map: String, mounts: Vec<String> },
+#[error("no mount shows {map:?}")]
+pub struct ExplainError {
+    map: String,
+    mounts: Vec<String>,
 }
 
 impl Advise for ExplainError {
     fn hint(&self) -> Option<String> {
-        let ExplainError::Nowhere { mounts, .. } = self;
         Some(format!(
             "name it as it is in the bucket, on the host or in the container; there is {}",
-            mounts.join(", ")
+            self.mounts.join(", ")
         ))
     }
 
@@ -60,11 +60,11 @@ impl Advise for ExplainError {
 ///
 /// # Errors
 ///
-/// [`ExplainError::Nowhere`] when no mount of `config` can show it.
+/// When no mount of `config` can show it.
 pub async fn explain(config: &Config, map: &str) -> Result<Explanation, ExplainError> {
     let mut candidates = places(config, map);
     candidates.retain(|place| !place.below.is_empty());
-    let (first, others) = candidates.split_first().ok_or_else(|| ExplainError::Nowhere {
+    let (first, others) = candidates.split_first().ok_or_else(|| ExplainError {
         map: map.to_owned(),
         mounts: config
             .mounts
