@@ -13,12 +13,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
+use fastrand::Rng;
 use tokio::process::Command;
 use tokio::time::Instant;
 
 use super::reader::output;
 use super::timing::Timing;
-use super::world::Numbers;
 
 /// Pixels of a side of the picture.
 const SIDE: u64 = 9_216;
@@ -63,12 +63,12 @@ pub async fn make(cache: &Path) -> anyhow::Result<PathBuf> {
 fn draw(path: &Path) -> anyhow::Result<()> {
     let mut file = BufWriter::with_capacity(1 << 20, File::create(path)?);
     write!(file, "P6\n{SIDE} {SIDE}\n255\n")?;
-    let mut numbers = Numbers::new(7);
+    let mut numbers = Rng::with_seed(7);
     let mut row = Vec::with_capacity(3 * SIDE as usize);
     for y in 0..SIDE {
         row.clear();
         for x in 0..SIDE {
-            let noise = numbers.next();
+            let noise = numbers.u64(..);
             let band =
                 |slope: u64, shift: u32| ((x * slope + y * 3) >> 5) as u8 ^ (noise >> shift) as u8 & 0x0f;
             row.extend([band(2, 0), band(5, 8), band(7, 16)]);
@@ -104,10 +104,10 @@ END
 
 /// Where a map lies, west, south, east, north: anywhere, at full, half or quarter resolution.
 fn extents(seed: u64) -> Vec<[f64; 4]> {
-    let mut numbers = Numbers::new(seed);
+    let mut numbers = Rng::with_seed(seed);
     let extent = |_| {
-        let side = MAP_SIDE << numbers.below(3);
-        let (x, y) = (numbers.below(SIDE - side), numbers.below(SIDE - side));
+        let side = MAP_SIDE << numbers.u64(..3);
+        let (x, y) = (numbers.u64(..SIDE - side), numbers.u64(..SIDE - side));
         let (west, north) = (WEST + x as f64 * PIXEL, NORTH - y as f64 * PIXEL);
         [west, north - side as f64 * PIXEL, west + side as f64 * PIXEL, north]
     };

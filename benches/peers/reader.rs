@@ -11,12 +11,13 @@ use std::sync::Barrier;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
+use fastrand::Rng;
 use serde::{Deserialize, Serialize};
 use tokio::process::Command;
 use tokio::time::Instant;
 
 use super::timing::Timing;
-use super::world::{self, Numbers, Repeated};
+use super::world::{self, Repeated};
 use super::writer;
 
 /// Bytes of one read of a sequential reader.
@@ -135,14 +136,14 @@ fn sequential(root: &Path, object: &Repeated) -> anyhow::Result<Timing> {
 fn random(root: &Path, object: &Repeated, seed: u64) -> anyhow::Result<Timing> {
     let pattern = object.pattern();
     let path = root.join(object.key);
-    let mut numbers = Numbers::new(seed);
+    let mut numbers = Rng::with_seed(seed);
     let mut buffer = vec![0; RANDOM_BYTES];
     let mut parts = Vec::with_capacity(RANDOM_READS);
     let begun = Instant::now();
     let file = File::open(&path)?;
     let mut total = begun.elapsed();
     for _ in 0..RANDOM_READS {
-        let offset = numbers.below(object.length - RANDOM_BYTES as u64);
+        let offset = numbers.u64(..object.length - RANDOM_BYTES as u64);
         let asked = Instant::now();
         file.read_exact_at(&mut buffer, offset)?;
         let took = asked.elapsed();

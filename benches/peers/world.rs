@@ -8,6 +8,7 @@ use std::path::Path;
 
 use anyhow::Context;
 use bytes::Bytes;
+use fastrand::Rng;
 use s3_testbed::{Content, Store};
 
 pub const BUCKET: &str = "bench";
@@ -33,35 +34,16 @@ pub struct Repeated {
     pub seed: u64,
 }
 
-/// Pseudo-random numbers, the same in every process.
-pub struct Numbers(u64);
-
-impl Numbers {
-    pub fn new(seed: u64) -> Numbers {
-        Numbers(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1)
-    }
-
-    /// xorshift64*.
-    pub fn next(&mut self) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_F491_4F6C_DD1D)
-    }
-
-    pub fn below(&mut self, limit: u64) -> u64 {
-        self.next() % limit.max(1)
-    }
-
-    fn fill(&mut self, length: usize) -> Vec<u8> {
-        let words = std::iter::repeat_with(|| self.next().to_le_bytes());
-        words.flatten().take(length).collect()
-    }
+/// Pseudo-random bytes, the same in every process.
+fn random(seed: u64, length: usize) -> Vec<u8> {
+    let mut bytes = vec![0; length];
+    Rng::with_seed(seed).fill(&mut bytes);
+    bytes
 }
 
 impl Repeated {
     pub fn pattern(&self) -> Vec<u8> {
-        Numbers::new(self.seed).fill(PATTERN_BYTES)
+        random(self.seed, PATTERN_BYTES)
     }
 }
 
@@ -86,7 +68,7 @@ pub fn small_name(index: usize) -> String {
 }
 
 pub fn small_content(index: usize) -> Vec<u8> {
-    Numbers::new(1_000 + index as u64).fill(SMALL_BYTES)
+    random(1_000 + index as u64, SMALL_BYTES)
 }
 
 /// One object of the directory that is listed, as `ls -ln` shows it when its headers are honoured.
