@@ -229,7 +229,6 @@ fn called(container: &Container) -> String {
 #[cfg(test)]
 mod tests {
     use super::super::tests::config;
-    use super::*;
 
     const OLD: &str = r#"
 [[mount]]
