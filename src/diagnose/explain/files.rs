@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use futures::{StreamExt, stream};
+use strsim::levenshtein;
 
 use super::location::{MapLocation, plain};
 use crate::diagnose::clients::in_time;
@@ -128,19 +129,7 @@ pub async fn like(store: &S3, place: &MapLocation<'_>, below: &str) -> Option<St
 
 /// How many letters two names differ by; capitals are as small letters.
 fn distance(one: &str, other: &str) -> usize {
-    let letters = |text: &str| text.to_lowercase().chars().collect::<Vec<_>>();
-    let (one, other) = (letters(one), letters(other));
-    let mut row: Vec<usize> = (0..=other.len()).collect();
-    for (at, letter) in one.iter().enumerate() {
-        let mut before = row[0];
-        row[0] = at + 1;
-        for (column, wanted) in other.iter().enumerate() {
-            let changed = before + usize::from(letter != wanted);
-            before = row[column + 1];
-            row[column + 1] = changed.min(row[column] + 1).min(before + 1);
-        }
-    }
-    row.last().copied().unwrap_or_default()
+    levenshtein(&one.to_lowercase(), &other.to_lowercase())
 }
 
 fn wanted(map: &Mapfile, directory: &str, root_inside: Option<&Path>) -> Vec<Wanted> {
