@@ -76,29 +76,14 @@ impl Collector for Snapshot {
 fn health(to: &mut DescriptorEncoder, document: &Document) -> Result<(), Error> {
     let states = [Health::Healthy, Health::Degraded, Health::Repairing, Health::Failed];
     let states = states.map(|state| (labels(&[("state", &word(&state))]), truth(state == document.health)));
-    gauges(
-        to,
-        "mapkeeper_health",
-        "How the host does as a whole: 1 for the state that it is in",
-        None,
-        states,
-    )?;
+    let help = "How the host does as a whole: 1 for the state that it is in";
+    gauges(to, "mapkeeper_health", help, None, states)?;
     let ready = truth(document.ready && document.ended.is_none());
-    gauges(
-        to,
-        "mapkeeper_ready",
-        "Whether load balancers are told that this host serves",
-        None,
-        [(vec![], ready)],
-    )?;
+    let help = "Whether load balancers are told that this host serves";
+    gauges(to, "mapkeeper_ready", help, None, [(vec![], ready)])?;
     let age = age_ms(document) as f64 / 1000.0;
-    gauges(
-        to,
-        "mapkeeper_status_age",
-        "Time since the loop last published",
-        Some(Unit::Seconds),
-        [(vec![], age)],
-    )?;
+    let (help, unit) = ("Time since the loop last published", Some(Unit::Seconds));
+    gauges(to, "mapkeeper_status_age", help, unit, [(vec![], age)])?;
     let states =
         [LinkState::Ok, LinkState::Degraded, LinkState::Broken, LinkState::Unknown, LinkState::Waiting];
     let links = document.links.iter().flat_map(|link| {
@@ -112,12 +97,8 @@ fn health(to: &mut DescriptorEncoder, document: &Document) -> Result<(), Error> 
             (labels(&[("link", &link), ("action", &action), ("outcome", outcome)]), count)
         })
     });
-    counters(
-        to,
-        "mapkeeper_repairs",
-        "Repairs that were tried, by rung of the ladder and how they ended",
-        repairs,
-    )
+    let help = "Repairs that were tried, by rung of the ladder and how they ended";
+    counters(to, "mapkeeper_repairs", help, repairs)
 }
 
 /// One number of a mount.
@@ -187,12 +168,8 @@ fn requests(to: &mut DescriptorEncoder) -> Result<(), Error> {
     let times = each().map(|(bucket, one)| {
         (labels(&[("bucket", bucket), ("operation", one.question.word())]), one.times.clone())
     });
-    histograms(
-        to,
-        "mapkeeper_s3_request_duration",
-        "Time from a request to the first byte of its answer",
-        times,
-    )?;
+    let help = "Time from a request to the first byte of its answer";
+    histograms(to, "mapkeeper_s3_request_duration", help, times)?;
     let counts = each().flat_map(|(bucket, one)| {
         Ending::ALL.map(|ending| {
             let name =
@@ -305,11 +282,7 @@ mod tests {
     #[test]
     fn the_chain_is_told_even_before_anything_was_counted() {
         let text = exposition(Some(&document()));
-        assert!(
-            text.contains("mapkeeper_link{link=\"mount mapfiles\",state=\"ok\"} 1.0\n")
-                || text.contains("mapkeeper_link{link=\"mount"),
-            "{text}"
-        );
+        assert!(text.contains("mapkeeper_link{link=\"mount"), "{text}");
         assert!(text.contains("# TYPE mapkeeper_health gauge\n"), "{text}");
         assert!(exposition(None).contains("mapkeeper_build_info{version="), "{}", exposition(None));
     }

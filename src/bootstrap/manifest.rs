@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use crate::config::quantity;
+use crate::config::{quantity, sha256};
 
 /// What an overlay consists of.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
@@ -114,7 +114,7 @@ pub fn parse(text: &str) -> Result<Manifest, Vec<String>> {
         if file.owner.split(':').filter(|part| !part.is_empty()).count() != 2 {
             faults.push(format!("file {path}: owner {:?}, expected user:group", file.owner));
         }
-        if file.sha256.len() != 64 || !file.sha256.bytes().all(|b| b.is_ascii_hexdigit()) {
+        if sha256(&file.sha256).is_err() {
             faults.push(format!("file {path}: sha256 has to be 64 hexadecimal digits"));
         }
         if file.key().split('/').any(|part| matches!(part, "" | "." | "..")) {

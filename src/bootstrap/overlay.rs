@@ -85,11 +85,11 @@ pub(super) async fn bucket_of(bucket: &str, region: Option<&str>) -> S3 {
 
 pub(super) async fn read_object(store: &S3, key: &str, version: Option<&str>) -> Result<Vec<u8>, String> {
     let fetch = Fetch { key, range: None, condition: Condition::Always, version_id: version };
-    let Fetched::Content { body, .. } = store.fetch(fetch).await.map_err(|error| error.to_string())? else {
+    let Fetched::Content { mut body, .. } = store.fetch(fetch).await.map_err(|error| error.to_string())?
+    else {
         return Err("the store says that it has not changed, though nothing was known".to_owned());
     };
     let mut content = Vec::new();
-    let mut body = body;
     while let Some(chunk) = body.try_next().await.map_err(|error| error.to_string())? {
         content.extend_from_slice(&chunk);
         if content.len() as u64 > FILE_BYTES {
@@ -228,21 +228,14 @@ fn sum(content: &[u8]) -> String {
 /// `user:group` as numbers.
 fn owner(text: &str) -> Result<(u32, u32), String> {
     let (user, group) = text.split_once(':').ok_or_else(|| format!("owner {text:?} is not user:group"))?;
-    let uid = match user.parse() {
-        Ok(number) => number,
-        Err(_) => match User::from_name(user) {
-            Ok(Some(user)) => user.uid.as_raw(),
-            _ => return Err(format!("this host has no user {user:?}")),
-        },
-    };
-    let gid = match group.parse() {
-        Ok(number) => number,
-        Err(_) => match Group::from_name(group) {
-            Ok(Some(group)) => group.gid.as_raw(),
-            _ => return Err(format!("this host has no group {group:?}")),
-        },
-    };
-    Ok((uid, gid))
+    let named_user = || User::from_name(user).ok().flatten().map(|user| user.uid.as_raw());
+    let named_group = || Group::from_name(group).ok().flatten().map(|group| group.gid.as_raw());
+    let uid = user.parse().ok().or_else(named_user);
+    let gid = group.parse().ok().or_else(named_group);
+    Ok((
+        uid.ok_or_else(|| format!("this host has no user {user:?}"))?,
+        gid.ok_or_else(|| format!("this host has no group {group:?}"))?,
+    ))
 }
 
 /// Runs one command, unless it was to be run once and has been.
@@ -284,13 +277,7 @@ async fn execute(step: &Step) -> Result<(), String> {
         return Ok(());
     }
     let said = String::from_utf8_lossy(&output.stderr);
-    let last: String = said
-        .lines()
-        .rev()
-        .find(|line| !line.trim().is_empty())
-        .unwrap_or_default()
-        .chars()
-        .take(200)
-        .collect();
+    let last = said.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default();
+    let last: String = last.chars().take(200).collect();
     Err(format!("{}{}{last}", output.status, if last.is_empty() { "" } else { ": " }))
 }

@@ -7,7 +7,7 @@ use std::process::{Output, Stdio};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::StreamExt;
+use futures::TryStreamExt;
 use tokio::time::timeout;
 
 use crate::config::{Config, Mount, Source};
@@ -80,14 +80,10 @@ pub async fn content(store: &S3, key: &str, most: u64) -> Result<(Object, Bytes)
             Err(StoreError::RangeOutside { .. }) => store.fetch(fetch(None)).await?,
             answer => answer?,
         };
-        let Fetched::Content { object, mut body, .. } = fetched else {
+        let Fetched::Content { object, body, .. } = fetched else {
             return Err(StoreError::Malformed { reason: "no content".to_owned() });
         };
-        let mut bytes = Vec::new();
-        while let Some(piece) = body.next().await {
-            bytes.extend_from_slice(&piece?);
-        }
-        Ok((object, bytes.into()))
+        Ok((object, body.try_collect::<Vec<_>>().await?.concat().into()))
     };
     in_time(asked).await
 }

@@ -46,19 +46,13 @@ enum Cached {
     },
     /// Nothing before `until`.
     Pausing {
-        refusal: Refusal,
+        refusal: Failure,
         until: Instant,
         pause: Duration,
     },
 }
 
-type Fetch = Shared<BoxFuture<'static, Result<Holder, Refusal>>>;
-
-#[derive(Debug, Clone)]
-struct Refusal {
-    reason: String,
-    hint: Option<String>,
-}
+type Fetch = Shared<BoxFuture<'static, Result<Holder, Failure>>>;
 
 impl CredentialCache {
     /// The holders that `config` needs; `given` takes the place of all of them.
@@ -67,7 +61,7 @@ impl CredentialCache {
         let buckets = config.mounts.iter().filter(|mount| matches!(mount.source, Source::S3 { .. }));
         let profiles = buckets.map(|mount| mount.profile.clone());
         let idle = Cached::Pausing {
-            refusal: Refusal { reason: "not asked for yet".to_owned(), hint: None },
+            refusal: refused("not asked for yet".to_owned(), None),
             until: Instant::now(),
             pause: Duration::ZERO,
         };
@@ -116,12 +110,8 @@ impl CredentialCache {
         };
         let profiles: Vec<_> = self.by_profile.borrow().iter().filter_map(held).collect();
         for profile in profiles {
-            match self.fetch(profile.clone()).await {
-                Ok(holder) => drop(self.by_profile.borrow_mut().insert(profile, Cached::Held(holder))),
-                Err(Refusal { reason, hint }) => {
-                    return Err(Failure { error: reason, hint, exit: Exit::CredentialsRefused.code() });
-                }
-            }
+            let holder = self.fetch(profile.clone()).await?;
+            self.by_profile.borrow_mut().insert(profile, Cached::Held(holder));
         }
         Ok(())
     }
@@ -132,7 +122,9 @@ impl CredentialCache {
         let refusals = join_all(profiles.into_iter().map(|profile| self.refusal(profile))).await;
         match refusals.into_iter().flatten().next() {
             None => Seen::Known(CredentialsSeen::HeldAs(self.description())),
-            Some(Refusal { reason, hint }) => Seen::Known(CredentialsSeen::Missing { reason, hint }),
+            Some(Failure { error: reason, hint, .. }) => {
+                Seen::Known(CredentialsSeen::Missing { reason, hint })
+            }
         }
     }
 
@@ -148,7 +140,7 @@ impl CredentialCache {
     }
 
     /// Why the cached of `profile` holds nothing; `None` if it does.
-    async fn refusal(&self, profile: Option<String>) -> Option<Refusal> {
+    async fn refusal(&self, profile: Option<String>) -> Option<Failure> {
         let cached = self.by_profile.borrow().get(&profile).cloned()?;
         let (fetch, pause) = match cached {
             Cached::Held(_) => return None,
@@ -183,11 +175,15 @@ impl CredentialCache {
         });
         let fetched = task.map(|ended| match ended {
             Ok(Ok(holder)) => Ok(holder),
-            Ok(Err(error)) => Err(Refusal { reason: Chain(&error).to_string(), hint: error.hint() }),
-            Err(error) => Err(Refusal { reason: Chain(&error).to_string(), hint: None }),
+            Ok(Err(error)) => Err(refused(Chain(&error).to_string(), error.hint())),
+            Err(error) => Err(refused(Chain(&error).to_string(), None)),
         });
         fetched.boxed().shared()
     }
+}
+
+fn refused(error: String, hint: Option<String>) -> Failure {
+    Failure { error, hint, exit: Exit::CredentialsRefused.code() }
 }
 
 /// Asks each of the buckets that these mounts show.
@@ -249,7 +245,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_refusal_is_told_with_its_cure_and_the_source_left_alone_for_a_while() {
         let keys = CredentialCache::new(&config(), None);
-        let refused = |reason: &str| Refusal { reason: reason.to_owned(), hint: Some("cure".to_owned()) };
+        let refused = |reason: &str| super::refused(reason.to_owned(), Some("cure".to_owned()));
         let fetch = |refusal| futures::future::ready(Err(refusal)).boxed().shared();
         let fetching = Cached::Fetching { fetch: fetch(refused("no")), pause: Duration::ZERO };
         keys.by_profile.borrow_mut().insert(None, fetching);

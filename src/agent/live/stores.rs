@@ -18,7 +18,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use futures::FutureExt;
-use futures::StreamExt;
+use futures::TryStreamExt;
 use futures::future::{LocalBoxFuture, Shared};
 use tokio::time::{Instant, sleep, timeout};
 
@@ -190,13 +190,10 @@ impl Asked {
 /// Size and hash of the object's first bytes; `None` if it could not be had.
 async fn content(store: &S3, key: &str) -> Option<(u64, u64)> {
     let fetch = Fetch { key, range: Some(0..CONTENT_BYTES), condition: Condition::Always, version_id: None };
-    let Ok(Fetched::Content { object, mut body, .. }) = timeout(LIMIT, store.fetch(fetch)).await.ok()? else {
+    let Ok(Fetched::Content { object, body, .. }) = timeout(LIMIT, store.fetch(fetch)).await.ok()? else {
         return None;
     };
-    let mut bytes = Vec::new();
-    while let Some(part) = body.next().await {
-        bytes.extend_from_slice(&part.ok()?);
-    }
+    let bytes = body.try_collect::<Vec<_>>().await.ok()?.concat();
     Some((object.size, content_hash(&bytes)))
 }
 
