@@ -182,12 +182,10 @@ fn number(value: f64) -> String {
 
 fn figures(html: &mut String, document: &Document) {
     html.push_str("<section><table><tbody>");
-    let mut row = |name: &str, value: String| {
-        let _ = write!(html, "<tr><th scope=\"row\">{}</th><td>{}</td></tr>", escaped(name), escaped(&value));
-    };
     for told in super::status::figure_lines(document) {
         let (name, value) = told.split_once(' ').unwrap_or((&told, ""));
-        row(name, value.trim().to_owned());
+        let (name, value) = (escaped(name), escaped(value.trim()));
+        let _ = write!(html, "<tr><th scope=\"row\">{name}</th><td>{value}</td></tr>");
     }
     html.push_str("</tbody></table></section>");
 }

@@ -161,7 +161,7 @@ async fn holder(request: &MountRequest) -> Result<Holder, CredentialsError> {
             Holder::passwd_file(path, bucket)
         }
         CredentialsChoice::DefaultChain => {
-            Holder::default_chain(mount.profile.as_deref(), mount.region.as_deref(), None).await
+            Holder::default_chain(mount.profile.as_deref(), mount.region.as_deref()).await
         }
     }
 }

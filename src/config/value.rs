@@ -36,30 +36,28 @@ pub fn source(text: &str) -> Result<Source, Expected> {
     }
     let (scheme, rest) = text.split_once("://").ok_or(SOURCE)?;
     match scheme {
-        "s3" => {
-            let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
-            s3_source(bucket, prefix)
-        }
+        "s3" => part_of_bucket(rest).map(|(bucket, prefix)| Source::S3 { bucket, prefix }),
         "nfs" => nfs_source(rest),
         "efs" => efs_source(rest),
         _ => Err(SOURCE),
     }
 }
 
-/// A bucket and the part of it under `prefix`, with or without a slash at the end.
-pub fn s3_source(bucket: &str, prefix: &str) -> Result<Source, Expected> {
+/// A bucket and the prefix of a part of it: `bucket[/prefix]`, with or without a slash at the end.
+fn part_of_bucket(text: &str) -> Result<(String, String), Expected> {
+    let (bucket, prefix) = text.split_once('/').unwrap_or((text, ""));
     if !is_bucket(bucket) {
         return Err(BUCKET);
     }
     if prefix.is_empty() {
-        return Ok(Source::S3 { bucket: bucket.to_owned(), prefix: String::new() });
+        return Ok((bucket.to_owned(), String::new()));
     }
     let prefix = prefix.strip_suffix('/').unwrap_or(prefix);
     let plain = |part: &str| !matches!(part, "" | "." | "..") && !part.contains(char::is_control);
     if prefix.len() >= 1024 || !prefix.split('/').all(plain) {
         return Err(PREFIX);
     }
-    Ok(Source::S3 { bucket: bucket.to_owned(), prefix: format!("{prefix}/") })
+    Ok((bucket.to_owned(), format!("{prefix}/")))
 }
 
 fn is_bucket(name: &str) -> bool {
@@ -130,13 +128,7 @@ pub fn parameter_path(text: &str) -> Result<String, Expected> {
 /// Reads where an overlay is: `s3://bucket/prefix` or an absolute directory.
 pub fn overlay(text: &str) -> Result<Overlay, Expected> {
     match text.strip_prefix("s3://") {
-        Some(rest) => {
-            let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
-            match s3_source(bucket, prefix)? {
-                Source::S3 { bucket, prefix } => Ok(Overlay::Bucket { bucket, prefix }),
-                _ => Err(SOURCE),
-            }
-        }
+        Some(rest) => part_of_bucket(rest).map(|(bucket, prefix)| Overlay::Bucket { bucket, prefix }),
         None => absolute_path(text).map(Overlay::Directory),
     }
 }

@@ -130,6 +130,21 @@ mod tests {
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
     }
 
+    /// The first messages that systemd gets of the test `name` in a process of its own.
+    fn heard(name: &str, variables: &[(&str, &str)], messages: usize) -> Vec<String> {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let path = directory.path().join("notify");
+        let socket = UnixDatagram::bind(&path).expect("binds");
+        socket.set_read_timeout(Some(Duration::from_secs(5))).expect("sets a limit");
+        tells(name, &[&[("NOTIFY_SOCKET", path.to_str().expect("UTF-8"))], variables].concat());
+        let mut buffer = [0; 256];
+        let mut message = || {
+            let length = socket.recv(&mut buffer).expect("a message within the limit");
+            String::from_utf8_lossy(&buffer[..length]).into_owned()
+        };
+        (0..messages).map(|_| message()).collect()
+    }
+
     /// Whether this is the process that tells; then it has told.
     fn told() -> bool {
         if std::env::var_os("TELLS_SYSTEMD").is_none() {
@@ -150,21 +165,8 @@ mod tests {
         if told() {
             return;
         }
-        let directory = tempfile::tempdir().expect("a temporary directory");
-        let path = directory.path().join("notify");
-        let socket = UnixDatagram::bind(&path).expect("binds");
-        socket.set_read_timeout(Some(Duration::from_secs(5))).expect("sets a limit");
-        let path = path.to_str().expect("UTF-8");
-        tells(
-            "systemd_hears_every_state",
-            &[("NOTIFY_SOCKET", path), ("WATCHDOG_USEC", "30000000"), ("EXPECTED_WATCHDOG_MS", "30000")],
-        );
-        let mut heard = Vec::new();
-        for _ in 0..5 {
-            let mut buffer = [0; 256];
-            let length = socket.recv(&mut buffer).expect("a message within the limit");
-            heard.push(String::from_utf8_lossy(&buffer[..length]).into_owned());
-        }
+        let variables = [("WATCHDOG_USEC", "30000000"), ("EXPECTED_WATCHDOG_MS", "30000")];
+        let heard = heard("systemd_hears_every_state", &variables, 5);
         assert_eq!(heard[0], "READY=1\n");
         assert_eq!(heard[1], "STATUS=1 mount serves\n");
         assert_eq!(heard[2], "WATCHDOG=1\n");
@@ -183,22 +185,13 @@ mod tests {
 
     #[test]
     fn what_is_kept_arrives_with_its_name() {
-        let name = "what_is_kept_arrives_with_its_name";
         if std::env::var_os("TELLS_SYSTEMD").is_some() {
             use std::os::fd::AsFd;
             keep("device.maps", std::io::stdin().as_fd());
             return let_go("device.maps");
         }
-        let directory = tempfile::tempdir().expect("a temporary directory");
-        let path = directory.path().join("notify");
-        let socket = UnixDatagram::bind(&path).expect("binds");
-        socket.set_read_timeout(Some(Duration::from_secs(5))).expect("sets a limit");
-        tells(name, &[("NOTIFY_SOCKET", path.to_str().expect("UTF-8"))]);
-        let mut buffer = [0; 256];
-        for expected in ["FDSTORE=1\nFDNAME=device.maps\n", "FDSTOREREMOVE=1\nFDNAME=device.maps\n"] {
-            let length = socket.recv(&mut buffer).expect("a message within the limit");
-            assert_eq!(String::from_utf8_lossy(&buffer[..length]), expected);
-        }
+        let expected = ["FDSTORE=1\nFDNAME=device.maps\n", "FDSTOREREMOVE=1\nFDNAME=device.maps\n"];
+        assert_eq!(heard("what_is_kept_arrives_with_its_name", &[], 2), expected);
     }
 
     #[test]

@@ -13,6 +13,7 @@ use aws_credential_types::provider::ProvideCredentials;
 use aws_sdk_secretsmanager::Client;
 use aws_sdk_secretsmanager::primitives::Blob;
 use mapkeeper::aws;
+use mapkeeper::config::Credentials;
 use mapkeeper::error::Chain;
 use mapkeeper::host::credentials::{CredentialsError, Holder};
 
@@ -74,7 +75,13 @@ async fn put(name: &str, value: &str) {
 }
 
 async fn holder(name: &str) -> Result<Holder, CredentialsError> {
-    Holder::secret(name, None, None, REFRESH, None).await
+    let secret = Credentials { secret: Some(name.to_owned()), role: None, refresh: REFRESH };
+    Holder::configured(&secret, None, None, None).await
+}
+
+async fn of_role(arn: &str) -> Result<Holder, CredentialsError> {
+    let role = Credentials { secret: None, role: Some(arn.to_owned()), refresh: REFRESH };
+    Holder::configured(&role, None, Some("us-east-1"), None).await
 }
 
 async fn given(holder: &Holder) -> (String, String, Option<String>) {
@@ -186,7 +193,7 @@ fn a_secrets_manager_out_of_reach_is_said_so() {
 fn the_default_chain_finds_the_keys_of_the_environment() {
     if !told(async {
         let holder =
-            Holder::default_chain(None, Some("us-east-1"), None).await.expect("keys are in the environment");
+            Holder::default_chain(None, Some("us-east-1")).await.expect("keys are in the environment");
         assert_eq!(given(&holder).await, keys("AK", "SK", Some("T")));
     }) {
         let variables =
@@ -199,7 +206,7 @@ fn the_default_chain_finds_the_keys_of_the_environment() {
 fn the_default_chain_reads_the_profile_that_is_named() {
     if !told(async {
         let holder =
-            Holder::default_chain(Some("maps"), Some("us-east-1"), None).await.expect("the profile has keys");
+            Holder::default_chain(Some("maps"), Some("us-east-1")).await.expect("the profile has keys");
         assert_eq!(given(&holder).await.0, "AK2");
     }) {
         let directory = tempfile::tempdir().expect("a temporary directory");
@@ -214,7 +221,7 @@ fn the_default_chain_reads_the_profile_that_is_named() {
 #[test]
 fn a_chain_without_any_credentials_says_so() {
     if !told(async {
-        let error = Holder::default_chain(None, Some("us-east-1"), None).await.expect_err("there are none");
+        let error = Holder::default_chain(None, Some("us-east-1")).await.expect_err("there are none");
         assert_eq!(error.to_string(), "the AWS default chain has no credentials");
     }) {
         retell("a_chain_without_any_credentials_says_so", &[]);
@@ -264,8 +271,7 @@ fn make_certificates(files: &[&str]) {
 fn a_role_is_assumed_with_what_the_chain_gives() {
     if !told(async {
         let arn = "arn:aws:iam::123456789012:role/maps";
-        let holder =
-            Holder::role(arn, None, Some("us-east-1"), None).await.expect("moto lets anybody assume it");
+        let holder = of_role(arn).await.expect("moto lets anybody assume it");
         let (id, _, token) = given(&holder).await;
         assert!(id.starts_with("ASIA") && token.is_some(), "{id}");
         assert!(holder.description().ends_with("from role \"arn:aws:iam::123456789012:role/maps\""));
@@ -282,7 +288,7 @@ fn a_role_is_assumed_with_what_the_chain_gives() {
 fn a_role_that_may_not_be_assumed_is_named() {
     if !told(async {
         let arn = "arn:aws:iam::123456789012:role/maps";
-        let error = Holder::role(arn, None, Some("us-east-1"), None).await.expect_err("it is refused");
+        let error = of_role(arn).await.expect_err("it is refused");
         assert_eq!(error.to_string(), "role \"arn:aws:iam::123456789012:role/maps\" cannot be assumed");
         let hint = mapkeeper::error::Advise::hint(&error).unwrap_or_default();
         assert!(hint.contains("sts:AssumeRole"), "{hint}");

@@ -58,78 +58,58 @@ impl Holder {
         Holder::of(keys.credentials("fixed"), "given")
     }
 
-    /// Holds what `credentials` names: a secret, a role, else what the default chain of AWS finds.
+    /// Holds what `credentials` names: a secret in Secrets Manager (a name or an ARN), which is looked at again about every
+    /// `refresh`, or a role, which is assumed; both with the credentials of the default chain of AWS. Else what that chain
+    /// finds (environment, profile, role of task or instance). What has an end is renewed before.
     ///
     /// # Errors
     ///
-    /// As [`Holder::secret`], [`Holder::role`] and [`Holder::default_chain`].
+    /// The secret is missing, refused or unreachable, or is not in one of its two shapes; the role cannot be assumed; no
+    /// link of the chain has any; or `prover` says no to what there is, and to the version of the secret before.
     pub async fn configured(
         credentials: &config::Credentials,
         profile: Option<&str>,
         region: Option<&str>,
         prover: Option<Prover>,
     ) -> Result<Holder, CredentialsError> {
-        match (&credentials.secret, &credentials.role) {
-            (Some(name), _) => Holder::secret(name, profile, region, credentials.refresh, prover).await,
-            (None, Some(arn)) => Holder::role(arn, profile, region, prover).await,
-            (None, None) => Holder::default_chain(profile, region, prover).await,
-        }
+        let region = region.or_else(|| region_of_arn(credentials.secret.as_deref()?));
+        let sdk = aws::sdk_config(region, profile, None).await;
+        let (origin, refresh) = match (&credentials.secret, &credentials.role) {
+            (Some(name), _) => {
+                let client = aws_sdk_secretsmanager::Client::new(&sdk);
+                (Origin::Secret { client, name: name.clone() }, credentials.refresh)
+            }
+            (None, Some(arn)) => {
+                let builder = aws_config::sts::AssumeRoleProvider::builder(arn).session_name("mapkeeper");
+                let provider = SharedCredentialsProvider::new(builder.configure(&sdk).build().await);
+                (Origin::Role { provider, arn: arn.clone() }, CHAIN_REFRESH)
+            }
+            (None, None) => match sdk.credentials_provider() {
+                Some(provider) => (Origin::Chain { provider }, CHAIN_REFRESH),
+                None => {
+                    let source = ProviderError::not_loaded_no_source();
+                    return Err(CredentialsError::Chain { source });
+                }
+            },
+        };
+        let held = refresh::first(&origin, prover.as_ref()).await?;
+        let cell = Arc::new(CredentialCell::new(held, refresh));
+        let source = origin.to_string().into();
+        let task = tokio::spawn(refresh::keep_fresh(origin, Arc::downgrade(&cell), prover));
+        Ok(Holder { cell, source, refresher: Some(Arc::new(Refresher(task))) })
     }
 
-    /// Holds what the default chain of AWS finds (environment, profile, role of task or instance), and
-    /// renews it before it ends.
+    /// Holds what the default chain of AWS finds.
     ///
     /// # Errors
     ///
-    /// [`CredentialsError::Chain`] when no link of the chain has any.
+    /// As [`Holder::configured`].
     pub async fn default_chain(
         profile: Option<&str>,
         region: Option<&str>,
-        prover: Option<Prover>,
     ) -> Result<Holder, CredentialsError> {
-        let config = aws::sdk_config(region, profile, None).await;
-        let Some(provider) = config.credentials_provider() else {
-            let source = ProviderError::not_loaded_no_source();
-            return Err(CredentialsError::Chain { source });
-        };
-        Holder::refreshed(Origin::Chain { provider }, CHAIN_REFRESH, prover).await
-    }
-
-    /// Holds what the role `arn` gives, which is assumed with the credentials of the default chain.
-    ///
-    /// # Errors
-    ///
-    /// [`CredentialsError::Role`] when it cannot be assumed.
-    pub async fn role(
-        arn: &str,
-        profile: Option<&str>,
-        region: Option<&str>,
-        prover: Option<Prover>,
-    ) -> Result<Holder, CredentialsError> {
-        let config = aws::sdk_config(region, profile, None).await;
-        let builder = aws_config::sts::AssumeRoleProvider::builder(arn).session_name("mapkeeper");
-        let provider = SharedCredentialsProvider::new(builder.configure(&config).build().await);
-        Holder::refreshed(Origin::Role { provider, arn: arn.to_owned() }, CHAIN_REFRESH, prover).await
-    }
-
-    /// Holds what the secret `name` (a name or an ARN) in Secrets Manager says, and looks at it again
-    /// about every `refresh`. The secret is fetched with the credentials of the default chain.
-    ///
-    /// # Errors
-    ///
-    /// The secret is missing, refused or unreachable, is not in one of its two shapes, or `prover` says no to it
-    /// and to the version before.
-    pub async fn secret(
-        name: &str,
-        profile: Option<&str>,
-        region: Option<&str>,
-        refresh: Duration,
-        prover: Option<Prover>,
-    ) -> Result<Holder, CredentialsError> {
-        let region = region.or_else(|| region_of_arn(name));
-        let config = aws::sdk_config(region, profile, None).await;
-        let client = aws_sdk_secretsmanager::Client::new(&config);
-        Holder::refreshed(Origin::Secret { client, name: name.to_owned() }, refresh, prover).await
+        let chain = config::Credentials { secret: None, role: None, refresh: CHAIN_REFRESH };
+        Holder::configured(&chain, profile, region, None).await
     }
 
     /// Holds the credentials that the file of s3fs at `path` has for `bucket`. Read once, as s3fs does.
@@ -182,17 +162,6 @@ impl Holder {
             source: source.into(),
             refresher: None,
         }
-    }
-
-    async fn refreshed(
-        origin: Origin,
-        refresh: Duration,
-        prover: Option<Prover>,
-    ) -> Result<Holder, CredentialsError> {
-        let cell = Arc::new(CredentialCell::new(refresh::first(&origin, prover.as_ref()).await?, refresh));
-        let source = origin.to_string().into();
-        let task = tokio::spawn(refresh::keep_fresh(origin, Arc::downgrade(&cell), prover));
-        Ok(Holder { cell, source, refresher: Some(Arc::new(Refresher(task))) })
     }
 }
 
