@@ -14,8 +14,9 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use super::convert::escalation;
+use super::failure::plain_failure;
 use crate::config::Config;
-use crate::error::{Chain, Exit};
+use crate::error::Chain;
 use crate::host::instance::Metadata;
 use ladder::state::{Escalation, Failure};
 
@@ -39,11 +40,7 @@ impl GivingBack {
 
     /// Ends this instance by EC2, or asks whether that could be done.
     pub(super) async fn give_back(&self) -> Result<(), Failure> {
-        let told = |error: String, hint: &str| Failure {
-            error,
-            hint: Some(hint.to_owned()),
-            exit: Exit::Degraded.code(),
-        };
+        let told = |error, hint: &str| Failure { hint: Some(hint.to_owned()), ..plain_failure(error) };
         let found = timeout(LIMIT, instance_id()).await.unwrap_or_else(|_| Err("no answer".to_owned()));
         let instance = found.map_err(|error| {
             told(format!("cannot learn the instance's id: {error}"), "is this an EC2 instance with IMDS on?")

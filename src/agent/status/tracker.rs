@@ -142,14 +142,18 @@ impl StatusTracker {
     ) {
         let elapsed_ms = milliseconds(took);
         let (link, repair, trigger) = (&action.target, action.repair, action.trigger);
+        let none = || RepairCount { target: link.clone(), action: repair, done: 0, failed: 0 };
+        let count = self.repairs.entry((link.clone(), repair)).or_insert_with(none);
         match outcome {
             Outcome::Done => {
+                count.done += 1;
                 tracing::info!(
                     message_id = id::REPAIRED, %link, action = word(&repair), reason = word(&trigger), attempt,
                     before = "broken", after = "repaired", elapsed_ms, "repair done"
                 );
             }
             Outcome::Failed(failure) => {
+                count.failed += 1;
                 let (error, retry_s) = (&failure.error, retry.as_secs_f32());
                 tracing::warn!(
                     message_id = id::FAILED, %link, action = word(&repair), reason = word(&trigger), attempt,
@@ -159,12 +163,6 @@ impl StatusTracker {
             }
         }
         self.acting = None;
-        let none = || RepairCount { target: link.clone(), action: repair, done: 0, failed: 0 };
-        let count = self.repairs.entry((link.clone(), repair)).or_insert_with(none);
-        match outcome {
-            Outcome::Done => count.done += 1,
-            Outcome::Failed(_) => count.failed += 1,
-        }
         let outcome = outcome.clone();
         self.event(
             Some(link.clone()),
