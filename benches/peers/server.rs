@@ -84,7 +84,7 @@ impl Server {
     }
 
     pub async fn set_latency(&self, milliseconds: u64) -> anyhow::Result<()> {
-        self.change(&format!(r#"{{"latency":{{"fixed_ms":{milliseconds}}}}}"#)).await.map(|_| ())
+        self.change(&format!(r#"{{"latency_ms":{milliseconds}}}"#)).await.map(|_| ())
     }
 
     pub async fn reset(&self) -> anyhow::Result<()> {

@@ -1,12 +1,10 @@
-//! The body of an answer on its way out: counted, slowed down, spoiled.
+//! The body of an answer on its way out: counted, spoiled.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use hyper::body::{Body, Frame, SizeHint};
-use tokio::time::{Instant, Sleep};
 
 use super::control::Ticket;
 use super::wire::{Break, Breaker};
@@ -39,66 +37,26 @@ pub(super) struct AnswerBody {
     position: u64,
     spoil: Option<Spoil>,
     breaker: Breaker,
-    pace: Option<Pace>,
-    /// `None` once the last byte is on its way.
+    /// `None` once the last byte is on its way, and for an answer that counts nowhere.
     ticket: Option<Ticket>,
     size: Option<u64>,
 }
 
-/// A limit of bytes in a time, kept by waiting before each piece as long as it takes at that rate.
-struct Pace {
-    bytes_per_second: u64,
-    /// When the bytes sent so far are through.
-    through: Pin<Box<Sleep>>,
-    /// A piece that waits for that moment.
-    piece: Bytes,
-}
-
-impl Pace {
-    fn new(bytes_per_second: u64) -> Self {
-        let bytes_per_second = bytes_per_second.max(1);
-        Self { bytes_per_second, through: Box::pin(tokio::time::sleep(Duration::ZERO)), piece: Bytes::new() }
-    }
-
-    /// A twentieth of a second's worth.
-    fn piece_bytes(&self) -> u64 {
-        (self.bytes_per_second / 20).max(1)
-    }
-
-    fn start(&mut self, piece: Bytes) {
-        let time = Duration::from_secs_f64(piece.len() as f64 / self.bytes_per_second as f64);
-        let begin = self.through.deadline().max(Instant::now());
-        self.through.as_mut().reset(begin + time);
-        self.piece = piece;
-    }
-}
-
 impl AnswerBody {
-    pub fn new(
-        inner: s3s::Body,
-        ticket: Ticket,
-        breaker: Breaker,
-        spoil: Option<Spoil>,
-        bytes_per_second: Option<u64>,
-    ) -> Self {
+    pub fn new(inner: s3s::Body, ticket: Option<Ticket>, breaker: Breaker, spoil: Option<Spoil>) -> Self {
         let size = inner.size_hint().exact();
-        let pace = bytes_per_second.map(Pace::new);
-        let ticket = (size != Some(0)).then_some(ticket);
-        Self { inner, rest: Bytes::new(), position: 0, spoil, breaker, pace, ticket, size }
+        let ticket = ticket.filter(|_| size != Some(0));
+        Self { inner, rest: Bytes::new(), position: 0, spoil, breaker, ticket, size }
     }
 
-    /// An answer that is no S3 request's, and counts nowhere.
+    /// An answer that is no S3 request's.
     pub fn plain(body: impl Into<Bytes>) -> Self {
-        let inner = s3s::Body::from(body.into());
-        let size = inner.size_hint().exact();
-        let breaker = Breaker::default();
-        Self { inner, rest: Bytes::new(), position: 0, spoil: None, breaker, pace: None, ticket: None, size }
+        Self::new(body.into().into(), None, Breaker::default(), None)
     }
 
-    /// The next piece to send, as large as pace and spoil allow. Not empty.
+    /// The next piece to send, as large as spoil allows. Not empty.
     fn cut(&mut self, room: u64) -> Bytes {
-        let limit = self.pace.as_ref().map_or(u64::MAX, Pace::piece_bytes).min(room);
-        let length = usize::try_from(limit).unwrap_or(usize::MAX).min(self.rest.len());
+        let length = usize::try_from(room).unwrap_or(usize::MAX).min(self.rest.len());
         let piece = self.rest.split_to(length);
         match self.spoil {
             Some(Spoil::FlipBit { at }) => flip(piece, at.checked_sub(self.position)),
@@ -138,11 +96,6 @@ impl Body for AnswerBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = &mut *self;
-        if let Some(pace) = this.pace.as_mut().filter(|pace| !pace.piece.is_empty()) {
-            ready!(pace.through.as_mut().poll(cx));
-            let piece = std::mem::take(&mut pace.piece);
-            return this.send(piece);
-        }
         let room = this.spoil.map_or(u64::MAX, |spoil| spoil.room(this.position));
         if room == 0 {
             if let Some(Spoil::Break { how, .. }) = this.spoil {
@@ -162,21 +115,11 @@ impl Body for AnswerBody {
             }
         }
         let piece = this.cut(room);
-        match &mut this.pace {
-            None => this.send(piece),
-            Some(pace) => {
-                pace.start(piece);
-                ready!(pace.through.as_mut().poll(cx));
-                let piece = std::mem::take(&mut pace.piece);
-                this.send(piece)
-            }
-        }
+        this.send(piece)
     }
 
     fn is_end_stream(&self) -> bool {
-        self.rest.is_empty()
-            && self.pace.as_ref().is_none_or(|pace| pace.piece.is_empty())
-            && self.inner.is_end_stream()
+        self.rest.is_empty() && self.inner.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
@@ -202,7 +145,7 @@ mod tests {
             Target { operation: Operation::GetObject, bucket: "b".into(), key: "k".into(), range: None };
         let ticket = control.begin(target);
         let inner = s3s::Body::from(Bytes::from("content"));
-        let mut body = AnswerBody::new(inner, ticket, Breaker::default(), None, None);
+        let mut body = AnswerBody::new(inner, Some(ticket), Breaker::default(), None);
         assert_eq!(control.in_progress(), 1);
         let frame = Pin::new(&mut body).poll_frame(&mut Context::from_waker(Waker::noop()));
         assert!(matches!(frame, Poll::Ready(Some(Ok(_)))));

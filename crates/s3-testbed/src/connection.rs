@@ -3,7 +3,7 @@
 //! ```text
 //! request -> counted -> gate -> fault? -> refused? -> S3 -> latency -> answer
 //!                                 |                                      |
-//!                                 +-> error, reset, stall                +-> paced, spoiled
+//!                                 +-> error, reset, stall                +-> spoiled
 //! ```
 //!
 //! Requests on different connections wait independently of each other, as long as the latency lasts or the gate is
@@ -129,10 +129,10 @@ async fn answer(
         }),
     }?;
     // Not in steps: a delay comes on top of the latency, as a slow disk comes on top of a long line.
-    tokio::time::sleep(control.next_latency() + delay).await;
+    tokio::time::sleep(control.latency() + delay).await;
     ticket.answered(answered.status().as_u16());
     answered.headers_mut().insert("x-amz-request-id", HeaderValue::from(ticket.number));
-    Ok(answered.map(|body| AnswerBody::new(body, ticket, breaker, spoil, control.bandwidth())))
+    Ok(answered.map(|body| AnswerBody::new(body, Some(ticket), breaker, spoil)))
 }
 
 /// Answers `refusal` after the request is read to its end: a client that still sends would not see the answer.

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use tokio::sync::watch;
 
 use super::fault::{Action, Fault, Faults};
@@ -35,7 +35,8 @@ struct State {
     bytes_sent: AtomicU64,
     settings: Mutex<Settings>,
     faults: Mutex<Faults>,
-    keys: Mutex<Keys>,
+    /// By their access keys.
+    keys: Mutex<HashMap<String, Key>>,
     /// Requests with this number or a later one wait.
     gate: watch::Sender<Option<u64>>,
     /// Moves whenever a counter does.
@@ -55,20 +56,13 @@ struct Tally {
     log: VecDeque<(u64, LogEntry)>,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Default)]
 struct Settings {
-    latency: Latency,
-    bytes_per_second: Option<u64>,
+    latency: Duration,
     refusal: Option<Refusal>,
     anonymous: bool,
     /// Requests signed for another region are turned away.
     region: Option<String>,
-    random: u64,
-}
-
-#[derive(Debug)]
-struct Keys {
-    secrets: HashMap<String, Key>,
 }
 
 #[derive(Debug, Clone)]
@@ -77,20 +71,8 @@ pub(super) struct Key {
     pub session_token: Option<String>,
 }
 
-/// Time that every request waits for the first byte of its answer, beside what the work takes.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Latency {
-    #[serde(default)]
-    pub fixed_ms: u64,
-    /// Upper bound of a random time on top.
-    #[serde(default)]
-    pub jitter_ms: u64,
-}
-
 /// A reason for which all requests are refused, whoever signed them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refusal {
     AccessDenied,
     ExpiredToken,
@@ -117,20 +99,12 @@ pub struct LogEntry {
 impl Default for Control {
     fn default() -> Self {
         let key = Key { secret: SECRET_KEY.to_owned(), session_token: None };
-        let settings = Settings {
-            latency: Latency::default(),
-            bytes_per_second: None,
-            refusal: None,
-            anonymous: false,
-            region: None,
-            random: 0x9E37_79B9_7F4A_7C15,
-        };
         let state = State {
             tally: Mutex::default(),
             bytes_sent: AtomicU64::new(0),
-            settings: Mutex::new(settings),
+            settings: Mutex::default(),
             faults: Mutex::default(),
-            keys: Mutex::new(Keys { secrets: HashMap::from([(ACCESS_KEY.to_owned(), key)]) }),
+            keys: Mutex::new(HashMap::from([(ACCESS_KEY.to_owned(), key)])),
             gate: watch::Sender::new(None),
             activity: watch::Sender::new(()),
         };
@@ -205,27 +179,13 @@ impl Control {
 
 /// Changing.
 impl Control {
-    /// From now on every request takes at least this long.
-    pub fn set_latency(&self, fixed: Duration) {
-        let fixed_ms = u64::try_from(fixed.as_millis()).unwrap_or(u64::MAX);
-        self.set_latency_with_jitter(Latency { fixed_ms, jitter_ms: 0 });
-    }
-
-    pub fn set_latency_with_jitter(&self, latency: Latency) {
+    /// From now on every request waits so long for the first byte of its answer, beside what the work takes.
+    pub fn set_latency(&self, latency: Duration) {
         lock(&self.state.settings).latency = latency;
     }
 
-    pub fn latency(&self) -> Latency {
+    pub fn latency(&self) -> Duration {
         lock(&self.state.settings).latency
-    }
-
-    /// Limits the bodies of answers on each connection. `None`: no limit.
-    pub fn set_bandwidth(&self, bytes_per_second: Option<u64>) {
-        lock(&self.state.settings).bytes_per_second = bytes_per_second;
-    }
-
-    pub(super) fn bandwidth(&self) -> Option<u64> {
-        lock(&self.state.settings).bytes_per_second
     }
 
     /// Adds a rule by which requests go wrong.
@@ -260,12 +220,12 @@ impl Control {
 
     fn insert_key(&self, access_key: &str, secret: &str, session_token: Option<String>) {
         let key = Key { secret: secret.to_owned(), session_token };
-        lock(&self.state.keys).secrets.insert(access_key.to_owned(), key);
+        lock(&self.state.keys).insert(access_key.to_owned(), key);
     }
 
     /// Refuses requests signed with this key from now on.
     pub fn revoke_key(&self, access_key: &str) {
-        lock(&self.state.keys).secrets.remove(access_key);
+        lock(&self.state.keys).remove(access_key);
     }
 
     /// Refuses all requests for this reason; `None` ends that.
@@ -291,7 +251,7 @@ impl Control {
     }
 
     pub(super) fn key(&self, access_key: &str) -> Option<Key> {
-        lock(&self.state.keys).secrets.get(access_key).cloned()
+        lock(&self.state.keys).get(access_key).cloned()
     }
 
     pub(super) fn refusal(&self) -> Option<Refusal> {
@@ -304,21 +264,6 @@ impl Control {
 
     pub(super) fn fault(&self, target: &Target) -> Option<Action> {
         lock(&self.state.faults).next(target)
-    }
-
-    /// How long the next answer waits.
-    pub(super) fn next_latency(&self) -> Duration {
-        let mut settings = lock(&self.state.settings);
-        let Latency { fixed_ms, jitter_ms } = settings.latency;
-        if jitter_ms == 0 {
-            return Duration::from_millis(fixed_ms);
-        }
-        // xorshift64: the same times in every run, which is what a benchmark wants.
-        settings.random ^= settings.random << 13;
-        settings.random ^= settings.random >> 7;
-        settings.random ^= settings.random << 17;
-        let jitter = Duration::from_micros(settings.random % jitter_ms.saturating_mul(1000).max(1));
-        Duration::from_millis(fixed_ms) + jitter
     }
 
     pub(super) fn begin(&self, target: Target) -> Ticket {
@@ -457,16 +402,6 @@ mod tests {
         assert_eq!(control.log().len(), 1);
         assert_eq!(control.log()[0].status, Some(200));
         assert_eq!(control.highest_concurrency(), 3);
-    }
-
-    #[test]
-    fn jitter_stays_within_its_bound_and_varies() {
-        let control = Control::default();
-        control.set_latency_with_jitter(Latency { fixed_ms: 10, jitter_ms: 5 });
-        let times: Vec<_> = (0..100).map(|_| control.next_latency()).collect();
-        let (low, high) = (Duration::from_millis(10), Duration::from_millis(15));
-        assert!(times.iter().all(|time| (low..high).contains(time)), "{times:?}");
-        assert!(times.iter().any(|time| *time != times[0]));
     }
 
     #[tokio::test]

@@ -38,7 +38,7 @@ mod store;
 mod wire;
 
 pub use condition::{TagMatch, WriteCondition};
-pub use control::{ACCESS_KEY, Control, Latency, LogEntry, Refusal, SECRET_KEY};
+pub use control::{ACCESS_KEY, Control, LogEntry, Refusal, SECRET_KEY};
 pub use entity_tag::EntityTag;
 pub use error::StoreError;
 pub use fault::{Action, Fault};

@@ -3,6 +3,8 @@
 //! `GET /-/control` shows the state, `POST /-/control` changes what its body names and shows the state after that,
 //! `GET /-/log` shows the latest requests. No key is asked for: serve it on loopback only.
 
+use std::time::Duration;
+
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use hyper::header::CONTENT_TYPE;
@@ -10,7 +12,7 @@ use hyper::{Method, Request, Response, StatusCode, Uri};
 use serde::{Deserialize, Serialize};
 
 use super::answer::AnswerBody;
-use super::control::{Control, Latency, Refusal};
+use super::control::Control;
 use super::fault::Fault;
 use super::operation::Operation;
 
@@ -42,9 +44,7 @@ struct Shown {
     in_progress: u64,
     highest_concurrency: u64,
     held: u64,
-    latency: Latency,
-    bytes_per_second: Option<u64>,
-    refusal: Option<Refusal>,
+    latency_ms: u64,
 }
 
 impl Shown {
@@ -56,9 +56,7 @@ impl Shown {
             in_progress: control.in_progress(),
             highest_concurrency: control.highest_concurrency(),
             held: control.held(),
-            latency: control.latency(),
-            bytes_per_second: control.bandwidth(),
-            refusal: control.refusal(),
+            latency_ms: u64::try_from(control.latency().as_millis()).unwrap_or(u64::MAX),
         }
     }
 }
@@ -69,57 +67,21 @@ impl Shown {
 struct Change {
     /// Sets the counters to zero, after everything else in this change.
     reset: bool,
-    latency: Option<Latency>,
-    /// 0 ends the limit.
-    bytes_per_second: Option<u64>,
+    latency_ms: Option<u64>,
     /// Ends all faults, before those of this change begin.
     clear_faults: bool,
     faults: Vec<Fault>,
-    hold_from: Option<u64>,
-    release: bool,
-    refuse: Option<Refusal>,
-    /// Ends the refusal of all requests.
-    accept: bool,
-    accept_keys: Vec<KeyPair>,
-    revoke_keys: Vec<String>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct KeyPair {
-    access_key: String,
-    secret_key: String,
-    session_token: Option<String>,
 }
 
 impl Change {
     fn apply(self, control: &Control) {
-        if let Some(latency) = self.latency {
-            control.set_latency_with_jitter(latency);
-        }
-        if let Some(rate) = self.bytes_per_second {
-            control.set_bandwidth((rate > 0).then_some(rate));
+        if let Some(latency) = self.latency_ms {
+            control.set_latency(Duration::from_millis(latency));
         }
         if self.clear_faults {
             control.clear_faults();
         }
         self.faults.into_iter().for_each(|fault| control.inject(fault));
-        if let Some(number) = self.hold_from {
-            control.hold_from(number);
-        }
-        if self.release {
-            control.release();
-        }
-        if self.accept || self.refuse.is_some() {
-            control.refuse_all(self.refuse);
-        }
-        for key in self.accept_keys {
-            match key.session_token {
-                Some(token) => control.accept_session(&key.access_key, &key.secret_key, &token),
-                None => control.accept_key(&key.access_key, &key.secret_key),
-            }
-        }
-        self.revoke_keys.iter().for_each(|key| control.revoke_key(key));
         if self.reset {
             control.reset();
         }
@@ -160,26 +122,24 @@ fn json(status: StatusCode, value: &impl Serialize) -> Response<AnswerBody> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::operation::Target;
     use super::*;
 
     #[test]
     fn a_change_touches_only_what_it_names() {
         let control = Control::default();
-        control.set_bandwidth(Some(5));
-        let text = r#"{"latency":{"fixed_ms":20},"faults":[{"action":"stall"}],"refuse":"expired_token"}"#;
+        let text = r#"{"latency_ms":20,"faults":[{"action":"stall"}]}"#;
         serde_json::from_str::<Change>(text).unwrap().apply(&control);
-        assert_eq!(control.latency(), Latency { fixed_ms: 20, jitter_ms: 0 });
-        assert_eq!(control.bandwidth(), Some(5));
-        assert_eq!(control.refusal(), Some(Refusal::ExpiredToken));
-        serde_json::from_str::<Change>(r#"{"bytes_per_second":0}"#).unwrap().apply(&control);
-        assert_eq!((control.bandwidth(), control.refusal()), (None, Some(Refusal::ExpiredToken)));
-        serde_json::from_str::<Change>(r#"{"accept":true}"#).unwrap().apply(&control);
-        assert_eq!(control.refusal(), None);
-        assert_eq!(control.latency().fixed_ms, 20);
+        assert_eq!(control.latency(), Duration::from_millis(20));
+        serde_json::from_str::<Change>(r#"{"clear_faults":true}"#).unwrap().apply(&control);
+        let target =
+            Target { operation: Operation::GetObject, bucket: "b".into(), key: "k".into(), range: None };
+        assert_eq!(control.fault(&target), None);
+        assert_eq!(control.latency(), Duration::from_millis(20));
     }
 
     #[test]
     fn a_misspelt_change_is_refused() {
-        assert!(serde_json::from_str::<Change>(r#"{"latncy":{}}"#).is_err());
+        assert!(serde_json::from_str::<Change>(r#"{"latncy_ms":1}"#).is_err());
     }
 }

@@ -5,17 +5,12 @@
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
-
-const WHOLE: u8 = 0;
-const CLOSE: u8 = 1;
-const RESET: u8 = 2;
 
 /// How a connection is to end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,22 +23,17 @@ pub(super) enum Break {
 
 /// Decides that a connection breaks; shared between it and the answers on it.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Breaker {
-    state: Arc<AtomicU8>,
-}
+pub(super) struct Breaker(Arc<OnceLock<Break>>);
 
 impl Breaker {
     /// Has the connection break as soon as all that was written so far is sent.
     pub fn trip(&self, how: Break) {
-        let state = match how {
-            Break::Close => CLOSE,
-            Break::Reset => RESET,
-        };
-        self.state.store(state, Ordering::Release);
+        // It breaks once, in the way that came first.
+        let _ = self.0.set(how);
     }
 
-    fn state(&self) -> u8 {
-        self.state.load(Ordering::Acquire)
+    fn tripped(&self) -> Option<Break> {
+        self.0.get().copied()
     }
 }
 
@@ -61,7 +51,7 @@ impl Wire {
 
 impl Drop for Wire {
     fn drop(&mut self) {
-        if self.breaker.state() == RESET {
+        if self.breaker.tripped() == Some(Break::Reset) {
             // With this the close that follows sends RST. If it cannot be set, the client sees FIN: a fault all the same.
             let _ = self.stream.inner().set_zero_linger();
         }
@@ -85,14 +75,12 @@ impl Write for Wire {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
-        if self.breaker.state() == WHOLE {
-            Poll::Ready(Ok(()))
-        } else {
-            Poll::Ready(Err(io::Error::new(
-                io::ErrorKind::ConnectionAborted,
-                "the connection breaks on demand",
-            )))
-        }
+        Poll::Ready(match self.breaker.tripped() {
+            None => Ok(()),
+            Some(_) => {
+                Err(io::Error::new(io::ErrorKind::ConnectionAborted, "the connection breaks on demand"))
+            }
+        })
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
