@@ -30,8 +30,8 @@ pub enum StoreError {
     NotAFile { key: String, reason: &'static str },
     #[error("a directory as a bucket {missing}")]
     DirectoryOnly { missing: &'static str },
-    #[error("no multipart upload {upload:?}")]
-    NoSuchUpload { upload: String },
+    #[error("no multipart upload {upload:?} of {key:?}")]
+    NoSuchUpload { key: String, upload: String },
     #[error("part {number} of the upload {reason}")]
     InvalidPart { number: i32, reason: &'static str },
     #[error("parts of the upload are not in ascending order")]
@@ -52,7 +52,8 @@ impl StoreError {
         }
     }
 
-    fn code(&self) -> S3ErrorCode {
+    /// What S3 calls it.
+    pub fn code(&self) -> S3ErrorCode {
         match self {
             Self::NoSuchBucket { .. } => S3ErrorCode::NoSuchBucket,
             Self::BucketExists { .. } => S3ErrorCode::BucketAlreadyOwnedByYou,
@@ -157,10 +158,10 @@ mod tests {
                 "a directory as a bucket keeps no versions",
             ),
             (
-                StoreError::NoSuchUpload { upload: named("u") },
+                StoreError::NoSuchUpload { key: key(), upload: named("u") },
                 "NoSuchUpload",
                 404,
-                "no multipart upload \"u\"",
+                "no multipart upload \"u\" of \"k\"",
             ),
             (
                 StoreError::InvalidPart { number: 3, reason: "was not uploaded" },

@@ -17,7 +17,7 @@ pub(super) const PAGE_LIMIT: usize = 1000;
 
 /// What to list.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Query {
+pub struct Query {
     pub prefix: String,
     /// Not empty.
     pub delimiter: Option<String>,
@@ -67,7 +67,7 @@ pub(super) fn successor(prefix: &str) -> Option<String> {
 
 /// An object as a list shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Entry {
+pub struct Entry {
     pub key: String,
     pub size: u64,
     pub tag: EntityTag,
@@ -75,8 +75,9 @@ pub(super) struct Entry {
     pub storage_class: Option<String>,
 }
 
+/// A line of a list.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Item {
+pub enum Item {
     Object(Entry),
     Prefix(String),
 }
@@ -90,15 +91,16 @@ impl Item {
     }
 }
 
+/// A page of a list.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Page {
+pub struct Page {
     pub items: Vec<Item>,
     pub truncated: bool,
 }
 
 impl Page {
     /// The text behind which the next page starts.
-    pub(super) fn next_after(&self) -> Option<&str> {
+    pub fn next_after(&self) -> Option<&str> {
         if self.truncated { self.items.last().map(Item::text) } else { None }
     }
 }

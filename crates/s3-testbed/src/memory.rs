@@ -53,7 +53,7 @@ impl Record {
 
 /// What a delete did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Removal {
+pub enum Removal {
     /// The object is gone, or was never there.
     Gone,
     /// A delete marker of this version hides the object now.

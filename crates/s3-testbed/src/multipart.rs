@@ -22,14 +22,16 @@ use super::object::{Attributes, Checksums, Content};
 /// The least size of every part but the last.
 const PART_MINIMUM_BYTES: u64 = 5 * 1024 * 1024;
 
+/// The uploads of all buckets.
 #[derive(Debug, Default)]
-pub(super) struct Uploads {
+pub struct Uploads {
     last: u64,
     open: BTreeMap<String, Upload>,
 }
 
+/// An upload that was begun.
 #[derive(Debug, Clone)]
-pub(super) struct Upload {
+pub struct Upload {
     pub bucket: String,
     pub key: String,
     pub attributes: Arc<Attributes>,
@@ -37,8 +39,9 @@ pub(super) struct Upload {
     pub parts: BTreeMap<i32, Part>,
 }
 
+/// A part of one.
 #[derive(Debug, Clone)]
-pub(super) struct Part {
+pub struct Part {
     pub bytes: Bytes,
     pub digest: [u8; 16],
     pub checksums: Checksums,
@@ -46,8 +49,8 @@ pub(super) struct Part {
 }
 
 impl Part {
-    pub fn new(bytes: Bytes, checksums: Checksums, now: SystemTime) -> Self {
-        Self { digest: Md5::checksum(&bytes), bytes, checksums, modified: now }
+    pub fn new(bytes: Bytes, now: SystemTime) -> Self {
+        Self { digest: Md5::checksum(&bytes), bytes, checksums: Checksums::default(), modified: now }
     }
 
     pub fn tag(&self) -> EntityTag {
@@ -76,7 +79,7 @@ impl Uploads {
         self.open
             .get(id)
             .filter(|upload| upload.bucket == bucket && upload.key == key)
-            .ok_or_else(|| StoreError::NoSuchUpload { upload: id.to_owned() })
+            .ok_or_else(|| StoreError::NoSuchUpload { key: key.to_owned(), upload: id.to_owned() })
     }
 
     pub fn add(
@@ -114,7 +117,10 @@ impl Uploads {
 
 impl Upload {
     /// The content and tag of the object that these parts make; a part is named by its number and its tag.
-    pub fn assemble(&self, listed: &[(i32, Option<String>)]) -> Result<(Content, EntityTag), StoreError> {
+    pub(super) fn assemble(
+        &self,
+        listed: &[(i32, Option<String>)],
+    ) -> Result<(Content, EntityTag), StoreError> {
         let mut pieces = Vec::with_capacity(listed.len());
         let mut digests = Vec::with_capacity(listed.len());
         if !listed.is_sorted_by(|(a, _), (b, _)| a < b) {
@@ -149,7 +155,7 @@ mod tests {
         let mut uploads = Uploads::default();
         let id = uploads.create("b", "k", Attributes::default(), UNIX_EPOCH);
         for (number, &size) in (1..).zip(sizes) {
-            let part = Part::new(Bytes::from(vec![0; size as usize]), Checksums::default(), UNIX_EPOCH);
+            let part = Part::new(Bytes::from(vec![0; size as usize]), UNIX_EPOCH);
             uploads.add("b", "k", &id, number, part).unwrap();
         }
         uploads.remove("b", "k", &id).unwrap()

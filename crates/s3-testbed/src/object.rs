@@ -58,7 +58,7 @@ pub struct Attributes {
     /// Object tags, in the order given.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub tags: Vec<(String, String)>,
-    #[serde(skip_serializing_if = "Checksums::is_empty")]
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub checksums: Checksums,
 }
 
@@ -75,27 +75,9 @@ impl Attributes {
     }
 }
 
-/// Checksums that the writer sent and that were found right, in base64 as on the wire.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Checksums {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub crc32: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub crc32c: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub crc64nvme: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub sha1: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub sha256: Option<String>,
-}
-
-impl Checksums {
-    pub(super) fn is_empty(&self) -> bool {
-        *self == Self::default()
-    }
-}
+/// Checksums that the writer sent and that were found right: by the name of the algorithm (`crc32`, `crc32c`, `crc64nvme`,
+/// `sha1`, `sha256`), in base64 as on the wire.
+pub type Checksums = BTreeMap<String, String>;
 
 /// The number of a version within its bucket; later versions have larger ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

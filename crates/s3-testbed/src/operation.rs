@@ -5,6 +5,7 @@
 
 use hyper::header::{HOST, HeaderMap, RANGE};
 use hyper::{Method, Uri};
+use percent_encoding::percent_decode_str;
 use serde::{Deserialize, Serialize};
 
 /// An S3 operation, as counters and faults tell them apart.
@@ -52,7 +53,7 @@ pub(super) struct Target {
 impl Target {
     /// The bucket is the first part of the path, or what stands before `domain` in the name of the host.
     pub fn of(method: &Method, uri: &Uri, headers: &HeaderMap, domain: Option<&str>) -> Self {
-        let path = decode(uri.path().strip_prefix('/').unwrap_or_default(), Plus::IsPlus);
+        let path = decode(uri.path().strip_prefix('/').unwrap_or_default());
         let by_path = || path.split_once('/').unwrap_or((&path, ""));
         let (bucket, key) = domain
             .and_then(|domain| bucket_of(headers, domain))
@@ -66,7 +67,7 @@ impl Target {
         };
         let key = match operation {
             Operation::ListObjects | Operation::ListVersions => {
-                parameter(query, "prefix").map(|text| decode(text, Plus::IsSpace)).unwrap_or_default()
+                parameter(query, "prefix").map(decode_query).unwrap_or_default()
             }
             _ => key.to_owned(),
         };
@@ -83,25 +84,10 @@ fn bucket_of<'h>(headers: &'h HeaderMap, domain: &str) -> Option<&'h str> {
 
 fn of_bucket(method: &Method, query: &str) -> Operation {
     let has = |name| parameter(query, name).is_some();
-    let settings = [
-        "acl",
-        "cors",
-        "encryption",
-        "lifecycle",
-        "location",
-        "logging",
-        "notification",
-        "policy",
-        "replication",
-        "tagging",
-        "versioning",
-        "website",
-        "object-lock",
-        "publicAccessBlock",
-        "ownershipControls",
-    ];
+    let settings = "acl cors encryption lifecycle location logging notification policy replication tagging versioning \
+                    website object-lock publicAccessBlock ownershipControls";
     match *method {
-        _ if settings.into_iter().any(has) => Operation::Other,
+        _ if settings.split(' ').any(has) => Operation::Other,
         Method::GET if has("uploads") => Operation::ListMultipartUploads,
         Method::GET if has("versions") => Operation::ListVersions,
         Method::GET => Operation::ListObjects,
@@ -143,33 +129,13 @@ fn parameter<'q>(query: &'q str, name: &str) -> Option<&'q str> {
         .map(|(_, value)| value)
 }
 
-/// What a `+` is: a path has it as it is, a query may write a space so.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Plus {
-    IsPlus,
-    IsSpace,
+fn decode(text: &str) -> String {
+    percent_decode_str(text).decode_utf8_lossy().into_owned()
 }
 
-pub(super) fn decode(text: &str, plus: Plus) -> String {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let [first, tail @ ..] = rest {
-        rest = tail;
-        let escaped =
-            || std::str::from_utf8(tail.get(..2)?).ok().and_then(|hex| u8::from_str_radix(hex, 16).ok());
-        match first {
-            b'%' => match escaped() {
-                Some(byte) => {
-                    bytes.push(byte);
-                    rest = &tail[2..];
-                }
-                None => bytes.push(b'%'),
-            },
-            b'+' if plus == Plus::IsSpace => bytes.push(b' '),
-            byte => bytes.push(*byte),
-        }
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
+/// The same of a query, which may write a space as `+`.
+pub(super) fn decode_query(text: &str) -> String {
+    decode(&text.replace('+', " "))
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use super::condition::WriteCondition;
 use super::directory::DirectoryBucket;
@@ -30,6 +30,17 @@ pub struct Store {
 struct Contents {
     backend: Backend,
     uploads: Mutex<Uploads>,
+    clock: Mutex<(Clock, u64)>,
+}
+
+/// What time it is at the store.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Clock {
+    /// That of the host: writes of the same second cannot be told apart by it.
+    #[default]
+    Wall,
+    /// Long ago, and everything that is written a second after what was written before.
+    Counted,
 }
 
 #[derive(Debug)]
@@ -48,13 +59,17 @@ fn read<T>(lock: &RwLock<T>) -> RwLockReadGuard<'_, T> {
     lock.read().unwrap_or_else(PoisonError::into_inner)
 }
 
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 fn write<T>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
     lock.write().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Store {
     fn new(backend: Backend) -> Self {
-        Self { contents: Arc::new(Contents { backend, uploads: Mutex::default() }) }
+        Self { contents: Arc::new(Contents { backend, uploads: Mutex::default(), clock: Mutex::default() }) }
     }
 
     /// Empty buckets in memory.
@@ -76,6 +91,21 @@ impl Store {
     /// Whether calls wait for a disk.
     pub(super) fn waits_for_disk(&self) -> bool {
         matches!(self.contents.backend, Backend::Directory { .. })
+    }
+
+    /// What time writes into memory bear from now on.
+    pub fn set_clock(&self, clock: Clock) {
+        lock(&self.contents.clock).0 = clock;
+    }
+
+    /// Of what is written now.
+    pub(super) fn now(&self) -> SystemTime {
+        let mut clock = lock(&self.contents.clock);
+        clock.1 += 1;
+        match clock.0 {
+            Clock::Wall => whole_seconds(SystemTime::now()),
+            Clock::Counted => SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000 + clock.1),
+        }
     }
 
     fn bucket(&self, name: &str) -> Result<Bucket<'_>, StoreError> {
@@ -214,7 +244,7 @@ impl Store {
     ) -> Result<Arc<Object>, StoreError> {
         match self.bucket(bucket)? {
             Bucket::Memory(bucket) => {
-                let modified = whole_seconds(SystemTime::now());
+                let modified = self.now();
                 let object = Object { content, tag, modified, attributes, version: None };
                 write(&bucket).write(key, object, condition)
             }
@@ -255,14 +285,7 @@ impl Store {
         key: &str,
         version: Option<&str>,
     ) -> Result<Arc<Object>, StoreError> {
-        let parsed = match version {
-            Some(text) => Some(VersionId::parse(text).ok_or_else(|| StoreError::NoSuchVersion {
-                key: key.to_owned(),
-                version: text.to_owned(),
-            })?),
-            None => None,
-        };
-        match (self.bucket(bucket)?, parsed) {
+        match (self.bucket(bucket)?, named_version(key, version)?) {
             (Bucket::Memory(bucket), version) => read(&bucket).read(key, version),
             (Bucket::Directory(bucket), None | Some(None)) => bucket.read(key),
             (Bucket::Directory(_), Some(Some(version))) => {
@@ -280,21 +303,21 @@ impl Store {
         self.remove(bucket, key, None, &WriteCondition::default()).map(|_| ())
     }
 
-    pub(super) fn remove(
+    /// Deletes the object under `key`, or one version of it, if `condition` holds for what is there.
+    ///
+    /// # Errors
+    ///
+    /// As [`delete`](Self::delete), and [`StoreError::Unmet`].
+    pub fn remove(
         &self,
         bucket: &str,
         key: &str,
         version: Option<&str>,
         condition: &WriteCondition,
     ) -> Result<Removal, StoreError> {
-        let unknown =
-            |text: &str| StoreError::NoSuchVersion { key: key.to_owned(), version: text.to_owned() };
-        let version = match version {
-            Some(text) => Some(VersionId::parse(text).ok_or_else(|| unknown(text))?),
-            None => None,
-        };
+        let version = named_version(key, version)?;
         match self.bucket(bucket)? {
-            Bucket::Memory(bucket) => write(&bucket).remove(key, version, condition, SystemTime::now()),
+            Bucket::Memory(bucket) => write(&bucket).remove(key, version, condition, self.now()),
             Bucket::Directory(bucket) => bucket.remove(key, condition).map(|()| Removal::Gone),
         }
     }
@@ -321,7 +344,12 @@ impl Store {
         }
     }
 
-    pub(super) fn list(&self, bucket: &str, query: &Query) -> Result<Page, StoreError> {
+    /// One page of keys.
+    ///
+    /// # Errors
+    ///
+    /// As [`get`](Self::get).
+    pub fn list(&self, bucket: &str, query: &Query) -> Result<Page, StoreError> {
         match self.bucket(bucket)? {
             Bucket::Memory(bucket) => listing::page(&mut read(&bucket).cursor(), query),
             Bucket::Directory(bucket) => listing::page(&mut bucket.cursor(), query),
@@ -370,10 +398,32 @@ impl Store {
     ) -> Result<(), StoreError> {
         let bucket = self.memory_bucket(bucket, "cannot be filled in bulk")?;
         let content = body.into();
-        let (tag, modified) = (content.tag(), whole_seconds(SystemTime::now()));
+        let (tag, modified) = (content.tag(), self.now());
         let object = Object { content, tag, modified, attributes: Arc::new(attributes), version: None };
         write(&bucket).fill(keys, &Arc::new(object));
         Ok(())
+    }
+
+    /// Makes an object of the parts of an upload that are `listed`, by number and tag, if `condition` holds.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::NoSuchUpload`], those of parts that are not as listed, and as [`put_object_with`](Self::put_object_with):
+    /// the upload stays open then.
+    pub fn complete_upload(
+        &self,
+        bucket: &str,
+        key: &str,
+        id: &str,
+        listed: &[(i32, Option<String>)],
+        condition: &WriteCondition,
+    ) -> Result<Arc<Object>, StoreError> {
+        let upload = self.uploads().find(bucket, key, id)?.clone();
+        let (content, tag) = upload.assemble(listed)?;
+        let written = self.write(bucket, key, content, tag, upload.attributes, condition)?;
+        // Gone already if two clients completed it at once, which both succeed.
+        let _ = self.uploads().remove(bucket, key, id);
+        Ok(written)
     }
 
     /// How many uploads were begun in a bucket and are neither complete nor aborted.
@@ -381,7 +431,14 @@ impl Store {
         self.uploads().of_bucket(bucket).len()
     }
 
-    pub(super) fn uploads(&self) -> MutexGuard<'_, Uploads> {
-        self.contents.uploads.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The uploads in parts that are open.
+    pub fn uploads(&self) -> MutexGuard<'_, Uploads> {
+        lock(&self.contents.uploads)
     }
+}
+
+/// The version that a request names, if it names one: `Some(None)` is `null`.
+fn named_version(key: &str, version: Option<&str>) -> Result<Option<Option<VersionId>>, StoreError> {
+    let unknown = |text: &str| StoreError::NoSuchVersion { key: key.to_owned(), version: text.to_owned() };
+    version.map(|text| VersionId::parse(text).ok_or_else(|| unknown(text))).transpose()
 }

@@ -49,7 +49,7 @@ async fn bytes_that_contradict_their_checksum_are_fetched_again_and_never_shown(
     let (mounted, control) = mounted(LONG, |bucket| {
         let Bucket::S3 { server, .. } = bucket else { panic!("a server") };
         for key in ["a.map", "b.map"] {
-            let checksums = Checksums { crc32: Some("BQroMQ==".into()), ..Checksums::default() };
+            let checksums = Checksums::from([("crc32".into(), "BQroMQ==".into())]);
             let attributes = Attributes { checksums, ..Attributes::default() };
             let put = server.store().put_object_with(
                 "bucket",

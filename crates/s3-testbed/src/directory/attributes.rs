@@ -8,6 +8,7 @@ use rustix::fs::{self, XattrFlags};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
+use super::beneath::file_error;
 use crate::error::StoreError;
 use crate::file::tag;
 use crate::object::Attributes;
@@ -27,18 +28,14 @@ pub(super) struct Stored {
 
 /// Writes the attributes of a file down.
 pub(super) fn store(key: &str, file: &File, attributes: &Attributes) -> Result<(), StoreError> {
-    let failed = |source: io::Error| StoreError::File {
-        action: "keep the attributes of",
-        key: key.to_owned(),
-        source,
-    };
+    let failed = file_error("keep the attributes of", key);
     if *attributes == Attributes::default() {
         return match fs::fremovexattr(file, ATTRIBUTES) {
             Ok(()) | Err(Errno::NODATA | Errno::NOTSUP) => Ok(()),
             Err(errno) => Err(failed(errno.into())),
         };
     }
-    let found = file.metadata().map_err(failed)?;
+    let found = file.metadata().map_err(&failed)?;
     let stored = Stored { attributes: attributes.clone(), tag: tag(&found).to_string() };
     let text = serde_json::to_vec(&stored).map_err(|error| failed(error.into()))?;
     fs::fsetxattr(file, ATTRIBUTES, &text, XattrFlags::empty()).map_err(|errno| failed(errno.into()))

@@ -42,6 +42,6 @@ impl Root {
     }
 }
 
-pub(super) fn file_error(action: &'static str, key: &str) -> impl Fn(Errno) -> StoreError {
+pub(super) fn file_error<E: Into<io::Error>>(action: &'static str, key: &str) -> impl Fn(E) -> StoreError {
     move |source| StoreError::File { action, key: key.to_owned(), source: source.into() }
 }

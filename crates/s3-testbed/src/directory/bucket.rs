@@ -79,11 +79,7 @@ impl DirectoryBucket {
             Err(errno) if nothing_there(errno) => return Ok(None),
             Err(errno) => return Err(file_error("open", key)(errno)),
         };
-        let found = file.metadata().map_err(|source| StoreError::File {
-            action: "examine",
-            key: key.to_owned(),
-            source,
-        })?;
+        let found = file.metadata().map_err(file_error("examine", key))?;
         let right_kind = match place.kind {
             Kind::File => found.is_file(),
             Kind::Directory => found.is_dir(),
@@ -92,17 +88,15 @@ impl DirectoryBucket {
     }
 
     fn object(&self, key: &str, place: &Place<'_>, file: File) -> Result<Object, StoreError> {
-        let failed =
-            |action| move |source: io::Error| StoreError::File { action, key: key.to_owned(), source };
-        let stored = stored(&file).map_err(failed("read the attributes of"))?;
+        let stored = stored(&file).map_err(file_error("read the attributes of", key))?;
         let (content, tag, modified) = match place.kind {
             Kind::File => {
-                let open = OpenFile::new(file).map_err(failed("examine"))?;
+                let open = OpenFile::new(file).map_err(file_error("examine", key))?;
                 let (tag, modified) = (open.tag(), open.modified());
                 (Content::File(Arc::new(open)), tag, modified)
             }
             Kind::Directory => {
-                let found = file.metadata().map_err(failed("examine"))?;
+                let found = file.metadata().map_err(file_error("examine", key))?;
                 (Content::from(Bytes::new()), EntityTag::of(b""), last_modified(&found))
             }
         };
@@ -186,11 +180,7 @@ impl DirectoryBucket {
         let directory = self.make_directories(key, place.parents.iter())?;
         let upload = Upload::create(&directory, self.uploads.fetch_add(1, Ordering::Relaxed))
             .map_err(file_error("create", key))?;
-        copy(content, &upload.file).map_err(|source| StoreError::File {
-            action: "write",
-            key: key.to_owned(),
-            source,
-        })?;
+        copy(content, &upload.file).map_err(file_error("write", key))?;
         attributes::store(key, &upload.file, attributes)?;
         let file = upload.move_to(place.name).map_err(|errno| match errno {
             Errno::ISDIR | Errno::NOTEMPTY | Errno::EXIST => {
@@ -214,11 +204,7 @@ impl DirectoryBucket {
         let _writing = self.lock();
         self.judge(key, &place, condition)?;
         let file = self.find(key, &place)?.ok_or_else(|| StoreError::NoSuchKey { key: key.to_owned() })?;
-        let found = file.metadata().map_err(|source| StoreError::File {
-            action: "examine",
-            key: key.to_owned(),
-            source,
-        })?;
+        let found = file.metadata().map_err(file_error("examine", key))?;
         if tag(&found) != *of {
             attributes.checksums = Checksums::default();
         }

@@ -171,7 +171,7 @@ fn what_is_no_file_is_no_object_and_delays_nobody() {
 fn attributes_survive_in_the_file_and_checksums_only_with_the_content() {
     let world = world();
     let mut attributes = Attributes::with_metadata([("Mode", "33188")]);
-    attributes.checksums.crc32 = Some("AAAAAA==".to_owned());
+    attributes.checksums.insert("crc32".to_owned(), "AAAAAA==".to_owned());
     let content = Content::from("text");
     world.bucket.write("a", &content, &attributes, &WriteCondition::default()).unwrap();
     let again = DirectoryBucket::open(world.directory.path()).unwrap().read("a").unwrap();
@@ -200,7 +200,7 @@ fn checksums_of_another_version_are_not_kept_with_replaced_attributes() {
     let old = world.put("a", "text").unwrap();
     world.drop_in("a", "edited");
     let mut attributes = Attributes::default();
-    attributes.checksums.crc32 = Some("AAAAAA==".to_owned());
+    attributes.checksums.insert("crc32".to_owned(), "AAAAAA==".to_owned());
     let after = world.bucket.write_attributes("a", &old.tag, attributes, &WriteCondition::default()).unwrap();
     assert_eq!(after.attributes.checksums, Checksums::default());
 }

@@ -7,28 +7,43 @@ use super::super::memory::Versioning;
 use super::adapter::Protocol;
 
 impl Protocol {
-    pub(super) fn buckets(&self) -> ListBucketsOutput {
+    pub(super) async fn buckets(&self, _: ListBucketsInput) -> S3Result<ListBucketsOutput> {
         let buckets = self.store.buckets().into_iter().map(|(name, created)| Bucket {
             name: Some(name),
             creation_date: Some(created.into()),
             bucket_region: Some(REGION.to_owned()),
         });
-        ListBucketsOutput { buckets: Some(buckets.collect()), owner: Some(owner()), ..Default::default() }
+        Ok(ListBucketsOutput { buckets: Some(buckets.collect()), owner: Some(owner()), ..Default::default() })
     }
 
-    pub(super) fn bucket_head(&self, bucket: &str) -> S3Result<HeadBucketOutput> {
-        self.store.check_bucket(bucket)?;
-        let region = s3s::region::Region::new(REGION.into()).ok();
-        Ok(HeadBucketOutput { bucket_region: region.map(|it| it.as_str().into()), ..Default::default() })
+    pub(super) async fn bucket_head(&self, input: HeadBucketInput) -> S3Result<HeadBucketOutput> {
+        self.store.check_bucket(&input.bucket)?;
+        Ok(HeadBucketOutput { bucket_region: Some(REGION.to_owned()), ..Default::default() })
     }
 
-    pub(super) fn bucket_create(&self, bucket: &str) -> S3Result<CreateBucketOutput> {
-        self.store.create_bucket(bucket)?;
-        Ok(CreateBucketOutput { location: Some(format!("/{bucket}")) })
+    pub(super) async fn bucket_create(&self, input: CreateBucketInput) -> S3Result<CreateBucketOutput> {
+        self.store.create_bucket(&input.bucket)?;
+        Ok(CreateBucketOutput { location: Some(format!("/{}", input.bucket)) })
     }
 
-    pub(super) fn bucket_versioning(&self, bucket: &str) -> S3Result<GetBucketVersioningOutput> {
-        let status = match self.store.versioning(bucket)? {
+    pub(super) async fn bucket_delete(&self, input: DeleteBucketInput) -> S3Result<DeleteBucketOutput> {
+        self.store.delete_bucket(&input.bucket)?;
+        Ok(DeleteBucketOutput::default())
+    }
+
+    pub(super) async fn bucket_location(
+        &self,
+        input: GetBucketLocationInput,
+    ) -> S3Result<GetBucketLocationOutput> {
+        self.store.check_bucket(&input.bucket)?;
+        Ok(GetBucketLocationOutput::default())
+    }
+
+    pub(super) async fn bucket_versioning(
+        &self,
+        input: GetBucketVersioningInput,
+    ) -> S3Result<GetBucketVersioningOutput> {
+        let status = match self.store.versioning(&input.bucket)? {
             Versioning::Off => None,
             Versioning::Enabled => Some(BucketVersioningStatus::ENABLED),
             Versioning::Suspended => Some(BucketVersioningStatus::SUSPENDED),
@@ -39,9 +54,9 @@ impl Protocol {
         })
     }
 
-    pub(super) fn set_bucket_versioning(
+    pub(super) async fn set_bucket_versioning(
         &self,
-        input: &PutBucketVersioningInput,
+        input: PutBucketVersioningInput,
     ) -> S3Result<PutBucketVersioningOutput> {
         let status = input.versioning_configuration.status.as_ref().map(BucketVersioningStatus::as_str);
         let versioning = match status {

@@ -38,6 +38,19 @@ pub(super) fn read_condition(
     }
 }
 
+/// The condition of a copy on its source.
+macro_rules! source_condition {
+    ($input:ident) => {
+        $crate::protocol::convert::read_condition(
+            $input.copy_source_if_match,
+            $input.copy_source_if_none_match,
+            $input.copy_source_if_modified_since,
+            $input.copy_source_if_unmodified_since,
+        )
+    };
+}
+pub(super) use source_condition;
+
 /// The condition of a write. S3 knows no write that depends on the absence of one particular version.
 pub(super) fn write_condition(
     if_match: Option<ETagCondition>,

@@ -1,5 +1,7 @@
 //! Lists of objects and of their versions.
 
+use base64_simd::URL_SAFE_NO_PAD;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use s3s::S3Result;
 use s3s::dto::*;
 
@@ -37,45 +39,29 @@ impl Writing {
     }
 }
 
-/// As S3 encodes keys in lists: like a form, but a `/` stays.
+/// All that S3 encodes in lists: like in a form, but a `/` stays.
+const ENCODED: &AsciiSet =
+    &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'*').remove(b'/').remove(b' ');
+
 fn encode(text: &str) -> String {
-    let mut encoded = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'*' | b'/' => {
-                encoded.push(byte as char)
-            }
-            b' ' => encoded.push('+'),
-            _ => encoded.push_str(&format!("%{byte:02X}")),
-        }
-    }
-    encoded
+    utf8_percent_encode(text, ENCODED).to_string().replace(' ', "+")
 }
 
-/// A token that is not to be understood by clients: what the next page comes after, in hexadecimal.
+/// A token that is not to be understood by clients: what the next page comes after.
 fn token(after: &str) -> String {
-    after.bytes().map(|byte| format!("{byte:02x}")).collect()
+    URL_SAFE_NO_PAD.encode_to_string(after)
 }
 
 fn after_token(token: &str) -> S3Result<String> {
-    let digits = token.as_bytes();
-    let pairs = digits.chunks(2).map(|pair| {
-        let pair = std::str::from_utf8(pair).ok().filter(|pair| pair.len() == 2)?;
-        u8::from_str_radix(pair, 16).ok()
-    });
-    let bytes: Option<Vec<u8>> = pairs.collect();
-    bytes
-        .and_then(|bytes| String::from_utf8(bytes).ok())
-        .ok_or_else(|| invalid_argument(format!("The continuation token provided is incorrect: {token:?}")))
+    let after = URL_SAFE_NO_PAD.decode_to_vec(token).ok().and_then(|after| String::from_utf8(after).ok());
+    after.ok_or_else(|| invalid_argument(format!("The continuation token provided is incorrect: {token:?}")))
 }
 
-fn limit(max_keys: Option<i32>) -> S3Result<usize> {
-    match max_keys {
-        None => Ok(PAGE_LIMIT),
-        Some(keys) => match usize::try_from(keys) {
-            Ok(keys) => Ok(keys.min(PAGE_LIMIT)),
-            Err(_) => Err(invalid_argument(format!("max-keys is {keys}, expected 0 or more"))),
-        },
+pub(super) fn limit(max_keys: Option<i32>) -> S3Result<usize> {
+    let Some(keys) = max_keys else { return Ok(PAGE_LIMIT) };
+    match usize::try_from(keys) {
+        Ok(keys) => Ok(keys.min(PAGE_LIMIT)),
+        Err(_) => Err(invalid_argument(format!("a page is to have {keys} entries, expected 0 or more"))),
     }
 }
 
@@ -85,6 +71,29 @@ fn as_count(count: usize) -> Option<i32> {
 
 fn filled(text: Option<String>) -> Option<String> {
     text.filter(|text| !text.is_empty())
+}
+
+/// What the fields that all lists have ask for.
+macro_rules! query {
+    ($input:ident, $after:expr) => {
+        Query {
+            prefix: $input.prefix.unwrap_or_default(),
+            delimiter: filled($input.delimiter),
+            after: $after,
+            limit: limit($input.max_keys)?,
+        }
+    };
+}
+
+/// Fills the fields that the answers to all lists have in common.
+macro_rules! describe {
+    ($output:ident, $input:ident, $query:ident, $writing:ident) => {{
+        $output.name = Some($input.bucket);
+        $output.prefix = Some($writing.write($query.prefix));
+        $output.delimiter = $query.delimiter.map(|text| $writing.write(text));
+        $output.max_keys = as_count($query.limit);
+        $output.encoding_type = $input.encoding_type;
+    }};
 }
 
 /// The objects and the common prefixes of a page, as an answer shows them.
@@ -111,64 +120,49 @@ fn shown(page: Page, writing: Writing, with_owner: bool) -> (Vec<Object>, Vec<Co
 }
 
 impl Protocol {
+    async fn page(&self, bucket: &str, query: &Query) -> S3Result<Page> {
+        let (bucket, query) = (bucket.to_owned(), query.clone());
+        self.on_store(move |store| Ok(store.list(&bucket, &query)?)).await
+    }
+
     pub(super) async fn list_v2(&self, input: ListObjectsV2Input) -> S3Result<ListObjectsV2Output> {
         let writing = Writing::of(input.encoding_type.as_ref())?;
-        let limit = limit(input.max_keys)?;
         let after = match filled(input.continuation_token.clone()) {
             Some(token) => Some(after_token(&token)?),
             None => filled(input.start_after.clone()),
         };
-        let prefix = input.prefix.unwrap_or_default();
-        let delimiter = filled(input.delimiter);
-        let query = Query { prefix: prefix.clone(), delimiter: delimiter.clone(), after, limit };
-        let bucket = input.bucket.clone();
-        let page = self.on_store(move |store| Ok(store.list(&bucket, &query)?)).await?;
-        let next = page.next_after().map(token);
-        let (count, truncated) = (page.items.len(), page.truncated);
-        let (contents, common_prefixes) = shown(page, writing, input.fetch_owner.unwrap_or(false));
-        Ok(ListObjectsV2Output {
-            name: Some(input.bucket),
-            prefix: Some(writing.write(prefix)),
-            delimiter: delimiter.map(|text| writing.write(text)),
-            max_keys: as_count(limit),
-            key_count: as_count(count),
-            is_truncated: Some(truncated),
+        let query = query!(input, after);
+        let page = self.page(&input.bucket, &query).await?;
+        let mut output = ListObjectsV2Output {
+            key_count: as_count(page.items.len()),
+            is_truncated: Some(page.truncated),
             continuation_token: input.continuation_token,
-            next_continuation_token: next,
+            next_continuation_token: page.next_after().map(token),
             start_after: filled(input.start_after).map(|text| writing.write(text)),
-            encoding_type: input.encoding_type,
-            contents: Some(contents),
-            common_prefixes: Some(common_prefixes),
             ..Default::default()
-        })
+        };
+        let (contents, common_prefixes) = shown(page, writing, input.fetch_owner.unwrap_or(false));
+        (output.contents, output.common_prefixes) = (Some(contents), Some(common_prefixes));
+        describe!(output, input, query, writing);
+        Ok(output)
     }
 
     pub(super) async fn list_v1(&self, input: ListObjectsInput) -> S3Result<ListObjectsOutput> {
         let writing = Writing::of(input.encoding_type.as_ref())?;
-        let limit = limit(input.max_keys)?;
-        let prefix = input.prefix.unwrap_or_default();
-        let delimiter = filled(input.delimiter);
-        let after = filled(input.marker.clone());
-        let query = Query { prefix: prefix.clone(), delimiter: delimiter.clone(), after, limit };
-        let bucket = input.bucket.clone();
-        let page = self.on_store(move |store| Ok(store.list(&bucket, &query)?)).await?;
+        let query = query!(input, filled(input.marker.clone()));
+        let page = self.page(&input.bucket, &query).await?;
         // Without a delimiter clients take the last key: S3 says nothing then.
-        let next = page.next_after().filter(|_| delimiter.is_some()).map(str::to_owned);
-        let truncated = page.truncated;
-        let (contents, common_prefixes) = shown(page, writing, true);
-        Ok(ListObjectsOutput {
-            name: Some(input.bucket),
-            prefix: Some(writing.write(prefix)),
-            delimiter: delimiter.map(|text| writing.write(text)),
+        let next = page.next_after().filter(|_| query.delimiter.is_some()).map(str::to_owned);
+        let mut output = ListObjectsOutput {
             marker: Some(writing.write(input.marker.unwrap_or_default())),
             next_marker: next.map(|text| writing.write(text)),
-            max_keys: as_count(limit),
-            is_truncated: Some(truncated),
-            encoding_type: input.encoding_type,
-            contents: Some(contents),
-            common_prefixes: Some(common_prefixes),
+            is_truncated: Some(page.truncated),
             ..Default::default()
-        })
+        };
+        let (contents, common_prefixes) = shown(page, writing, true);
+        (output.contents, output.common_prefixes) = (Some(contents), Some(common_prefixes));
+        describe!(output, input, query, writing);
+        Ok(output)
     }
 
     pub(super) async fn list_versions(
@@ -176,38 +170,25 @@ impl Protocol {
         input: ListObjectVersionsInput,
     ) -> S3Result<ListObjectVersionsOutput> {
         let writing = Writing::of(input.encoding_type.as_ref())?;
-        let limit = limit(input.max_keys)?;
-        let prefix = input.prefix.unwrap_or_default();
-        let delimiter = filled(input.delimiter);
-        let all = self.store.versions(&input.bucket, &prefix)?;
-        let query = Query {
-            prefix: prefix.clone(),
-            delimiter: delimiter.clone(),
-            after: filled(input.key_marker.clone()),
-            limit,
-        };
-        let versions = VersionsPage::of(all, &query, filled(input.version_id_marker.clone()));
+        let query = query!(input, filled(input.key_marker.clone()));
+        let all = self.store.versions(&input.bucket, &query.prefix)?;
+        let page = VersionsPage::of(all, &query, filled(input.version_id_marker.clone()));
+        let is_truncated = page.next.is_some();
+        let (next_key, next_version) = page.next.unzip();
+        let prefix = |prefix| CommonPrefix { prefix: Some(writing.write(prefix)) };
+        let (versions, markers) = shown_versions(page.records, writing);
         let mut output = ListObjectVersionsOutput {
-            name: Some(input.bucket),
-            prefix: Some(writing.write(prefix)),
-            delimiter: delimiter.map(|text| writing.write(text)),
             key_marker: Some(writing.write(input.key_marker.unwrap_or_default())),
             version_id_marker: Some(input.version_id_marker.unwrap_or_default()),
-            max_keys: as_count(limit),
-            is_truncated: Some(versions.next.is_some()),
-            encoding_type: input.encoding_type,
+            is_truncated: Some(is_truncated),
+            next_key_marker: next_key.map(|key| writing.write(key)),
+            next_version_id_marker: next_version.flatten(),
+            common_prefixes: Some(page.prefixes.into_iter().map(prefix).collect()),
+            versions: Some(versions),
+            delete_markers: Some(markers),
             ..Default::default()
         };
-        if let Some((key, version)) = versions.next {
-            output.next_key_marker = Some(writing.write(key));
-            output.next_version_id_marker = version;
-        }
-        let prefixes = versions.prefixes.into_iter();
-        output.common_prefixes =
-            Some(prefixes.map(|prefix| CommonPrefix { prefix: Some(writing.write(prefix)) }).collect());
-        let (versions, markers) = shown_versions(versions.records, writing);
-        output.versions = Some(versions);
-        output.delete_markers = Some(markers);
+        describe!(output, input, query, writing);
         Ok(output)
     }
 }

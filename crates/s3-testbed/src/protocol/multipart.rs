@@ -1,35 +1,24 @@
 //! Multipart uploads.
 
-use std::time::SystemTime;
-
 use s3s::dto::*;
-use s3s::{S3Error, S3Request, S3Response, S3Result, s3_error};
+use s3s::{S3Error, S3Request, S3Result, s3_error};
 
 use super::super::multipart::Part;
-use super::super::object::{Checksums, whole_seconds};
 use super::adapter::Protocol;
 use super::bucket::owner;
-use super::convert::{e_tag, invalid_argument, read_condition, shown_version, write_condition};
+use super::convert::{e_tag, invalid_argument, shown_version, source_condition, write_condition};
+use super::list::limit;
 use super::read::resolve;
-use super::receive::{Claims, answer_checksums, claimed_checksums, receive};
+use super::receive::{Received, answer_checksums, claims, receive};
 use super::write::{Source, attributes_of};
 
 const PART_NUMBERS: std::ops::RangeInclusive<i32> = 1..=10_000;
-const PAGE_LIMIT: usize = 1000;
 
 fn check_number(number: i32) -> S3Result<()> {
     match PART_NUMBERS.contains(&number) {
         true => Ok(()),
         false => Err(invalid_argument(format!("Part number is {number}, expected 1 to 10000"))),
     }
-}
-
-fn limit(asked: Option<i32>) -> usize {
-    asked.and_then(|asked| usize::try_from(asked).ok()).map_or(PAGE_LIMIT, |asked| asked.min(PAGE_LIMIT))
-}
-
-fn now() -> SystemTime {
-    whole_seconds(SystemTime::now())
 }
 
 impl Protocol {
@@ -39,7 +28,7 @@ impl Protocol {
     ) -> S3Result<CreateMultipartUploadOutput> {
         self.store.check_bucket(&input.bucket)?;
         let attributes = attributes_of!(input);
-        let id = self.store.uploads().create(&input.bucket, &input.key, attributes, now());
+        let id = self.store.uploads().create(&input.bucket, &input.key, attributes, self.store.now());
         Ok(CreateMultipartUploadOutput {
             bucket: Some(input.bucket),
             key: Some(input.key),
@@ -49,25 +38,14 @@ impl Protocol {
     }
 
     pub(super) async fn add_part(&self, request: S3Request<UploadPartInput>) -> S3Result<UploadPartOutput> {
-        let mut input = request.input;
+        let input = request.input;
         check_number(input.part_number)?;
         self.store.uploads().find(&input.bucket, &input.key, &input.upload_id)?;
-        let claims = Claims {
-            length: input.content_length,
-            md5: input.content_md5.take(),
-            checksums: claimed_checksums!(input),
-            headers: request.headers,
-            trailers: request.trailing_headers,
-        };
-        let received = receive(input.body.take(), claims).await?;
-        let part = Part {
-            bytes: received.bytes,
-            digest: received.digest,
-            checksums: received.checksums.clone(),
-            modified: now(),
-        };
+        let claims = claims!(input, request);
+        let Received { bytes, digest, checksums } = receive(input.body, claims).await?;
+        let part = Part { bytes, digest, checksums, modified: self.store.now() };
         let mut output = UploadPartOutput { e_tag: Some(e_tag(&part.tag())), ..Default::default() };
-        answer_checksums!(output, received.checksums);
+        answer_checksums!(output, part.checksums);
         self.store.uploads().add(&input.bucket, &input.key, &input.upload_id, input.part_number, part)?;
         Ok(output)
     }
@@ -76,16 +54,8 @@ impl Protocol {
         check_number(input.part_number)?;
         self.store.uploads().find(&input.bucket, &input.key, &input.upload_id)?;
         let source = Source::of(&input.copy_source)?;
-        let condition = read_condition(
-            input.copy_source_if_match,
-            input.copy_source_if_none_match,
-            input.copy_source_if_modified_since,
-            input.copy_source_if_unmodified_since,
-        );
-        let range = match &input.copy_source_range {
-            Some(text) => Some(copy_range(text)?),
-            None => None,
-        };
+        let condition = source_condition!(input);
+        let range = input.copy_source_range.as_deref().map(copy_range).transpose()?;
         let (bytes, version) = self
             .on_store(move |store| {
                 let object = source.open(store, &condition)?;
@@ -97,7 +67,7 @@ impl Protocol {
                 Ok((bytes, object.version))
             })
             .await?;
-        let part = Part::new(bytes, Checksums::default(), now());
+        let part = Part::new(bytes, self.store.now());
         let result = CopyPartResult {
             e_tag: Some(e_tag(&part.tag())),
             last_modified: Some(part.modified.into()),
@@ -117,20 +87,13 @@ impl Protocol {
     ) -> S3Result<CompleteMultipartUploadOutput> {
         let condition = write_condition(input.if_match, input.if_none_match)?;
         let listed = listed_parts(input.multipart_upload)?;
-        let upload = self.store.uploads().find(&input.bucket, &input.key, &input.upload_id)?.clone();
-        let (content, tag) = upload.assemble(&listed)?;
-        if let Some(size) = input.mpu_object_size.filter(|size| u64::try_from(*size) != Ok(content.size())) {
-            return Err(s3_error!(InvalidRequest, "The object has {} bytes and not {size}", content.size()));
-        }
         let (bucket, key, id) = (input.bucket, input.key, input.upload_id);
         let written = self
             .on_store({
                 let (bucket, key) = (bucket.clone(), key.clone());
-                move |store| Ok(store.write(&bucket, &key, content, tag, upload.attributes, &condition)?)
+                move |store| Ok(store.complete_upload(&bucket, &key, &id, &listed, &condition)?)
             })
             .await?;
-        // Gone already if two clients completed it at once, which both succeed.
-        let _ = self.store.uploads().remove(&bucket, &key, &id);
         Ok(CompleteMultipartUploadOutput {
             location: Some(format!("/{bucket}/{key}")),
             bucket: Some(bucket),
@@ -144,9 +107,9 @@ impl Protocol {
     pub(super) async fn abort_upload(
         &self,
         input: AbortMultipartUploadInput,
-    ) -> S3Result<S3Response<AbortMultipartUploadOutput>> {
+    ) -> S3Result<AbortMultipartUploadOutput> {
         self.store.uploads().remove(&input.bucket, &input.key, &input.upload_id)?;
-        Ok(S3Response::with_status(AbortMultipartUploadOutput::default(), hyper::StatusCode::NO_CONTENT))
+        Ok(AbortMultipartUploadOutput::default())
     }
 
     pub(super) async fn list_uploads(
@@ -160,7 +123,7 @@ impl Protocol {
             return Err(s3_error!(NotImplemented, "Uploads are listed without delimiter and encoding only"));
         }
         let prefix = input.prefix.unwrap_or_default();
-        let limit = limit(input.max_uploads);
+        let limit = limit(input.max_uploads)?;
         let after = (
             input.key_marker.clone().unwrap_or_default(),
             input.upload_id_marker.clone().unwrap_or_default(),
@@ -195,7 +158,7 @@ impl Protocol {
     pub(super) async fn list_parts_of(&self, input: ListPartsInput) -> S3Result<ListPartsOutput> {
         let uploads = self.store.uploads();
         let upload = uploads.find(&input.bucket, &input.key, &input.upload_id)?;
-        let limit = limit(input.max_parts);
+        let limit = limit(input.max_parts)?;
         let after = input.part_number_marker.unwrap_or(0).max(0);
         let mut parts: Vec<_> = upload.parts.range(after.saturating_add(1)..).take(limit + 1).collect();
         let truncated = parts.len() > limit;
@@ -209,7 +172,7 @@ impl Protocol {
                 last_modified: Some(part.modified.into()),
                 ..Default::default()
             };
-            answer_checksums!(shown, part.checksums.clone());
+            answer_checksums!(shown, part.checksums);
             shown
         });
         Ok(ListPartsOutput {

@@ -16,11 +16,11 @@ use tokio::task::JoinHandle;
 
 use super::super::condition::{ReadCondition, ReadVerdict};
 use super::super::error::StoreError;
-use super::super::file::OpenFile;
 use super::super::object::{Content, FRAME_BYTES, Object};
 use super::super::store::Store;
 use super::adapter::Protocol;
 use super::convert::{e_tag, read_condition, shown_version};
+use super::receive::answer_checksums;
 
 /// How often a file that changes while it is read is read again before the client is told to come back.
 const FILE_ATTEMPTS: usize = 5;
@@ -113,11 +113,25 @@ pub(super) fn resolve(range: Option<s3s::dto::Range>, size: u64) -> S3Result<Ran
     }
 }
 
-fn refuse_part_number(part_number: Option<i32>) -> S3Result<()> {
-    match part_number {
-        None => Ok(()),
-        Some(_) => Err(s3_error!(NotImplemented, "A part of an object cannot be asked for by its number")),
-    }
+/// What a GET or a HEAD asks for.
+macro_rules! wish {
+    ($input:ident) => {{
+        if $input.part_number.is_some() {
+            return Err(s3_error!(NotImplemented, "A part of an object cannot be asked for by its number"));
+        }
+        Wish {
+            bucket: $input.bucket,
+            key: $input.key,
+            version: $input.version_id,
+            condition: read_condition(
+                $input.if_match,
+                $input.if_none_match,
+                $input.if_modified_since,
+                $input.if_unmodified_since,
+            ),
+            range: $input.range,
+        }
+    }};
 }
 
 /// Fills the fields that the answers to GET and HEAD have in common.
@@ -125,12 +139,11 @@ macro_rules! describe {
     ($output:ident, $selection:ident, $checksum_mode:expr) => {{
         let Selection { object, range, partial, .. } = &$selection;
         let attributes = &*object.attributes;
-        let own = |text: &Option<String>| text.clone();
         $output.accept_ranges = Some("bytes".to_owned());
-        $output.cache_control = own(&attributes.cache_control);
-        $output.content_disposition = own(&attributes.content_disposition);
-        $output.content_encoding = own(&attributes.content_encoding);
-        $output.content_language = own(&attributes.content_language);
+        $output.cache_control = attributes.cache_control.clone();
+        $output.content_disposition = attributes.content_disposition.clone();
+        $output.content_encoding = attributes.content_encoding.clone();
+        $output.content_language = attributes.content_language.clone();
         $output.content_length = i64::try_from(range.end - range.start).ok();
         $output.content_range =
             partial.then(|| format!("bytes {}-{}/{}", range.start, range.end - 1, object.content.size()));
@@ -148,11 +161,7 @@ macro_rules! describe {
         let wants_checksums =
             $checksum_mode.as_ref().is_some_and(|mode: &ChecksumMode| mode.as_str() == ChecksumMode::ENABLED);
         if wants_checksums && !partial && !attributes.checksums.is_empty() {
-            $output.checksum_crc32 = own(&attributes.checksums.crc32);
-            $output.checksum_crc32c = own(&attributes.checksums.crc32c);
-            $output.checksum_crc64nvme = own(&attributes.checksums.crc64nvme);
-            $output.checksum_sha1 = own(&attributes.checksums.sha1);
-            $output.checksum_sha256 = own(&attributes.checksums.sha256);
+            answer_checksums!($output, attributes.checksums);
             $output.checksum_type = Some(ChecksumType::from_static(ChecksumType::FULL_OBJECT));
         }
     }};
@@ -160,19 +169,7 @@ macro_rules! describe {
 
 impl Protocol {
     pub(super) async fn get(&self, input: GetObjectInput) -> S3Result<GetObjectOutput> {
-        refuse_part_number(input.part_number)?;
-        let wish = Wish {
-            bucket: input.bucket,
-            key: input.key,
-            version: input.version_id,
-            condition: read_condition(
-                input.if_match,
-                input.if_none_match,
-                input.if_modified_since,
-                input.if_unmodified_since,
-            ),
-            range: input.range,
-        };
+        let wish = wish!(input);
         let selection = self.on_store(move |store| wish.select(store, true)).await?;
         let mut output = GetObjectOutput::default();
         describe!(output, selection, input.checksum_mode);
@@ -183,19 +180,7 @@ impl Protocol {
     }
 
     pub(super) async fn head(&self, input: HeadObjectInput) -> S3Result<S3Response<HeadObjectOutput>> {
-        refuse_part_number(input.part_number)?;
-        let wish = Wish {
-            bucket: input.bucket,
-            key: input.key,
-            version: input.version_id,
-            condition: read_condition(
-                input.if_match,
-                input.if_none_match,
-                input.if_modified_since,
-                input.if_unmodified_since,
-            ),
-            range: input.range,
-        };
+        let wish = wish!(input);
         let selection = self.on_store(move |store| wish.select(store, false)).await?;
         let mut output = HeadObjectOutput::default();
         describe!(output, selection, input.checksum_mode);
@@ -213,88 +198,51 @@ impl Protocol {
 
 fn body(selection: Selection) -> StreamingBlob {
     let Selection { object, range, bytes, .. } = selection;
-    if let Some(bytes) = bytes {
-        return StreamingBlob::from(Body::from(bytes));
-    }
-    match &object.content {
-        Content::File(file) => StreamingBlob::new(FileBody { file: file.clone(), range, reading: None }),
-        content => {
-            let length = range.end - range.start;
-            let first = content.piece(range.start, length.min(FRAME_BYTES));
-            if first.len() as u64 == length {
-                return StreamingBlob::from(Body::from(first));
-            }
-            StreamingBlob::new(MemoryBody { object, range })
-        }
+    let length = range.end - range.start;
+    match bytes.unwrap_or_else(|| object.content.piece(range.start, length.min(FRAME_BYTES))) {
+        all if all.len() as u64 == length => StreamingBlob::from(Body::from(all)),
+        _ => StreamingBlob::new(Pieces { object, range, reading: None }),
     }
 }
 
-fn remaining(range: &Range<u64>) -> RemainingLength {
-    usize::try_from(range.end - range.start)
-        .map_or_else(|_| RemainingLength::unknown(), RemainingLength::new_exact)
-}
-
-/// Slices of content in memory.
-struct MemoryBody {
+/// Content piece by piece: slices of what is in memory; a file is read on threads that may wait, and ends in an error if
+/// it changes on the way.
+struct Pieces {
     object: Arc<Object>,
-    range: Range<u64>,
-}
-
-impl Stream for MemoryBody {
-    type Item = Result<Bytes, StdError>;
-
-    fn poll_next(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let left = self.range.end - self.range.start;
-        let piece = self.object.content.piece(self.range.start, left.min(FRAME_BYTES));
-        if piece.is_empty() {
-            return Poll::Ready(None);
-        }
-        self.range.start += piece.len() as u64;
-        Poll::Ready(Some(Ok(piece)))
-    }
-}
-
-impl ByteStream for MemoryBody {
-    fn remaining_length(&self) -> RemainingLength {
-        remaining(&self.range)
-    }
-}
-
-/// A file, read piece by piece on threads that may wait. Ends in an error if the file changes on the way.
-struct FileBody {
-    file: Arc<OpenFile>,
     range: Range<u64>,
     reading: Option<JoinHandle<io::Result<Bytes>>>,
 }
 
-impl Stream for FileBody {
+impl Stream for Pieces {
     type Item = Result<Bytes, StdError>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let Range { start, end } = self.range;
-        if start >= end {
+        let length = FRAME_BYTES.min(end - start);
+        if length == 0 {
             return Poll::Ready(None);
         }
-        let file = self.file.clone();
-        let reading = self.reading.get_or_insert_with(|| {
-            tokio::task::spawn_blocking(move || file.read(start, FRAME_BYTES.min(end - start)))
-        });
-        let read = ready!(Pin::new(reading).poll(cx));
-        self.reading = None;
-        Poll::Ready(Some(match read {
-            Ok(Ok(bytes)) => {
-                self.range.start += bytes.len() as u64;
-                Ok(bytes)
+        let object = self.object.clone();
+        let piece = match &object.content {
+            Content::File(file) => {
+                let file = file.clone();
+                let read = || tokio::task::spawn_blocking(move || file.read(start, length));
+                let read = ready!(Pin::new(self.reading.get_or_insert_with(read)).poll(cx));
+                self.reading = None;
+                read.map_err(io::Error::other).flatten()
             }
-            Ok(Err(error)) => Err(error.into()),
-            Err(error) => Err(error.into()),
-        }))
+            content => Ok(content.piece(start, length)),
+        };
+        Poll::Ready(Some(
+            piece.map_err(StdError::from).inspect(|piece| self.range.start += piece.len() as u64),
+        ))
     }
 }
 
-impl ByteStream for FileBody {
+impl ByteStream for Pieces {
     fn remaining_length(&self) -> RemainingLength {
-        remaining(&self.range)
+        usize::try_from(self.range.end - self.range.start)
+            .map_or_else(|_| RemainingLength::unknown(), RemainingLength::new_exact)
     }
 }
 

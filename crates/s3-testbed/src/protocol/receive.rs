@@ -1,5 +1,6 @@
 //! Bodies of uploads: collected, hashed once on the way in, compared with what the client says of them.
 
+use base64_simd::STANDARD;
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
 use hyper::header::HeaderMap;
@@ -12,6 +13,8 @@ use super::super::object::Checksums;
 
 /// Room made for a body before it comes, at most; larger ones grow.
 const ROOM_LIMIT_BYTES: usize = 64 * 1024 * 1024;
+/// Beginning of the headers, and of the trailers, that hold checksums.
+const CHECKSUM: &str = "x-amz-checksum-";
 
 /// What a client says of the body that it sends.
 #[derive(Debug, Default)]
@@ -34,28 +37,46 @@ pub(super) struct Received {
 }
 
 /// The checksums among the fields of a request.
-macro_rules! claimed_checksums {
-    ($input:ident) => {
-        $crate::object::Checksums {
-            crc32: $input.checksum_crc32.clone(),
-            crc32c: $input.checksum_crc32c.clone(),
-            crc64nvme: $input.checksum_crc64nvme.clone(),
-            sha1: $input.checksum_sha1.clone(),
-            sha256: $input.checksum_sha256.clone(),
+macro_rules! checksums_of {
+    ($fields:ident) => {
+        $crate::protocol::receive::named([
+            ("crc32", &$fields.checksum_crc32),
+            ("crc32c", &$fields.checksum_crc32c),
+            ("crc64nvme", &$fields.checksum_crc64nvme),
+            ("sha1", &$fields.checksum_sha1),
+            ("sha256", &$fields.checksum_sha256),
+        ])
+    };
+}
+pub(super) use checksums_of;
+
+/// What a request says of its body.
+macro_rules! claims {
+    ($input:ident, $request:ident) => {
+        $crate::protocol::receive::Claims {
+            length: $input.content_length,
+            md5: $input.content_md5.clone(),
+            checksums: $crate::protocol::receive::checksums_of!($input),
+            headers: $request.headers,
+            trailers: $request.trailing_headers,
         }
     };
 }
-pub(super) use claimed_checksums;
+pub(super) use claims;
+
+pub(super) fn named(fields: [(&str, &Option<String>); 5]) -> Checksums {
+    fields.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value.clone()?))).collect()
+}
 
 /// Puts checksums into the fields of an answer.
 macro_rules! answer_checksums {
     ($output:expr, $checksums:expr) => {{
-        let checksums: $crate::object::Checksums = $checksums;
-        $output.checksum_crc32 = checksums.crc32;
-        $output.checksum_crc32c = checksums.crc32c;
-        $output.checksum_crc64nvme = checksums.crc64nvme;
-        $output.checksum_sha1 = checksums.sha1;
-        $output.checksum_sha256 = checksums.sha256;
+        let field = |name: &str| $checksums.get(name).cloned();
+        $output.checksum_crc32 = field("crc32");
+        $output.checksum_crc32c = field("crc32c");
+        $output.checksum_crc64nvme = field("crc64nvme");
+        $output.checksum_sha1 = field("sha1");
+        $output.checksum_sha256 = field("sha256");
     }};
 }
 pub(super) use answer_checksums;
@@ -80,25 +101,10 @@ pub(super) async fn receive(body: Option<StreamingBlob>, claims: Claims) -> S3Re
         check_md5(claimed, &digest)?;
     }
     let found = hasher.finalize();
-    let found = Checksums {
-        crc32: found.checksum_crc32,
-        crc32c: found.checksum_crc32c,
-        crc64nvme: found.checksum_crc64nvme,
-        sha1: found.checksum_sha1,
-        sha256: found.checksum_sha256,
-    };
+    let found = checksums_of!(found);
     let claimed = with_trailers(claims.checksums, claims.trailers);
-    let wrong = [
-        ("crc32", &claimed.crc32, &found.crc32),
-        ("crc32c", &claimed.crc32c, &found.crc32c),
-        ("crc64nvme", &claimed.crc64nvme, &found.crc64nvme),
-        ("sha1", &claimed.sha1, &found.sha1),
-        ("sha256", &claimed.sha256, &found.sha256),
-    ]
-    .into_iter()
-    .find(|(_, claimed, found)| claimed.is_some() && claimed != found);
-    match wrong {
-        Some((name, ..)) => {
+    match claimed.iter().find(|(name, value)| found.get(*name) != Some(value)) {
+        Some((name, _)) => {
             Err(s3_error!(BadDigest, "The {name} you specified did not match the calculated checksum."))
         }
         None => Ok(Received { bytes: whole.freeze(), digest, checksums: claimed }),
@@ -115,76 +121,40 @@ fn not_as_signed(error: s3s::StdError) -> S3Error {
 
 /// A hasher for every checksum that is claimed before or announced to come after the body.
 fn hasher(claims: &Claims) -> ChecksumHasher {
-    let announced: Vec<String> = claims
-        .headers
-        .get_all("x-amz-trailer")
-        .iter()
-        .filter_map(|value| value.to_str().ok())
+    let announced = claims.headers.get_all("x-amz-trailer").iter().filter_map(|value| value.to_str().ok());
+    let announced: Vec<String> = announced
         .flat_map(|value| value.split(','))
-        .map(|name| name.trim().to_ascii_lowercase())
+        .filter_map(|name| Some(name.trim().to_ascii_lowercase().strip_prefix(CHECKSUM)?.to_owned()))
         .collect();
-    let wanted = |claimed: &Option<String>, header: &str| {
-        claimed.is_some() || announced.iter().any(|announced| announced == header)
+    let wanted = |name: &str| {
+        claims.checksums.contains_key(name) || announced.iter().any(|announced| announced == name)
     };
-    let claimed = &claims.checksums;
     ChecksumHasher {
-        crc32: wanted(&claimed.crc32, "x-amz-checksum-crc32").then(Crc32::new),
-        crc32c: wanted(&claimed.crc32c, "x-amz-checksum-crc32c").then(Crc32c::new),
-        crc64nvme: wanted(&claimed.crc64nvme, "x-amz-checksum-crc64nvme").then(Crc64Nvme::new),
-        sha1: wanted(&claimed.sha1, "x-amz-checksum-sha1").then(Sha1::new),
-        sha256: wanted(&claimed.sha256, "x-amz-checksum-sha256").then(Sha256::new),
+        crc32: wanted("crc32").then(Crc32::new),
+        crc32c: wanted("crc32c").then(Crc32c::new),
+        crc64nvme: wanted("crc64nvme").then(Crc64Nvme::new),
+        sha1: wanted("sha1").then(Sha1::new),
+        sha256: wanted("sha256").then(Sha256::new),
     }
 }
 
 fn with_trailers(mut claimed: Checksums, trailers: Option<TrailingHeaders>) -> Checksums {
-    let Some(trailers) = trailers.and_then(|trailers| trailers.take()) else { return claimed };
-    let fields = [
-        ("x-amz-checksum-crc32", &mut claimed.crc32),
-        ("x-amz-checksum-crc32c", &mut claimed.crc32c),
-        ("x-amz-checksum-crc64nvme", &mut claimed.crc64nvme),
-        ("x-amz-checksum-sha1", &mut claimed.sha1),
-        ("x-amz-checksum-sha256", &mut claimed.sha256),
-    ];
-    for (name, field) in fields {
-        if let Some(value) = trailers.get(name).and_then(|value| value.to_str().ok()) {
-            *field = Some(value.to_owned());
+    for (name, value) in &trailers.and_then(|trailers| trailers.take()).unwrap_or_default() {
+        if let (Some(name), Ok(value)) = (name.as_str().strip_prefix(CHECKSUM), value.to_str()) {
+            claimed.insert(name.to_owned(), value.to_owned());
         }
     }
     claimed
 }
 
 fn check_md5(claimed: &str, digest: &[u8; 16]) -> S3Result<()> {
-    match decode_base64(claimed) {
-        Some(claimed) if claimed == digest => Ok(()),
-        Some(claimed) if claimed.len() == digest.len() => {
+    match STANDARD.decode_to_vec(claimed) {
+        Ok(claimed) if claimed == digest => Ok(()),
+        Ok(claimed) if claimed.len() == digest.len() => {
             Err(s3_error!(BadDigest, "The Content-MD5 you specified did not match what we received."))
         }
         _ => Err(s3_error!(InvalidDigest, "The Content-MD5 you specified was invalid.")),
     }
-}
-
-fn decode_base64(text: &str) -> Option<Vec<u8>> {
-    let digits = text.trim_end_matches('=');
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut bits = 0u32;
-    let mut count = 0;
-    for digit in digits.bytes() {
-        let value = match digit {
-            b'A'..=b'Z' => digit - b'A',
-            b'a'..=b'z' => digit - b'a' + 26,
-            b'0'..=b'9' => digit - b'0' + 52,
-            b'+' => 62,
-            b'/' => 63,
-            _ => return None,
-        };
-        bits = (bits << 6 | u32::from(value)) & 0xFFFF;
-        count += 6;
-        if count >= 8 {
-            count -= 8;
-            bytes.push((bits >> count) as u8);
-        }
-    }
-    Some(bytes)
 }
 
 #[cfg(test)]

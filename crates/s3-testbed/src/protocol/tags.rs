@@ -3,7 +3,7 @@
 use s3s::S3Result;
 use s3s::dto::*;
 
-use super::super::operation::{Plus, decode};
+use super::super::operation::decode_query;
 use super::adapter::Protocol;
 use super::convert::shown_version;
 
@@ -12,7 +12,7 @@ pub(super) fn parse(header: Option<&str>) -> Vec<(String, String)> {
     let pairs = header.unwrap_or_default().split('&').filter(|pair| !pair.is_empty());
     pairs
         .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
-        .map(|(name, value)| (decode(name, Plus::IsSpace), decode(value, Plus::IsSpace)))
+        .map(|(name, value)| (decode_query(name), decode_query(value)))
         .collect()
 }
 

@@ -13,8 +13,8 @@ use super::super::memory::Removal;
 use super::super::object::{Attributes, Content, Object, VersionId};
 use super::super::store::Store;
 use super::adapter::Protocol;
-use super::convert::{e_tag, invalid_argument, read_condition, shown_version, write_condition};
-use super::receive::{Claims, Received, answer_checksums, claimed_checksums, receive};
+use super::convert::{e_tag, invalid_argument, shown_version, source_condition, write_condition};
+use super::receive::{Received, answer_checksums, claims, receive};
 
 /// What S3 allows of user metadata: names and values together.
 const METADATA_LIMIT_BYTES: usize = 2048;
@@ -78,16 +78,10 @@ impl Protocol {
         }
         let condition = write_condition(input.if_match.take(), input.if_none_match.take())?;
         let mut attributes = attributes_of!(input);
-        let claims = Claims {
-            length: input.content_length,
-            md5: input.content_md5.take(),
-            checksums: claimed_checksums!(input),
-            headers: request.headers,
-            trailers: request.trailing_headers,
-        };
+        let claims = claims!(input, request);
         self.store.check_bucket(&input.bucket)?;
         let Received { bytes, digest, checksums } = receive(input.body.take(), claims).await?;
-        attributes.checksums = checksums.clone();
+        attributes.checksums.clone_from(&checksums);
         let written = self
             .on_store(move |store| {
                 let tag = EntityTag::Md5(digest);
@@ -119,12 +113,7 @@ impl Protocol {
         let replaces_tags =
             input.tagging_directive.as_ref().is_some_and(|it| it.as_str() == TaggingDirective::REPLACE);
         let given = attributes_of!(input);
-        let of_source = read_condition(
-            input.copy_source_if_match.take(),
-            input.copy_source_if_none_match.take(),
-            input.copy_source_if_modified_since.take(),
-            input.copy_source_if_unmodified_since.take(),
-        );
+        let of_source = source_condition!(input);
         let copy = Copy { bucket: input.bucket, key: input.key, source, given, replaces, replaces_tags };
         let (written, source_version) = self
             .on_store(move |store| {
