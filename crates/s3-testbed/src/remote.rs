@@ -14,7 +14,6 @@ use serde::{Deserialize, Serialize};
 use super::answer::AnswerBody;
 use super::control::Control;
 use super::fault::Fault;
-use super::operation::Operation;
 
 const CONTROL: &str = "/-/control";
 const LOG: &str = "/-/log";
@@ -36,29 +35,16 @@ impl Remote {
 }
 
 /// The state of a server as `GET /-/control` shows it.
-#[derive(Debug, Serialize)]
-struct Shown {
-    counts: std::collections::BTreeMap<Operation, u64>,
-    total: u64,
-    bytes_sent: u64,
-    in_progress: u64,
-    highest_concurrency: u64,
-    held: u64,
-    latency_ms: u64,
-}
-
-impl Shown {
-    fn of(control: &Control) -> Self {
-        Self {
-            counts: control.counts(),
-            total: control.total(),
-            bytes_sent: control.bytes_sent(),
-            in_progress: control.in_progress(),
-            highest_concurrency: control.highest_concurrency(),
-            held: control.held(),
-            latency_ms: u64::try_from(control.latency().as_millis()).unwrap_or(u64::MAX),
-        }
-    }
+fn shown(control: &Control) -> serde_json::Value {
+    serde_json::json!({
+        "counts": control.counts(),
+        "total": control.total(),
+        "bytes_sent": control.bytes_sent(),
+        "in_progress": control.in_progress(),
+        "highest_concurrency": control.highest_concurrency(),
+        "held": control.held(),
+        "latency_ms": u64::try_from(control.latency().as_millis()).unwrap_or(u64::MAX),
+    })
 }
 
 /// What `POST /-/control` can change. Fields that are absent stay as they are.
@@ -90,12 +76,12 @@ impl Change {
 
 pub(super) async fn answer(request: Request<Incoming>, control: &Control) -> Response<AnswerBody> {
     match (request.method().clone(), request.uri().path()) {
-        (Method::GET, CONTROL) => json(StatusCode::OK, &Shown::of(control)),
+        (Method::GET, CONTROL) => json(StatusCode::OK, &shown(control)),
         (Method::GET, LOG) => json(StatusCode::OK, &control.log()),
         (Method::POST, CONTROL) => match change(request).await {
             Ok(change) => {
                 change.apply(control);
-                json(StatusCode::OK, &Shown::of(control))
+                json(StatusCode::OK, &shown(control))
             }
             Err(error) => json(StatusCode::BAD_REQUEST, &serde_json::json!({ "error": error })),
         },
@@ -122,7 +108,7 @@ fn json(status: StatusCode, value: &impl Serialize) -> Response<AnswerBody> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::operation::Target;
+    use super::super::operation::{Operation, Target};
     use super::*;
 
     #[test]
