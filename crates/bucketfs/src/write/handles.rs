@@ -27,11 +27,11 @@ const SLOT_BYTES: u64 = 8 * WORDS as u64;
 /// Numbers that are set aside at once: so seldom is the first slot written.
 const SET_ASIDE: u64 = 4096;
 
-/// What an open file may be used for.
+/// What an open file may be used for. By these numbers in the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
-    Read,
-    Write,
+    Read = 1,
+    Write = 2,
 }
 
 /// One open file.
@@ -61,11 +61,14 @@ impl Handles {
     ///
     /// That of the file.
     pub fn begin(path: &Path) -> io::Result<Handles> {
-        let file = stage::create(path)?;
-        let mut handles =
-            Handles { open: HashMap::new(), last: 0, set_aside: 0, file, free: Vec::new(), unused: 1 };
+        let mut handles = Handles::with(stage::create(path)?, 0);
         handles.set_aside()?;
         Ok(handles)
+    }
+
+    fn with(file: File, given: u64) -> Handles {
+        let (open, free) = (HashMap::new(), Vec::new());
+        Handles { open, last: given, set_aside: given, file, free, unused: 1 }
     }
 
     /// Those that another process has noted at `path`.
@@ -75,19 +78,11 @@ impl Handles {
     /// [`io::ErrorKind::InvalidData`] for a file of another version; that of reading it.
     pub fn resume(path: &Path) -> io::Result<Handles> {
         let bytes = std::fs::read(path)?;
-        let file = stage::open(path)?;
         let mut slots = bytes.chunks_exact(SLOT_BYTES as usize).map(words);
         let [VERSION, 0, given] = slots.next().flatten().ok_or(io::ErrorKind::InvalidData)? else {
             return Err(io::ErrorKind::InvalidData.into());
         };
-        let mut handles = Handles {
-            open: HashMap::new(),
-            last: given,
-            set_aside: given,
-            file,
-            free: Vec::new(),
-            unused: 1,
-        };
+        let mut handles = Handles::with(stage::open(path)?, given);
         for slot in slots {
             match slot.and_then(|[number, ino, access]| Some((number, ino, Access::of(access)?))) {
                 Some((number, ino, access)) => {
@@ -113,7 +108,7 @@ impl Handles {
             self.unused += 1;
             self.unused - 1
         });
-        let written = self.write(slot, [self.last, ino, access.number()]);
+        let written = self.write(slot, [self.last, ino, access as u64]);
         if let Err(error) = written {
             tracing::warn!(error = %error, "a successor will not know of an open file");
         }
@@ -169,15 +164,8 @@ impl Handles {
 }
 
 impl Access {
-    fn number(self) -> u64 {
-        match self {
-            Access::Read => 1,
-            Access::Write => 2,
-        }
-    }
-
     fn of(number: u64) -> Option<Access> {
-        [Access::Read, Access::Write].into_iter().find(|access| access.number() == number)
+        [Access::Read, Access::Write].into_iter().find(|access| *access as u64 == number)
     }
 }
 
