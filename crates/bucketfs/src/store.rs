@@ -1,10 +1,11 @@
 //! What the file system asks of an object store, and nothing more.
 //!
-//! Two stores exist: [`s3`] speaks to S3 and its like, [`memory`] holds objects in the process for tests. Both
+//! Two stores exist: [`s3`] speaks to S3 and its like; `memory`, for tests, is our S3 server's store in the process. Both
 //! pass the same contract test. What must hold of either: answers are whole or errors (a body that ends early
 //! is an error, never a short object), errors say whether asking again later can help, and nothing here knows of
 //! directories, inodes or FUSE.
 
+#[cfg(any(test, feature = "memory"))]
 pub mod memory;
 pub mod s3;
 pub mod write;
