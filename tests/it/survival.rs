@@ -527,6 +527,24 @@ async fn a_file_that_is_stored_only_by_processes_that_die_is_an_error_and_is_kep
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_directory_without_marker_keeps_its_time_when_the_process_is_replaced() {
+    let mut world = World::new();
+    world.mount("freshness=0s").await;
+    let time = || {
+        let mut stat = Command::new("stat");
+        stat.args(["-c", "%Y.%y"]).arg(world.point()).arg(world.point().join("list"));
+        String::from_utf8(stat.output().expect("started").stdout).expect("text")
+    };
+    let before = time();
+    assert!(!before.contains("1970"), "{before}");
+    for signal in [Signal::SIGKILL, Signal::SIGUSR1] {
+        world.replaced(signal).await;
+        assert_eq!(time(), before);
+    }
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_mount_whose_supervisor_is_killed_is_served_on() {
     let mut world = World::new();
     world.mount("freshness=0s").await;

@@ -103,17 +103,18 @@ pub struct Defaults {
 }
 
 impl Attributes {
-    /// A directory that is only a prefix of other keys: nothing says more about it.
-    pub fn implicit_directory(defaults: &Defaults) -> Attributes {
+    /// A directory that is only a prefix of other keys: nothing says more about it. Its times are `time`: zip and others
+    /// refuse 1970.
+    pub fn implicit_directory(defaults: &Defaults, time: Timestamp) -> Attributes {
         Attributes {
             kind: Kind::Directory,
             permissions: defaults.directory_permissions,
             uid: defaults.uid,
             gid: defaults.gid,
             size: DIRECTORY_SIZE,
-            mtime: Timestamp::EPOCH,
-            ctime: Timestamp::EPOCH,
-            atime: Timestamp::EPOCH,
+            mtime: time,
+            ctime: time,
+            atime: time,
         }
     }
 
@@ -124,10 +125,7 @@ impl Attributes {
             kind: Kind::File,
             permissions: 0,
             size,
-            mtime: modified,
-            ctime: modified,
-            atime: modified,
-            ..Attributes::implicit_directory(defaults)
+            ..Attributes::implicit_directory(defaults, modified)
         }
     }
 

@@ -12,6 +12,7 @@ use nix::errno::Errno;
 use nix::mount::{MntFlags, umount2};
 use tokio::runtime::Handle;
 
+use super::attr::Timestamp;
 use super::cache::{BlockCache, CacheCounts};
 use super::health::{Availability, StoreHealth};
 use super::journal::{Found, Journal, JournalError, Recovered};
@@ -104,7 +105,8 @@ pub async fn mount(
     options: Options,
     runtime: Handle,
 ) -> Result<Session, MountError> {
-    let (tree, push, memory) = prepared(store, &options, &runtime);
+    let began = Timestamp::now();
+    let (tree, push, memory) = prepared(store, (&options, began), &runtime);
     let proof = {
         let tree = tree.clone();
         // On the file system's runtime, because connections to the store belong to the runtime that opens them.
@@ -126,7 +128,7 @@ pub async fn mount(
     let (target, settings, flags) = (path.to_path_buf(), settings(&options), flags(&options));
     let open = move || {
         let (path, source, region) = (target.as_path(), options.source.as_str(), options.region);
-        let mounting = session::Mounting { path, source, flags, settings, staging, region };
+        let mounting = session::Mounting { path, source, flags, settings, staging, region, began };
         session::Connection::open(session::Serving { adapter, journal, push: &push }, mounting)
     };
     let opened = runtime.spawn_blocking(open).await;
@@ -153,7 +155,8 @@ pub async fn resume(
     }
     let store = connect(head.region.as_deref()).await;
     let store = store.map_err(|source| MountError::Store { bucket: options.source.clone(), source })?;
-    let (tree, push, memory) = prepared(store, &options, &runtime);
+    let began = head.began.unwrap_or_else(Timestamp::now);
+    let (tree, push, memory) = prepared(store, (&options, began), &runtime);
     let journal = Arc::new(journal);
     tree.keep_in(journal.clone(), &held);
     let path = head.path.clone();
@@ -195,7 +198,7 @@ fn owner(options: &Options, path: &Path) -> Owner {
 /// A tree over `store`, and the way into the kernel's memory.
 fn prepared(
     store: Arc<dyn ObjectStore>,
-    options: &Options,
+    (options, began): (&Options, Timestamp),
     runtime: &Handle,
 ) -> (Arc<Tree>, Arc<OnceLock<read::Push>>, Memory) {
     let memory = Memory::of(options);
@@ -208,6 +211,7 @@ fn prepared(
         freshness: options.freshness,
         max_stale: options.max_stale,
         defaults: options.defaults,
+        began,
         suid: options.suid,
     };
     (Tree::new(rules, source, memory.names), push, memory)

@@ -26,6 +26,7 @@ use std::time::Duration;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use tokio::sync::watch;
 
+use crate::attr::Timestamp;
 use crate::measure::Operations;
 use crate::mountinfo::{Device, MountTable};
 
@@ -87,6 +88,8 @@ pub struct Mounting<'a> {
     pub staging: Option<String>,
     /// As in [`SessionHeader`].
     pub region: Option<String>,
+    /// As in [`SessionHeader`].
+    pub began: Timestamp,
 }
 
 /// A mounted connection.
@@ -124,7 +127,7 @@ impl Connection {
     }
 
     fn replay_init(serving: Serving, device: File, mounting: Mounting) -> Result<Connection, SessionError> {
-        let Mounting { path, settings, staging, region, .. } = mounting;
+        let Mounting { path, settings, staging, region, began, .. } = mounting;
         let journal = serving.journal.clone();
         let relay = Relay::new(device, journal.clone(), serving.adapter.callbacks()).map_err(handshake)?;
         relay.0.open(THREADS).map_err(handshake)?;
@@ -138,7 +141,7 @@ impl Connection {
         let init = connection.relay.init().ok_or_else(no_greeting)?;
         let Device { major, minor } = connection.device;
         let (path, device) = (path.to_path_buf(), (major, minor));
-        let head = SessionHeader { path, device, settings, staging, region, init };
+        let head = SessionHeader { path, device, settings, staging, region, began: Some(began), init };
         journal.publish(&head).map_err(|source| SessionError::Journal { source })?;
         Ok(connection)
     }

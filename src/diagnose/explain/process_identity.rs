@@ -52,6 +52,7 @@ pub fn allows(attributes: &Attributes, reader: &Reader, wanted: u16) -> bool {
 mod tests {
     use super::*;
     use bucketfs::Defaults;
+    use bucketfs::attr::Timestamp;
 
     #[test]
     fn this_process_is_read_as_itself() {
@@ -64,13 +65,14 @@ mod tests {
     #[test]
     fn permissions_are_those_of_owner_group_or_others() {
         let defaults = Defaults { uid: 7, gid: 8, file_permissions: 0o640, directory_permissions: 0o750 };
-        let file = Attributes { permissions: 0o640, ..Attributes::implicit_directory(&defaults) };
+        let file =
+            Attributes { permissions: 0o640, ..Attributes::implicit_directory(&defaults, Timestamp::EPOCH) };
         let reader = |uid, group| Reader { uid, groups: vec![group], process: String::new() };
         for (who, read) in
             [(reader(7, 1), true), (reader(9, 8), true), (reader(33, 33), false), (reader(0, 0), true)]
         {
             assert_eq!(allows(&file, &who, 4), read, "{who:?}");
         }
-        assert!(allows(&Attributes::implicit_directory(&defaults), &reader(9, 8), 1));
+        assert!(allows(&Attributes::implicit_directory(&defaults, Timestamp::EPOCH), &reader(9, 8), 1));
     }
 }

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::file_system::common::{Bucket, DEFAULTS};
-use bucketfs::attr::Kind;
+use bucketfs::attr::{Kind, Timestamp};
 use bucketfs::cache::BlockCache;
 use bucketfs::directory::{Detail, Directory};
 use bucketfs::error::FsError;
@@ -373,6 +373,7 @@ async fn play(bucket: &Bucket, story: &Story) {
         freshness: story.freshness,
         max_stale: Duration::from_secs(3600),
         defaults: DEFAULTS,
+        began: Timestamp::EPOCH,
         suid: false,
     };
     let tree = Tree::new(rules, source, 4 << 20);

@@ -453,7 +453,7 @@ impl Directory {
         let modified = version.as_ref().map_or(0, |version| version.last_modified);
         let unreadable = Attributes::unreadable(*size, modified, &tree.rules.defaults);
         let attributes = match kind {
-            Some(Kind::Directory) => Attributes::implicit_directory(&tree.rules.defaults),
+            Some(Kind::Directory) => tree.rules.implicit_directory(),
             kind => Attributes { kind: kind.unwrap_or(unreadable.kind), ..unreadable },
         };
         tree.remember(&mut table, ino);

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::page::PAGE_BITS;
 use super::*;
-use crate::attr::{Attributes, Defaults, Kind};
+use crate::attr::{Attributes, Defaults, Kind, Timestamp};
 use crate::cache::BlockCache;
 use crate::health::Availability;
 use crate::inode::ROOT;
@@ -34,6 +34,7 @@ fn tree(store: &Memory, budget_bytes: u64) -> Arc<Tree> {
         freshness: Duration::from_secs(60),
         max_stale: Duration::from_secs(3600),
         defaults: Defaults { uid: 1, gid: 2, file_permissions: 0o644, directory_permissions: 0o755 },
+        began: Timestamp::EPOCH,
         suid: false,
     };
     Tree::new(rules, source, budget_bytes)

@@ -196,9 +196,10 @@ mod tests {
         let journal = Arc::new(Journal::create().expect("memory"));
         let init = InitExchange::default();
         let (path, settings) = (PathBuf::new(), String::new());
-        let head = SessionHeader { path, device: (0, 0), settings, staging: None, region: None, init };
+        let head =
+            SessionHeader { path, device: (0, 0), settings, staging: None, region: None, began: None, init };
         journal.publish(&head).expect("short");
-        let mut table = Table::new(Attributes::implicit_directory(&DEFAULTS), 1 << 20);
+        let mut table = Table::new(Attributes::implicit_directory(&DEFAULTS, Timestamp::EPOCH), 1 << 20);
         table.keep_in(journal.clone());
         (table, journal)
     }
@@ -207,7 +208,7 @@ mod tests {
     fn succeeded(journal: &Journal) -> Table<()> {
         let descriptor = journal.as_fd().try_clone_to_owned().expect("a descriptor");
         let found = Journal::open(descriptor).expect("whole");
-        let mut table = Table::new(Attributes::implicit_directory(&DEFAULTS), 1 << 20);
+        let mut table = Table::new(Attributes::implicit_directory(&DEFAULTS, Timestamp::EPOCH), 1 << 20);
         table.restore(&found.held);
         table
     }
@@ -223,7 +224,7 @@ mod tests {
                 permissions: 0o640,
                 mtime: time,
                 size: 9,
-                ..Attributes::implicit_directory(&DEFAULTS)
+                ..Attributes::implicit_directory(&DEFAULTS, Timestamp::EPOCH)
             }),
             xattrs: Xattrs::default().with("user.a", b"b"),
             target: Some(Arc::from(&b"target"[..])),

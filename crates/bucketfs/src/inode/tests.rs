@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use super::node::{NODE_BYTES, Place};
 use super::*;
-use crate::attr::{Attributes, Defaults, Kind};
+use crate::attr::{Attributes, Defaults, Kind, Timestamp};
 use crate::store::{ETag, Version};
 use crate::xattr::Xattrs;
 
@@ -14,7 +14,7 @@ const DEFAULTS: Defaults = Defaults { uid: 0, gid: 0, file_permissions: 0o644, d
 
 /// A table with room for about so many idle nodes, and as many in use.
 fn table(nodes: u64) -> Table<()> {
-    Table::new(Attributes::implicit_directory(&DEFAULTS), 2 * nodes * (NODE_BYTES + 8))
+    Table::new(Attributes::implicit_directory(&DEFAULTS, Timestamp::EPOCH), 2 * nodes * (NODE_BYTES + 8))
 }
 
 fn object(etag: &str, last_modified: i64) -> Facts {
@@ -23,7 +23,8 @@ fn object(etag: &str, last_modified: i64) -> Facts {
 }
 
 fn with_headers(facts: Facts) -> Facts {
-    let attributes = Attributes { kind: Kind::File, ..Attributes::implicit_directory(&DEFAULTS) };
+    let attributes =
+        Attributes { kind: Kind::File, ..Attributes::implicit_directory(&DEFAULTS, Timestamp::EPOCH) };
     Facts { kind: Some(Kind::File), attributes: Some(attributes), ..facts }
 }
 
@@ -209,7 +210,7 @@ fn what_a_marker_said_outlives_being_seen_as_a_prefix() {
     let mut table = table(10);
     let early = Instant::now();
     let late = early + std::time::Duration::from_secs(1);
-    let attributes = Attributes { uid: 33, ..Attributes::implicit_directory(&DEFAULTS) };
+    let attributes = Attributes { uid: 33, ..Attributes::implicit_directory(&DEFAULTS, Timestamp::EPOCH) };
     let known = |checked| Facts::known_directory(attributes.clone(), Xattrs::default(), None, checked);
     let ino = table.record("d", known(early), early);
     assert_eq!(table.record("d", Facts::directory(), late), ino);

@@ -14,6 +14,7 @@ use super::error::{FORMAT, JournalError};
 use super::log::{CONTROL_BYTES, HALF_BYTES, Log, Record, Recovered};
 use super::region::Region;
 use super::requests::{self, Requests, Unanswered};
+use crate::attr::Timestamp;
 
 /// The first bytes of every journal.
 const MAGIC: u64 = u64::from_ne_bytes(*b"mkledger");
@@ -46,6 +47,8 @@ pub struct SessionHeader {
     /// The AWS region in which the bucket was asked; absent if the store has none, or the version that wrote this did
     /// not say.
     pub region: Option<String>,
+    /// When the session began; absent in what a version wrote that did not say.
+    pub began: Option<Timestamp>,
     /// The kernel's init and the answer to it.
     pub init: InitExchange,
 }
@@ -204,6 +207,7 @@ mod tests {
             settings: "s3://maps".into(),
             staging: None,
             region: None,
+            began: None,
             init: InitExchange { request: vec![1, 2], answer: vec![3] },
         }
     }

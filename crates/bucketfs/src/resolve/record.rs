@@ -218,7 +218,7 @@ impl Tree {
         let defaults = &self.rules.defaults;
         let Some(object) = marker else {
             return Facts::known_directory(
-                Attributes::implicit_directory(defaults),
+                self.rules.implicit_directory(),
                 Xattrs::default(),
                 None,
                 asked,

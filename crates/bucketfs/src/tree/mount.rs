@@ -11,7 +11,7 @@ use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
 use super::path::parent_and_name;
-use crate::attr::{Attributes, Defaults, Kind};
+use crate::attr::{Attributes, Defaults, Kind, Timestamp};
 use crate::directory::{HEADERS_AT_ONCE, Page};
 use crate::error::FsError;
 use crate::health::Availability;
@@ -45,6 +45,8 @@ pub struct Rules {
     pub freshness: Duration,
     pub max_stale: Duration,
     pub defaults: Defaults,
+    /// Times of a directory that nothing says more about: when the session began.
+    pub began: Timestamp,
     /// Whether set-id bits and privileged attributes are shown, as [`crate::Options::suid`] says.
     pub suid: bool,
 }
@@ -89,10 +91,17 @@ pub struct Tree {
     pub(crate) this: std::sync::Weak<Tree>,
 }
 
+impl Rules {
+    /// A directory that is only a prefix of other keys.
+    pub(crate) fn implicit_directory(&self) -> Attributes {
+        Attributes::implicit_directory(&self.defaults, self.began)
+    }
+}
+
 impl Tree {
     /// A tree whose nodes take at most about `budget_bytes`.
     pub fn new(rules: Rules, source: Source, budget_bytes: u64) -> Arc<Tree> {
-        let root = Attributes::implicit_directory(&rules.defaults);
+        let root = rules.implicit_directory();
         Arc::new_cyclic(|this| Tree {
             rules,
             source,

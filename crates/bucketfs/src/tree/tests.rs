@@ -8,7 +8,7 @@ use tokio::runtime::Handle;
 use tokio::time::Instant;
 
 use super::*;
-use crate::attr::{Defaults, Kind};
+use crate::attr::{Defaults, Kind, Timestamp};
 use crate::cache::BlockCache;
 use crate::directory::{Detail, Directory};
 use crate::error::FsError;
@@ -41,6 +41,7 @@ fn world_with(freshness: Duration, prefix: &str) -> World {
         freshness,
         max_stale: Duration::from_secs(3600),
         defaults: Defaults { uid: 0, gid: 0, file_permissions: 0o644, directory_permissions: 0o755 },
+        began: Timestamp::EPOCH,
         suid: false,
     };
     World { store, tree: Tree::new(rules, source, 4 << 20) }

@@ -240,7 +240,7 @@ impl Writing {
             }
             None => {
                 let now = Timestamp::now();
-                let known = known.unwrap_or_else(|| Attributes::implicit_directory(defaults));
+                let known = known.unwrap_or_else(|| self.tree.rules.implicit_directory());
                 let attributes = Attributes { mtime: now, atime: now, ..known };
                 (attributes, Vec::new(), None, Default::default())
             }

@@ -338,7 +338,7 @@ impl Writing {
             (node.path.clone(), node.facts.attributes.clone())
         };
         let now = Timestamp::now();
-        let defaults = Attributes::implicit_directory(&self.tree.rules.defaults);
+        let defaults = self.tree.rules.implicit_directory();
         let attributes = Attributes { mtime: now, ctime: now, atime: now, ..attributes.unwrap_or(defaults) };
         let metadata = headers::metadata(&[], &attributes, &Xattrs::default(), Content::New);
         let content_type = Some(headers::content_type("", Kind::Directory).to_string());

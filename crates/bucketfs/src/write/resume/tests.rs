@@ -7,7 +7,7 @@ use futures::StreamExt;
 use tokio::runtime::Handle;
 
 use super::*;
-use crate::attr::{Defaults, Kind};
+use crate::attr::{Defaults, Kind, Timestamp};
 use crate::cache::BlockCache;
 use crate::error::FsError;
 use crate::health::Availability;
@@ -44,6 +44,7 @@ fn world() -> World {
         freshness: Duration::ZERO,
         max_stale: Duration::ZERO,
         defaults: Defaults { uid: 0, gid: 0, file_permissions: 0o644, directory_permissions: 0o755 },
+        began: Timestamp::EPOCH,
         suid: false,
     };
     let tree = Tree::new(rules, source, 4 << 20);
