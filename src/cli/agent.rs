@@ -76,7 +76,7 @@ pub(super) async fn run(arguments: &RunArguments, runtime_dir: &Path) -> Result<
 }
 
 async fn look_after(arguments: &RunArguments, runtime_dir: &Path) -> Result<(), Failed> {
-    super::mount::guard_memory();
+    super::mount::prepare_process();
     // Before any child is started, which would hold them as well.
     let left = handover::left();
     // Before anything else: a SIGHUP that comes early must not end us.

@@ -29,9 +29,12 @@ use crate::host::mount::{AttachError, How, MissingDirectory, Mounted, attach, ha
 use crate::host::systemd;
 use crate::supervisor::{self, supervise};
 use bucketfs::{Handover, UnmountError};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 /// What the serving process writes to its helper when the mount serves.
 const WORD: &[u8] = b"serving";
+/// Most descriptors that are asked for: some engines allow a thousand million, which makes programs slow that close each.
+const FILES_MAX: u64 = 1 << 20;
 
 /// Why `mount` ended with an error that no other part has a word for.
 #[derive(Debug, thiserror::Error)]
@@ -69,7 +72,7 @@ pub(super) async fn foreground(arguments: &MountArguments) -> Result<(), Failed>
     for remark in &request.remarks {
         tracing::warn!("{remark}");
     }
-    guard_memory();
+    prepare_process();
     let mut left = handover::left();
     let mut orders = stop_on_signals().map_err(|source| MountCommandError::Signals { source })?;
     let mount = &request.mount;
@@ -142,10 +145,17 @@ pub(super) fn run_supervised(words: &[OsString], given: Option<OwnedFd>) -> Exit
     ended(supervised.map_err(|source| MountCommandError::Serve { source }))
 }
 
-/// Keys are in the memory of a process that mounts.
-pub(super) fn guard_memory() {
+/// What holds of a process that mounts: keys are in its memory, and many files may be open in it.
+pub(super) fn prepare_process() {
     if let Err(error) = keep_out_of_core_dumps() {
         tracing::warn!(%error, "a core dump of this process may hold keys");
+    }
+    // systemd and login shells give 1,024, and allow more to whoever asks.
+    let files = Resource::RLIMIT_NOFILE;
+    let raised =
+        getrlimit(files).and_then(|(soft, hard)| setrlimit(files, hard.min(FILES_MAX).max(soft), hard));
+    if let Err(errno) = raised {
+        tracing::warn!(error = %errno, "the limit of open files stays as it was");
     }
 }
 

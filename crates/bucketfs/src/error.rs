@@ -45,6 +45,8 @@ pub enum FsError {
     /// Nobody knows how much of it was done.
     #[error("processes have died with a request for it in hand")]
     Deadly,
+    #[error("as many files are open for writing as this process may have")]
+    TooManyOpen,
     /// Of the disk on which files are staged.
     #[error("cannot stage what is written")]
     Staging { errno: i32 },
@@ -56,6 +58,7 @@ impl From<std::io::Error> for FsError {
     fn from(error: std::io::Error) -> FsError {
         match error.raw_os_error() {
             Some(libc::ENOSPC | libc::EDQUOT) => FsError::NoRoom,
+            Some(libc::EMFILE | libc::ENFILE) => FsError::TooManyOpen,
             errno => FsError::Staging { errno: errno.unwrap_or(libc::EIO) },
         }
     }
@@ -80,6 +83,8 @@ impl FsError {
             FsError::TooLarge => libc::EFBIG,
             FsError::NoRoom | FsError::TooManyAttributes => libc::ENOSPC,
             FsError::Lost => libc::ESTALE,
+            // Not EMFILE: the limit is not that of the process that asks.
+            FsError::TooManyOpen => libc::ENFILE,
             FsError::Staging { .. } | FsError::Deadly => libc::EIO,
             FsError::Store(error) => store_errno(error),
         }
@@ -147,6 +152,7 @@ mod tests {
             (FsError::NameTooLong, libc::ENAMETOOLONG),
             (FsError::NotSymlink, libc::EINVAL),
             (FsError::Deadly, libc::EIO),
+            (std::io::Error::from_raw_os_error(libc::EMFILE).into(), libc::ENFILE),
             (FsError::NoAttribute, libc::ENODATA),
             (FsError::Store(StoreError::Denied { what: "a".into(), code: "c".into() }), libc::EACCES),
             (FsError::Store(StoreError::Archived { key: "a".into() }), libc::EREMOTE),

@@ -45,7 +45,7 @@ mod writing;
 
 pub use change::{Change, SetXattr};
 pub use draft::Draft;
-pub use files::{Opened, Wrote};
+pub use files::{Opened, Wrote, writable_at_once};
 pub use handles::{Access, Handle};
 pub use moves::Target;
 pub use names::{Caller, New};

@@ -1,5 +1,6 @@
 //! The agent: whether it runs, what it says, how its host was prepared, and its listener.
 
+use std::fs;
 use std::path::Path;
 
 use super::containers::listeners;
@@ -7,19 +8,24 @@ use crate::agent::status::{self, Standing};
 use crate::bootstrap;
 use crate::config::Config;
 use crate::diagnose::result::CheckResult;
+use bucketfs::write::writable_at_once;
 use ladder::state::Health;
+
+/// Descriptors below which a mount that is written may run out of them.
+const FILES_FEW: u64 = 4096;
 
 /// `runtime_dir` is that of the agent.
 pub(super) async fn checks(config: Option<&Config>, runtime_dir: &Path) -> Vec<CheckResult> {
-    let (agent, runs) = agent(runtime_dir);
-    vec![agent, preparation(), listener(config, runs)]
+    let (agent, pid) = agent(runtime_dir);
+    vec![agent, open_files(pid), preparation(), listener(config, pid.is_some())]
 }
 
-fn agent(runtime_dir: &Path) -> (CheckResult, bool) {
+/// How the agent is, and the process that it is.
+fn agent(runtime_dir: &Path) -> (CheckResult, Option<u32>) {
     let name = "agent";
     let report = match status::read(runtime_dir) {
         Ok(report) => report,
-        Err(error) => return (CheckResult::failed(name, &error, "mapkeeper status"), false),
+        Err(error) => return (CheckResult::failed(name, &error, "mapkeeper status"), None),
     };
     let start = "systemctl start mapkeeper; journalctl -u mapkeeper says why it ended";
     match (report.standing, &report.document) {
@@ -32,15 +38,41 @@ fn agent(runtime_dir: &Path) -> (CheckResult, bool) {
                 }
                 Health::Failed => CheckResult::fail(name, said, "mapkeeper status says more"),
             };
-            (result, true)
+            (result, Some(document.writer.pid))
         }
-        (Standing::Stale { age_ms }, _) => {
+        (Standing::Stale { age_ms }, document) => {
             let said = format!("runs, and has been silent for {} s", age_ms / 1000);
-            (CheckResult::fail(name, said, "systemctl restart mapkeeper; the mounts stay"), true)
+            let result = CheckResult::fail(name, said, "systemctl restart mapkeeper; the mounts stay");
+            (result, document.as_ref().map(|document| document.writer.pid))
         }
-        (Standing::Absent, _) => (CheckResult::warn(name, "has not run since boot", start), false),
-        _ => (CheckResult::fail(name, "does not run any more", start), false),
+        (Standing::Absent, _) => (CheckResult::warn(name, "has not run since boot", start), None),
+        _ => (CheckResult::fail(name, "does not run any more", start), None),
     }
+}
+
+/// How many files the agent may have open: the one that runs, or the one that this host would start.
+fn open_files(pid: Option<u32>) -> CheckResult {
+    let name = "open files";
+    let hint = "LimitNOFILE=524288 by systemctl edit mapkeeper, then systemctl restart mapkeeper";
+    let process = pid.map_or_else(|| "self".to_owned(), |pid| pid.to_string());
+    let limits = fs::read_to_string(format!("/proc/{process}/limits"));
+    let Some((soft, hard)) = limits.ok().as_deref().and_then(files_of) else {
+        return CheckResult::warn(name, "the limit of the agent cannot be read", "is /proc mounted?");
+    };
+    // It raises its own limit when it starts.
+    let (most, whose) = if pid.is_some() { (soft, "in force") } else { (hard, "for an agent") };
+    let said = format!("at most {most} {whose}: {} files open for writing", writable_at_once(most));
+    if most < FILES_FEW { CheckResult::warn(name, said, hint) } else { CheckResult::ok(name, said) }
+}
+
+/// The soft and the hard limit of open files in `/proc/PID/limits`.
+fn files_of(limits: &str) -> Option<(u64, u64)> {
+    let mut words = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?.split_whitespace();
+    let mut number = || match words.next()? {
+        "unlimited" => Some(u64::MAX),
+        word => word.parse().ok(),
+    };
+    Some((number()?, number()?))
 }
 
 fn preparation() -> CheckResult {
@@ -80,5 +112,20 @@ fn listener(config: Option<&Config>, runs: bool) -> CheckResult {
             "choose another `health.listen`",
         ),
         (false, false) => CheckResult::ok(name, format!("{address} is free")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_are_read_as_the_kernel_writes_them() {
+        let text = "Limit                     Soft Limit           Hard Limit           Units     \n\
+                    Max processes             1                    2                    processes \n\
+                    Max open files            1024                 524288               files     \n";
+        assert_eq!(files_of(text), Some((1024, 524_288)));
+        assert_eq!(files_of(&text.replace("524288", "unlimited")), Some((1024, u64::MAX)));
+        assert_eq!(files_of("Max open files"), None);
     }
 }

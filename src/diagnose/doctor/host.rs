@@ -21,8 +21,6 @@ const DISK_LEAST: u64 = 64 << 20;
 const DISK_FEW: u64 = 512 << 20;
 /// Memory of the process beside what the mounts may hold.
 const OVERHEAD: u64 = 64 << 20;
-/// Descriptors that a busy mount needs.
-const FILES_LEAST: u64 = 1024;
 
 pub(super) async fn checks(config: Option<&Config>) -> Vec<CheckResult> {
     let mut results = vec![root(), kernel(), fuse(), connections(), propagation()];
@@ -33,7 +31,7 @@ pub(super) async fn checks(config: Option<&Config>) -> Vec<CheckResult> {
         disk(config),
         async { clock() },
     );
-    results.extend([systemd, unit, gate, clock, memory(config), disk, files(), leftovers(config)]);
+    results.extend([systemd, unit, gate, clock, memory(config), disk, leftovers(config)]);
     results
 }
 
@@ -263,17 +261,6 @@ fn room(path: &Path) -> Result<(u64, PathBuf), (PathBuf, io::Error)> {
     match nix::sys::statvfs::statvfs(found) {
         Ok(told) => Ok((told.blocks_available().saturating_mul(told.fragment_size()), found.to_owned())),
         Err(errno) => Err((found.to_owned(), errno.into())),
-    }
-}
-
-fn files() -> CheckResult {
-    match nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE) {
-        Ok((_, hard)) if hard < FILES_LEAST => {
-            let hint = "LimitNOFILE=65536 by systemctl edit mapkeeper";
-            CheckResult::warn("open files", format!("at most {hard}"), hint)
-        }
-        Ok((_, hard)) => CheckResult::ok("open files", format!("at most {hard}")),
-        Err(errno) => CheckResult::warn("open files", errno.to_string(), "ulimit -n"),
     }
 }
 

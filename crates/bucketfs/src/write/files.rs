@@ -6,12 +6,13 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use nix::sys::resource::Resource;
 
 use super::draft::{Changed, Draft};
 use super::extents::Extents;
 use super::handles::Access;
 use super::record::{Life, Record};
-use super::stage::{Room, StagedFile};
+use super::stage::{Room, StagedFile, staged_files};
 use super::state::{State, Stream};
 use super::writing::Writing;
 use crate::attr::Attributes;
@@ -22,6 +23,12 @@ use crate::xattr::Xattrs;
 
 /// How often something is waited for before it is given up: every time something else was in the way.
 const WAITS_MAX: usize = 64;
+
+/// Files that may be open for writing at the same time in a process of `descriptors`: each takes two, and an eighth is
+/// left to connections and whoever reads.
+pub fn writable_at_once(descriptors: u64) -> u64 {
+    (descriptors - descriptors / 8) / 2
+}
 
 /// An open file as the kernel is told of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -162,7 +169,17 @@ impl Writing {
         Ok(self.drafts().entry(ino).or_insert_with(draft).clone())
     }
 
+    /// A new file on disk.
+    ///
+    /// # Errors
+    ///
+    /// [`FsError::TooManyOpen`] while there are descriptors left: readers and the store need some as well.
     pub(super) fn staged(&self, record: Record) -> Result<StagedFile, FsError> {
+        let (soft, _) = nix::sys::resource::getrlimit(Resource::RLIMIT_NOFILE).unwrap_or((u64::MAX, 0));
+        if staged_files() >= writable_at_once(soft) {
+            self.staging.tell_too_many(staged_files());
+            return Err(FsError::TooManyOpen);
+        }
         let (size, modified) = (record.extents.size, record.attributes.mtime);
         let file = self.staging.create(record)?;
         file.cut(size)?;

@@ -20,7 +20,7 @@ mod noted;
 mod staging;
 mod trusted;
 
-pub use file::StagedFile;
+pub use file::{StagedFile, staged_files};
 pub use left::LeftBehind;
 pub use lock::Owner;
 pub use staging::{Room, Staging};

@@ -8,7 +8,7 @@ use std::io;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
@@ -22,6 +22,14 @@ pub(super) const DATA: &str = "data";
 pub(super) const RECORD: &str = "record";
 /// Bytes of events after which everything is written anew, beside four times what that took the last time.
 const EVENTS_MAX: u64 = 1024 * 1024;
+
+/// Files that are staged by this process, whichever mount they are of.
+static STAGED: AtomicU64 = AtomicU64::new(0);
+
+/// How many files this process has staged, each with two descriptors.
+pub fn staged_files() -> u64 {
+    STAGED.load(Ordering::Relaxed)
+}
 
 /// A file that is being changed.
 pub struct StagedFile {
@@ -59,6 +67,7 @@ impl StagedFile {
 
     fn begin(path: PathBuf, data: File, record: Record, is_left: Arc<AtomicBool>) -> io::Result<StagedFile> {
         let log = Log::begin(&path, &record::line(&Event::All(Box::new(record))))?;
+        STAGED.fetch_add(1, Ordering::Relaxed);
         Ok(StagedFile { data, log: Mutex::new(log), path, is_left })
     }
 
@@ -179,6 +188,7 @@ impl Log {
 
 impl Drop for StagedFile {
     fn drop(&mut self) {
+        STAGED.fetch_sub(1, Ordering::Relaxed);
         if !self.is_left.load(Ordering::Acquire) {
             remove(&self.path);
         }

@@ -31,6 +31,8 @@ pub struct Staging {
     next: AtomicU64,
     /// Everything stays where it is when this process lets go of it: another one goes on with it.
     is_left: Arc<AtomicBool>,
+    /// That too many files are open.
+    is_told: AtomicBool,
 }
 
 /// How much of the disk is left.
@@ -110,7 +112,7 @@ impl Staging {
 
     fn with(root: &Path, session: PathBuf, lock: File, next: u64) -> Staging {
         let (root, next, is_left) = (root.to_path_buf(), AtomicU64::new(next), Arc::default());
-        Staging { root, session, lock, next, is_left }
+        Staging { root, session, lock, next, is_left, is_told: AtomicBool::new(false) }
     }
 
     /// The session's name below the staging directory.
@@ -141,6 +143,16 @@ impl Staging {
     pub fn create(&self, record: Record) -> io::Result<StagedFile> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         StagedFile::create(self.session.join(number.to_string()), record, self.is_left.clone())
+    }
+
+    /// Tells once that no more files can be opened for writing.
+    pub fn tell_too_many(&self, open: u64) {
+        if !self.is_told.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                open,
+                "no more files can be open for writing: a larger LimitNOFILE, or ulimit -n, allows more"
+            );
+        }
     }
 
     /// Writes down that a move begins.
