@@ -34,14 +34,14 @@ mod source;
 mod table;
 mod value;
 
-pub use choice::{Escalate, Expect, OnConflict, Owner};
+pub use choice::{CannedAcl, Escalate, Expect, OnConflict, Owner};
 pub use container::{Bind, Port, Protocol, Selector};
 pub use diff::Consequence;
 pub use fault::{ConfigError, Expected, Fault, Faults, Problem, SyntaxFault};
 pub use load::{Inputs, Wanted};
 pub use loaded::{ConfigFile, DEFAULT_FILE, Loaded};
 pub use model::{
-    Bootstrap, Config, Container, Credentials, Ecs, Health, Mount, Overlay, Probe, Source, Sources,
+    Bootstrap, Config, Container, Credentials, Ecs, Health, Mount, Overlay, Probe, Source, Sources, Sse,
     StackSignal,
 };
 pub use mount_options::{CredentialsChoice, KernelFlags, MountRequest, Remark};

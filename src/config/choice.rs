@@ -51,6 +51,24 @@ choices! {
         Overwrite = "overwrite"
     }
 
+    /// Who may read what is written, beside its owner.
+    CannedAcl {
+        /// Nobody.
+        Private = "private"
+        /// Everybody.
+        PublicRead = "public-read"
+        /// Everybody, who may write it too.
+        PublicReadWrite = "public-read-write"
+        /// Everybody with an AWS account.
+        AuthenticatedRead = "authenticated-read"
+        /// EC2, for the bundle of an AMI.
+        AwsExecRead = "aws-exec-read"
+        /// The owner of the bucket.
+        BucketOwnerRead = "bucket-owner-read"
+        /// The owner of the bucket, who may write it too.
+        BucketOwnerFullControl = "bucket-owner-full-control"
+    }
+
     /// Who creates a container.
     Owner {
         /// ECS starts it; mapkeeper watches it.

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::choice::{Escalate, Expect, OnConflict, Owner};
+use super::choice::{CannedAcl, Escalate, Expect, OnConflict, Owner};
 use super::container::{Bind, Port, Selector};
 use super::table::settings;
 
@@ -78,6 +78,22 @@ impl fmt::Display for Source {
             Source::Efs { id, path } => write!(out, "efs://{id}{path}"),
             Source::External => write!(out, "external:"),
         }
+    }
+}
+
+/// How the store encrypts an object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sse {
+    /// As S3 calls it: `AES256`, `aws:kms`, `aws:kms:dsse`.
+    pub algorithm: &'static str,
+    /// Id, ARN or alias of a KMS key; without one AWS's own.
+    pub key: Option<String>,
+}
+
+impl fmt::Display for Sse {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(self.algorithm)?;
+        self.key.iter().try_for_each(|key| write!(out, ":{key}"))
     }
 }
 

@@ -210,6 +210,11 @@ impl Parser {
             s3fs::Treatment::Umask => self.umask(value, origin),
             s3fs::Treatment::CacheExpiry => self.cache_expiry(value, origin),
             s3fs::Treatment::TemporaryDirectory => self.temporary_directory(value, origin),
+            s3fs::Treatment::Encryption | s3fs::Treatment::ReducedRedundancy if off => {}
+            s3fs::Treatment::Encryption => self.encryption(value, origin),
+            s3fs::Treatment::ReducedRedundancy => {
+                self.own("storage_class", Some("REDUCED_REDUNDANCY"), origin)
+            }
             s3fs::Treatment::Role => {
                 self.role = true;
                 let text =
@@ -260,6 +265,26 @@ impl Parser {
         let staging = format!("{path}/mapkeeper");
         self.layer.set(mount_key("staging"), &staging, origin);
         self.remark("tmpdir", format!("is taken as staging={staging}, a directory of root's"));
+    }
+
+    /// `use_sse`, `use_sse=1`, `use_sse=kmsid:KEY`; anything else is a key of the customer.
+    fn encryption(&mut self, value: Option<&str>, origin: Origin) {
+        let key = value.and_then(|value| value.strip_prefix("kmsid:").or_else(|| value.strip_prefix("k:")));
+        match (value, key) {
+            (None | Some("1"), _) => self.own("sse", Some("AES256"), origin),
+            (_, Some(key)) => self.own("sse", Some(&format!("aws:kms:{key}")), origin),
+            (Some("kmsid" | "k"), _) => self.expected(
+                origin,
+                Expected::fixed("kmsid:KEY with the key, which is not taken from the variable AWSSSEKMSID"),
+            ),
+            _ => self.expected(
+                origin,
+                Expected::fixed(
+                    "1 or kmsid:KEY, because keys of the customer (SSE-C) can be used neither to read nor to write: take a key \
+                     of KMS",
+                ),
+            ),
+        }
     }
 
     fn remark(&mut self, option: &str, text: String) {

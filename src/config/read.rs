@@ -10,7 +10,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::check::Claims;
-use super::choice::{Escalate, Expect, OnConflict, Owner};
+use super::choice::{CannedAcl, Escalate, Expect, OnConflict, Owner};
 use super::container::Selector;
 use super::fault::{Expected, Fault, Problem};
 use super::model::{Bootstrap, Config, Container, Credentials, Ecs, Health, Mount, Probe, Sources};

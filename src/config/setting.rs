@@ -11,7 +11,7 @@ use strsim::levenshtein;
 
 use Kind::{Boolean, Choice, Duration, Mode, Number, Size, Text, Text as Path, Texts};
 
-use super::choice::{Escalate, Expect, OnConflict, Owner};
+use super::choice::{CannedAcl, Escalate, Expect, OnConflict, Owner};
 use super::table::settings;
 
 /// One setting.

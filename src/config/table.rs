@@ -102,6 +102,18 @@ Mount "mount[]." {
     /// what becomes of a write if somebody else has written the object since it was opened: `ESTALE` and a kept copy, or the
     /// last one wins
     on_conflict: OnConflict { "fail", Choice(OnConflict::WORDS), r#""fail" or "overwrite""#, r#"`"fail"` or `"overwrite"`"#, Remount, word(OnConflict::of) }
+    /// how S3 encrypts what is written; without it as the bucket says. An object that is only renamed, or gets other
+    /// attributes, keeps a KMS key that it has
+    sse: Option<Sse> { none, Text, r#""AES256", "aws:kms" or "aws:kms:KEY" such as "aws:kms:alias/maps""#, "`\"AES256\"`, `\"aws:kms\"` or `\"aws:kms:KEY\"` with the id, ARN or alias of a key; also `aws:kms:dsse`", Remount, text(value::sse) }
+    /// storage class of new content. With `"STANDARD"` a new object has the class that S3 gives it, and one that is there
+    /// keeps its own
+    storage_class: String { "STANDARD", Text, r#"a storage class that can be read at once such as "STANDARD_IA""#, "any but those that have to be restored before they are read", Remount, text(value::storage_class) }
+    /// who may read what is written, beside its owner: a canned ACL of S3. `"private"` is what S3 does anyway and is not sent:
+    /// buckets without ACLs refuse the word
+    acl: CannedAcl { "private", Choice(CannedAcl::WORDS), r#"a canned ACL such as "bucket-owner-full-control""#, "a canned ACL of objects", Remount, word(CannedAcl::of) }
+    /// `rmdir` of a directory that holds nothing but keys that no file name can stand for, such as `d//x`, removes them. Without
+    /// it the directory is not empty, and the log and `mapkeeper explain DIR` name such a key
+    remove_hidden: bool { "false", Boolean, "true or false", "`true` or `false`", Remount, boolean }
     /// have the kernel send again what a killed agent left unanswered, where it can (Linux 6.9 and later); if not, the next
     /// agent answers from what the killed one wrote down
     resend: bool { "true", Boolean, "true or false", "`true` or `false`", Remount, boolean }

@@ -10,7 +10,7 @@ use hyper::Uri;
 
 use super::container::{Bind, Port, Protocol};
 use super::fault::Expected;
-use super::model::{Overlay, Source, StackSignal};
+use super::model::{Overlay, Source, Sse, StackSignal};
 
 const SOURCE: Expected =
     Expected::fixed("s3://bucket[/prefix], nfs://host/export, efs://fs-id[/path] or external:");
@@ -206,6 +206,51 @@ pub fn line(text: &str) -> Result<String, Expected> {
 pub fn word(text: &str) -> Result<String, Expected> {
     let good = !text.is_empty() && !text.contains(|c: char| c.is_control() || c.is_whitespace());
     kept(text, good, "text without spaces that is not empty")
+}
+
+/// Reads how the store is to encrypt: an algorithm, and perhaps a key.
+pub fn sse(text: &str) -> Result<Sse, Expected> {
+    const SSE: Expected = Expected::fixed(
+        "\"AES256\", \"aws:kms\" or \"aws:kms:KEY\" with the id, ARN or alias of a key: keys of the customer (SSE-C) can be used \
+         neither to read nor to write",
+    );
+    if text == "AES256" {
+        return Ok(Sse { algorithm: "AES256", key: None });
+    }
+    let plain = |key: &str| key.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_/:".contains(&b));
+    let of = |algorithm: &'static str| match text.strip_prefix(algorithm)? {
+        "" => Some(Sse { algorithm, key: None }),
+        rest => {
+            let key = rest.strip_prefix(':').filter(|key| (1..=2048).contains(&key.len()) && plain(key))?;
+            Some(Sse { algorithm, key: Some(key.to_owned()) })
+        }
+    };
+    of("aws:kms:dsse").or_else(|| of("aws:kms")).ok_or(SSE)
+}
+
+/// Reads a storage class. Those of S3 may be written in small letters, as s3fs has them; other servers have their own.
+pub fn storage_class(text: &str) -> Result<String, Expected> {
+    const OF_S3: &[&str] = &[
+        "STANDARD",
+        "STANDARD_IA",
+        "ONEZONE_IA",
+        "INTELLIGENT_TIERING",
+        "GLACIER_IR",
+        "REDUCED_REDUNDANCY",
+        "GLACIER",
+        "DEEP_ARCHIVE",
+    ];
+    let large = text.to_ascii_uppercase();
+    let class = if OF_S3.contains(&large.as_str()) { large } else { text.to_owned() };
+    if matches!(class.as_str(), "GLACIER" | "DEEP_ARCHIVE") {
+        return Err(Expected::fixed(
+            "a storage class that can be read at once, such as \"GLACIER_IR\": a lifecycle rule of the bucket can archive \
+             objects later",
+        ));
+    }
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"_-".contains(&b);
+    let good = (1..=64).contains(&class.len()) && class.bytes().all(plain);
+    kept(&class, good, r#"a storage class such as "STANDARD_IA""#)
 }
 
 /// Reads the name or ARN of a secret. An access key and its secret, put here by mistake, is recognised by its colon.

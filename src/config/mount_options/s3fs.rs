@@ -15,11 +15,17 @@ pub(super) enum Treatment {
     CacheExpiry,
     /// Where temporary files are.
     TemporaryDirectory,
+    /// How the store encrypts what is written.
+    Encryption,
+    /// An older word for a storage class.
+    ReducedRedundancy,
     /// Credentials of the instance or the task.
     Role,
 }
 
-use Treatment::{CacheExpiry, Ignored, Refused, Role, SameAs, TemporaryDirectory, Umask};
+use Treatment::{
+    CacheExpiry, Encryption, Ignored, ReducedRedundancy, Refused, Role, SameAs, TemporaryDirectory, Umask,
+};
 
 const WRITES: &str = "how writes are sent follows their size";
 const MEMORY: &str = "`memory` bounds all caches and buffers, and requests in flight follow the readers";
@@ -60,10 +66,17 @@ const OPTIONS: &[(&str, Treatment)] = &[
     ("retries connect_timeout readwrite_timeout", Ignored(PATIENCE)),
     ("multipart_size multipart_copy_size multipart_threshold singlepart_copy_limit", Ignored(WRITES)),
     ("max_dirty_data nomultipart streamupload nomixupload nocopyapi norenameapi", Ignored(WRITES)),
-    ("enable_content_md5 enable_unsigned_payload default_acl storage_class use_rrs", Ignored(WRITES)),
-    ("use_sse mime update_parent_dir_stat", Ignored(WRITES)),
-    ("hard_remove", Ignored("it is about removing, and the mount is read-only")),
-    ("use_xattr", Ignored("extended attributes are not shown in this version")),
+    ("use_sse", Encryption),
+    ("use_rrs", ReducedRedundancy),
+    ("default_acl", SameAs("acl")),
+    ("enable_content_md5 enable_unsigned_payload", Ignored("every write carries a checksum")),
+    ("mime", Ignored("the type of a new object follows its name, by a list of its own")),
+    (
+        "update_parent_dir_stat",
+        Ignored("a directory shows when something in it changed, and does not store it"),
+    ),
+    ("hard_remove", Ignored("a removed file that is open stays readable, and no hidden copy of it is made")),
+    ("use_xattr", Ignored("extended attributes are always shown, and set where the mount is written")),
     ("dbglevel d debug curldbg", Ignored(LOG)),
     ("f", Ignored("the mount stays in the foreground")),
     ("no_time_stamp_msg", Ignored(LOG)),

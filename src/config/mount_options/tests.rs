@@ -50,6 +50,7 @@ fn every_key_of_a_mount_is_an_option() {
         (Kind::Choice(words), _) => words.last().expect("words").to_string(),
         (Kind::Text | Kind::Texts, _) if key.path.ends_with("url") => "http://127.0.0.1:9000".to_owned(),
         (Kind::Text | Kind::Texts, _) if key.path.ends_with("staging") => "/var/staging".to_owned(),
+        (Kind::Text | Kind::Texts, _) if key.path.ends_with("sse") => "aws:kms:other".to_owned(),
         (Kind::Text | Kind::Texts, _) => "other".to_owned(),
     };
     let mut layer = Layer::default();
@@ -67,6 +68,49 @@ fn every_key_of_a_mount_is_an_option() {
     let request = request(&[&options.join(",")]).expect("valid");
     assert_eq!((vec![request.mount.clone()], request.remarks), (expected, vec![]));
     assert!(request.mount.uid == 33 && request.mount.suid && request.mount != plain);
+}
+
+#[test]
+fn how_s3fs_was_told_to_store_objects_is_how_they_are_stored() {
+    let mount = |options: &str| request(&[options]).expect("valid").mount;
+    for (option, sse) in [
+        ("use_sse", "AES256"),
+        ("use_sse=1", "AES256"),
+        ("use_sse=kmsid:alias/maps", "aws:kms:alias/maps"),
+        (
+            "use_sse=k:arn:aws:kms:eu-west-1:123456789012:key/1a-2b",
+            "aws:kms:arn:aws:kms:eu-west-1:123456789012:key/1a-2b",
+        ),
+        ("sse=aws:kms", "aws:kms"),
+        ("sse=aws:kms:dsse:1a-2b", "aws:kms:dsse:1a-2b"),
+    ] {
+        assert_eq!(mount(option).sse.expect(option).to_string(), sse);
+    }
+    assert_eq!(mount("use_sse=0").sse, None);
+    let class = |option: &str| mount(option).storage_class;
+    assert_eq!(class("storage_class=standard_ia"), "STANDARD_IA");
+    assert_eq!(class("use_rrs=1"), "REDUCED_REDUNDANCY");
+    assert_eq!((class("use_rrs=0"), class("storage_class=Cold")), ("STANDARD".into(), "Cold".into()));
+    assert_eq!(mount("default_acl=public-read").acl.to_string(), "public-read");
+    for (option, cure) in [
+        ("use_sse=custom:/etc/keys", "take a key of KMS"),
+        ("use_sse=/etc/keys", "take a key of KMS"),
+        ("use_sse=kmsid", "expected kmsid:KEY with the key"),
+        ("use_sse=kmsid:", "expected \"AES256\", \"aws:kms\" or \"aws:kms:KEY\""),
+        ("sse=aws:kms:a b", "expected \"AES256\", \"aws:kms\" or \"aws:kms:KEY\""),
+        ("storage_class=glacier", "a lifecycle rule of the bucket can archive objects later"),
+        ("default_acl=log-delivery-write", "expected a canned ACL such as \"bucket-owner-full-control\""),
+    ] {
+        assert!(fault(&[option]).contains(cure), "{}", fault(&[option]));
+    }
+    let said = remarks(&request(&["use_xattr,hard_remove,rw"]).expect("valid"));
+    assert_eq!(
+        said,
+        [
+            "option `use_xattr` is ignored: extended attributes are always shown, and set where the mount is written",
+            "option `hard_remove` is ignored: a removed file that is open stays readable, and no hidden copy of it is made",
+        ]
+    );
 }
 
 #[test]

@@ -18,6 +18,7 @@ use crate::config::{self, KernelFlags, Source};
 use crate::host::credentials::Holder;
 use bucketfs::measure;
 use bucketfs::store::s3::{Endpoint, S3};
+use bucketfs::store::write::{Encryption, NewContent};
 use bucketfs::store::{Depth, List, ListStart, ObjectStore, StoreError};
 use bucketfs::{
     Defaults, Handover, MountError, OnConflict, Options, ResumeError, SessionError, UnmountError,
@@ -186,7 +187,21 @@ async fn connect(
     }
     let sdk = credentials.signs(sdk);
     let endpoint = Endpoint { url: spec.endpoint_url.clone(), path_style: spec.path_style };
-    Ok(S3::new(&sdk, &endpoint, bucket))
+    Ok(S3::new(&sdk, &endpoint, bucket).with_new_content(new_content(spec)))
+}
+
+/// How what is written is stored: no more is said to the bucket than what is not its own way.
+fn new_content(spec: &config::Mount) -> NewContent {
+    let encryption = spec.sse.as_ref().map(|sse| Encryption {
+        algorithm: sse.algorithm.to_owned(),
+        key: sse.key.clone(),
+        bucket_key: None,
+    });
+    NewContent {
+        encryption,
+        storage_class: Some(spec.storage_class.clone()).filter(|class| class != "STANDARD"),
+        acl: Some(spec.acl).filter(|acl| *acl != config::CannedAcl::Private).map(|acl| acl.to_string()),
+    }
 }
 
 /// Asks the bucket of `spec` for one key, signed with `credentials`: whether they are good for this mount. What is no
@@ -238,6 +253,7 @@ fn options(spec: &config::Mount, prefix: &str, flags: KernelFlags) -> Options {
                 config::OnConflict::Fail => OnConflict::Fail,
                 config::OnConflict::Overwrite => OnConflict::Overwrite,
             },
+            remove_hidden: spec.remove_hidden,
         },
     }
 }

@@ -41,7 +41,11 @@ fn options() -> Options {
         max_stale: Duration::from_secs(3600),
         defaults: Defaults { uid: 0, gid: 0, file_permissions: 0o644, directory_permissions: 0o755 },
         memory: 64 << 20,
-        write: WriteOptions { staging: "/nonexistent".into(), on_conflict: OnConflict::Fail },
+        write: WriteOptions {
+            staging: "/nonexistent".into(),
+            on_conflict: OnConflict::Fail,
+            remove_hidden: false,
+        },
     }
 }
 

@@ -62,6 +62,15 @@ pub struct Encryption {
     pub bucket_key: Option<bool>,
 }
 
+/// How a store keeps what is written to it, where nothing else says so.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NewContent {
+    pub encryption: Option<Encryption>,
+    pub storage_class: Option<String>,
+    /// A canned ACL: no object tells its own, and a copy does not take it along.
+    pub acl: Option<String>,
+}
+
 /// Tags of an object.
 pub type Tags = Vec<(String, String)>;
 
@@ -122,6 +131,8 @@ pub struct PartOf<'a> {
 /// The writing half of the seam between the file system and S3.
 pub trait ObjectStoreWrite: Send + Sync + 'static {
     fn put<'a>(&'a self, put: Put<'a>) -> BoxFuture<'a, Result<Written, StoreError>>;
+    /// What headers of a new content are to say, whatever those of the content before said.
+    fn stamp(&self, _kept: &mut Kept) {}
     /// Within the bucket, by the store itself.
     ///
     /// # Errors

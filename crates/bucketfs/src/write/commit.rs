@@ -181,7 +181,10 @@ impl Writing {
         if let Some(begun) = upload.as_ref().filter(|_| !state.times_set) {
             (attributes.mtime, attributes.ctime) = (begun.mtime, begun.ctime);
         }
-        let headers = state.headers_of(&attributes, is_content_dirty);
+        let mut headers = state.headers_of(&attributes, is_content_dirty);
+        if is_content_dirty {
+            self.store().stamp(&mut headers.kept);
+        }
         let condition = match (&state.base, self.rules.on_conflict) {
             (_, OnConflict::Overwrite) => WriteIf::Always,
             (Some(base), OnConflict::Fail) => WriteIf::Unchanged(base.version.etag.clone()),

@@ -18,4 +18,6 @@ pub struct WriteOptions {
     /// Where files are kept while they are being changed.
     pub staging: PathBuf,
     pub on_conflict: OnConflict,
+    /// A directory with nothing but keys that no file name can stand for is emptied when it is removed.
+    pub remove_hidden: bool,
 }

@@ -91,7 +91,8 @@ impl Writing {
                 Some(begun) => begun.clone(),
                 None => {
                     let attributes = state.shown();
-                    let headers = state.headers_of(&attributes, true);
+                    let mut headers = state.headers_of(&attributes, true);
+                    self.store().stamp(&mut headers.kept);
                     let begun = Arc::new(Begun::new(&self.tree.key(&state.path), &attributes, headers));
                     state.stream.upload = Some(begun.clone());
                     begun

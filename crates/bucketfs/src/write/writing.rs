@@ -33,6 +33,7 @@ const PERMIT_BYTES: u64 = 1024;
 /// The rules of one mount.
 pub(super) struct Rules {
     pub(super) on_conflict: OnConflict,
+    pub(super) remove_hidden: bool,
     /// Files up to this size are sent in one piece.
     pub(super) single_bytes: u64,
     memory_bytes: u64,
@@ -74,6 +75,7 @@ impl Writing {
         let layout = PartLayout::new(PART_BYTES.min(memory_bytes));
         let rules = Rules {
             on_conflict: options.on_conflict,
+            remove_hidden: options.remove_hidden,
             single_bytes: (2 * layout.part_bytes()).min(memory_bytes.max(layout.part_bytes())),
             memory_bytes: memory_bytes.max(layout.part_bytes()),
         };

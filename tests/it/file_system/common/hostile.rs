@@ -20,6 +20,15 @@ pub struct Request {
     pub query: String,
     /// First and last byte.
     pub range: Option<(usize, usize)>,
+    /// As it was sent, the request line included.
+    pub head: String,
+}
+
+impl Request {
+    /// A header; its name in small letters.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.head.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
+    }
 }
 
 /// Head and body as they are to be sent.
@@ -119,7 +128,8 @@ async fn request(connection: &mut TcpStream) -> Option<Request> {
         let (first, last) = line.strip_prefix("range: bytes=")?.split_once('-')?;
         Some((first.parse().ok()?, last.parse().ok()?))
     });
-    Some(Request { method, path: path.to_string(), query: query.to_string(), range })
+    let (path, query) = (path.to_string(), query.to_string());
+    Some(Request { method, path, query, range, head: head.clone() })
 }
 
 fn good(objects: &[(&str, &str)], request: &Request) -> Answer {
@@ -145,7 +155,7 @@ fn good(objects: &[(&str, &str)], request: &Request) -> Answer {
 
 fn list(objects: &[(&str, &str)], query: &str) -> Answer {
     let value = |name: &str| query.split('&').find_map(|pair| pair.strip_prefix(name)).unwrap_or_default();
-    let prefix = value("prefix=").replace("%2F", "/");
+    let prefix = value("prefix=").replace("%2F", "/").replace("%24", "$");
     let delimited = !value("delimiter=").is_empty();
     let mut entries: Vec<String> = Vec::new();
     for (key, body) in objects {

@@ -166,7 +166,11 @@ impl Mounted {
             max_stale: Duration::from_secs(3600),
             defaults: DEFAULTS,
             memory: 64 << 20,
-            write: WriteOptions { staging: staging.path().to_path_buf(), on_conflict: OnConflict::Fail },
+            write: WriteOptions {
+                staging: staging.path().to_path_buf(),
+                on_conflict: OnConflict::Fail,
+                remove_hidden: false,
+            },
         };
         set(&mut options);
         let session = bucketfs::mount(bucket.store(), scratch.path(), options, Handle::current()).await;

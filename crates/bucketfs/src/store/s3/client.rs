@@ -1,5 +1,6 @@
 //! The client of one bucket: how it is reached, and how patiently.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use aws_config::SdkConfig;
@@ -9,6 +10,7 @@ use aws_sdk_s3::Client;
 
 use super::{answer, counted, key};
 use crate::measure;
+use crate::store::write::NewContent;
 
 /// Longest wait for a connection.
 pub(super) const CONNECT_LIMIT: Duration = Duration::from_secs(3);
@@ -37,6 +39,7 @@ pub struct S3 {
     pub(super) bucket: String,
     /// For messages.
     pub(super) endpoint: String,
+    pub(super) new_content: Arc<NewContent>,
 }
 
 impl S3 {
@@ -64,7 +67,13 @@ impl S3 {
             writer: Client::from_conf(patient.build()),
             bucket: bucket.to_string(),
             endpoint: shown,
+            new_content: Arc::default(),
         }
+    }
+
+    /// The same, which says with each write how it is to be kept.
+    pub fn with_new_content(self, new_content: NewContent) -> S3 {
+        S3 { new_content: Arc::new(new_content), ..self }
     }
 
     /// The region in which it is asked.

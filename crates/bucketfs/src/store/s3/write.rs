@@ -7,7 +7,8 @@ use aws_sdk_s3::error::SdkError;
 use aws_sdk_s3::operation::head_object::HeadObjectOutput;
 use aws_sdk_s3::primitives::{ByteStream, DateTime, DateTimeFormat};
 use aws_sdk_s3::types::{
-    CompletedMultipartUpload, CompletedPart, MetadataDirective, ServerSideEncryption, StorageClass,
+    CompletedMultipartUpload, CompletedPart, MetadataDirective, ObjectCannedAcl, ServerSideEncryption,
+    StorageClass,
 };
 use bytes::Bytes;
 use futures::FutureExt;
@@ -20,7 +21,8 @@ use super::said::{TOKEN_MAX, etag, malformed, version_id};
 use crate::store::error::StoreError;
 use crate::store::version::ETag;
 use crate::store::write::{
-    CopyRequest, Encryption, Headers, Kept, ObjectStoreWrite, PartOf, Put, Tags, Upload, WriteIf, Written,
+    CopyRequest, Encryption, Headers, Kept, NewContent, ObjectStoreWrite, PartOf, Put, Tags, Upload, WriteIf,
+    Written,
 };
 
 /// What is percent-encoded in a tag, and in a key: all but what needs it nowhere.
@@ -50,9 +52,9 @@ pub(super) fn kept(answer: &HeadObjectOutput) -> Kept {
 
 /// Sets the headers that three operations take alike.
 macro_rules! with_headers {
-    ($request:expr, $headers:expr) => {{
+    ($store:expr, $request:expr, $headers:expr) => {{
         let (headers, kept) = ($headers, &$headers.kept);
-        let encryption = kept.encryption.as_ref();
+        let encryption = $store.encryption_of(kept);
         let metadata = headers.metadata.iter().cloned().collect();
         $request
             .set_content_type(headers.content_type.clone())
@@ -103,6 +105,16 @@ fn tagging(tags: &[(String, String)]) -> Option<String> {
 }
 
 impl S3 {
+    /// The encryption that is asked for: that of the headers if it has a key of its own to lose, else that of the mount.
+    fn encryption_of<'a>(&'a self, kept: &'a Kept) -> Option<&'a Encryption> {
+        let own = kept.encryption.as_ref();
+        own.filter(|own| own.algorithm != "AES256").or(self.new_content.encryption.as_ref()).or(own)
+    }
+
+    fn acl(&self) -> Option<ObjectCannedAcl> {
+        self.new_content.acl.as_deref().map(ObjectCannedAcl::from)
+    }
+
     fn source(&self, key: &str) -> String {
         format!("{}/{}", self.bucket, utf8_percent_encode(key, KEY))
     }
@@ -133,7 +145,11 @@ impl S3 {
 
     async fn put_object(&self, put: Put<'_>) -> Result<Written, StoreError> {
         let request = self.writer.put_object().bucket(&self.bucket).key(spelled(put.key)?);
-        let request = with_headers!(request, put.headers).set_tagging(tagging(put.tags));
+        let class = put.headers.kept.storage_class.as_ref().or(self.new_content.storage_class.as_ref());
+        let request = with_headers!(self, request, put.headers)
+            .set_storage_class(class.map(|class| StorageClass::from(class.as_str())))
+            .set_acl(self.acl())
+            .set_tagging(tagging(put.tags));
         let request = with_condition!(request, &put.condition).body(ByteStream::from(put.body));
         // The checksum in its header says as much as a signature of the body, at a tenth of the cost.
         let answer = answered!(self, request.customize().disable_payload_signing().send().await, put.key)?;
@@ -149,10 +165,23 @@ impl S3 {
             .copy_source(self.source(copy.from))
             .copy_source_if_match(&*copy.etag.0);
         let request = match copy.headers {
-            Some(headers) => with_headers!(request, headers).metadata_directive(MetadataDirective::Replace),
-            None => request.metadata_directive(MetadataDirective::Copy),
+            Some(headers) => {
+                with_headers!(self, request, headers).metadata_directive(MetadataDirective::Replace)
+            }
+            // What is not said here is as the bucket has it, whatever the source has.
+            None => {
+                let NewContent { encryption, storage_class, .. } = &*self.new_content;
+                let encryption = encryption.as_ref();
+                request
+                    .metadata_directive(MetadataDirective::Copy)
+                    .set_storage_class(storage_class.as_deref().map(StorageClass::from))
+                    .set_server_side_encryption(
+                        encryption.map(|it| ServerSideEncryption::from(&*it.algorithm)),
+                    )
+                    .set_ssekms_key_id(encryption.and_then(|it| it.key.clone()))
+            }
         };
-        let request = with_condition!(request, &copy.condition);
+        let request = with_condition!(request, &copy.condition).set_acl(self.acl());
         let answer = answered!(self, request.send().await, copy.from)?;
         written(answer.copy_object_result().and_then(|result| result.e_tag()), answer.version_id())
     }
@@ -181,7 +210,7 @@ impl S3 {
         tags: &[(String, String)],
     ) -> Result<String, StoreError> {
         let request = self.writer.create_multipart_upload().bucket(&self.bucket).key(spelled(key)?);
-        let request = with_headers!(request, headers).set_tagging(tagging(tags));
+        let request = with_headers!(self, request, headers).set_acl(self.acl()).set_tagging(tagging(tags));
         let answer = answered!(self, request.send().await, key)?;
         let id = answer.upload_id.filter(|id| (1..=TOKEN_MAX).contains(&id.len()));
         id.ok_or_else(|| malformed("no UploadId"))
@@ -256,6 +285,12 @@ impl S3 {
 impl ObjectStoreWrite for S3 {
     fn put<'a>(&'a self, put: Put<'a>) -> BoxFuture<'a, Result<Written, StoreError>> {
         self.put_object(put).boxed()
+    }
+
+    fn stamp(&self, kept: &mut Kept) {
+        let NewContent { encryption, storage_class, .. } = &*self.new_content;
+        kept.encryption = encryption.clone().or(kept.encryption.take());
+        kept.storage_class = storage_class.clone().or(kept.storage_class.take());
     }
 
     fn copy<'a>(&'a self, copy: CopyRequest<'a>) -> BoxFuture<'a, Result<Written, StoreError>> {

@@ -53,7 +53,11 @@ fn world() -> World {
 
 impl World {
     fn options(&self) -> WriteOptions {
-        WriteOptions { staging: self.staging.path().into(), on_conflict: OnConflict::Fail }
+        WriteOptions {
+            staging: self.staging.path().into(),
+            on_conflict: OnConflict::Fail,
+            remove_hidden: false,
+        }
     }
 
     fn owner(&self) -> Owner {
