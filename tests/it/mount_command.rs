@@ -8,6 +8,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
 use bucketfs::mountinfo::MountTable;
+use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use s3_testbed::{ACCESS_KEY, Options, Refusal, SECRET_KEY, Server};
@@ -387,5 +388,46 @@ async fn a_session_that_somebody_else_has_put_into_the_staging_directory_does_no
         assert_eq!(sh(format!("ls {}", world.point().display())).await, found);
         serving.signal(Signal::SIGTERM);
         assert_eq!(serving.ended().await, Some(0));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fifteen_hundred_files_can_be_written_at_once_although_a_thousand_descriptors_are_given() {
+    let world = World::new();
+    let point = world.point();
+    let mut command = world.mount("s3://maps", &point);
+    command.args(["-o", &format!("rw,staging={}", world.scratch.path().join("staging").display())]);
+    // SAFETY: between fork and exec only setrlimit is called, which is async-signal-safe.
+    unsafe { command.pre_exec(|| Ok(setrlimit(Resource::RLIMIT_NOFILE, 1024, 8192)?)) };
+    let serving = Serving::start(command);
+    until(|| is_mounted(&point), "the mount").await;
+    let script = "files = [open(f'f{number}', 'w') for number in range(1500)]\n\
+                  for file in files: file.write('x')\nfor file in files: file.close()";
+    let all =
+        format!("cd {} && ulimit -n 4096 && python3 -c \"{script}\" && cat f* | wc -c", point.display());
+    assert_eq!(sh(all).await, "1500\n");
+    serving.signal(Signal::SIGTERM);
+    assert_eq!(serving.ended().await, Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn explain_names_the_key_for_which_an_empty_directory_cannot_be_removed() {
+    let world = World::new();
+    world.server.store().put("maps", "d//x", "", &[]).expect("stored");
+    let config = world.scratch.path().join("config.toml");
+    let (url, point) = (world.server.endpoint(), world.point());
+    let text = format!(
+        "region = \"us-east-1\"\n[[mount]]\nsource = \"s3://maps\"\npath = {point:?}\nendpoint_url = \"{url}\"\n"
+    );
+    std::fs::write(&config, text).expect("written");
+    for name in ["d", "s3://maps/d/"] {
+        let mut command = mapkeeper();
+        command.args(["explain", name, "--json", "--config"]).arg(&config);
+        let output = output(&mut command).await;
+        let said: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        let (object, detail) = (&said["links"][0], said["links"][0]["detail"].to_string());
+        assert_eq!((&object["name"], &object["grade"]), (&"object".into(), &"fail".into()), "{said:#}");
+        assert!(detail.contains("1 key that no file name can stand for, such as \\\"d//x\\\""), "{detail}");
+        assert!(object["hint"].to_string().contains("--key 'd//x'; or mount with remove_hidden"), "{said:#}");
     }
 }

@@ -27,6 +27,8 @@ pub enum FsError {
     Exists,
     #[error("the directory is not empty")]
     NotEmpty,
+    #[error("the directory holds only keys that no file name can stand for, such as {key:?}")]
+    OnlyHidden { key: String },
     #[error("the file system cannot do that")]
     NotSupported,
     #[error("a value that makes no sense")]
@@ -76,7 +78,7 @@ impl FsError {
             FsError::NotSymlink => libc::EINVAL,
             FsError::NoAttribute => libc::ENODATA,
             FsError::Exists => libc::EEXIST,
-            FsError::NotEmpty => libc::ENOTEMPTY,
+            FsError::NotEmpty | FsError::OnlyHidden { .. } => libc::ENOTEMPTY,
             FsError::NotSupported => libc::EOPNOTSUPP,
             FsError::Invalid => libc::EINVAL,
             FsError::NotText => libc::EILSEQ,
@@ -152,6 +154,7 @@ mod tests {
             (FsError::NameTooLong, libc::ENAMETOOLONG),
             (FsError::NotSymlink, libc::EINVAL),
             (FsError::Deadly, libc::EIO),
+            (FsError::OnlyHidden { key: "d//x".into() }, libc::ENOTEMPTY),
             (std::io::Error::from_raw_os_error(libc::EMFILE).into(), libc::ENFILE),
             (FsError::NoAttribute, libc::ENODATA),
             (FsError::Store(StoreError::Denied { what: "a".into(), code: "c".into() }), libc::EACCES),

@@ -131,6 +131,15 @@ fn valid_name<'a>(name: &'a str, key: &str, hidden: &Hidden) -> Option<&'a str> 
     is_valid.then_some(name)
 }
 
+/// Whether no file name can stand for a key, of which this is the part behind the directory's prefix.
+pub fn is_hidden(rest: &str) -> bool {
+    let name = match rest.split_once('/') {
+        Some((name, _)) => name,
+        None => rest.strip_suffix(FOLDER_SUFFIX).filter(|name| !name.is_empty()).unwrap_or(rest),
+    };
+    !is_name(name)
+}
+
 /// Whether a file can have this name.
 pub fn is_name(name: &str) -> bool {
     !matches!(name, "" | "." | "..") && name.len() <= NAME_MAX && !name.contains(['/', '\0'])
@@ -141,6 +150,8 @@ pub fn is_name(name: &str) -> bool {
 pub struct Hidden {
     seen: Mutex<HashSet<u64>>,
     unreadable: Mutex<HashSet<u64>>,
+    /// Those that keep a directory from being removed.
+    in_the_way: Mutex<HashSet<u64>>,
     hasher: RandomState,
     /// `/` is where s3fs keeps what belongs to the root of a bucket.
     root_key: std::sync::atomic::AtomicBool,
@@ -161,6 +172,18 @@ impl Hidden {
     pub fn note_unreadable(&self, key: &str, error: &StoreError) {
         if self.is_new(&self.unreadable, key) {
             tracing::warn!(key, error = %error, "shown without its headers, which cannot be asked for");
+        }
+    }
+
+    /// Takes note, and tells once, that nothing but keys like `key` is in a directory that is to be removed.
+    pub fn note_in_the_way(&self, key: &str) {
+        if self.is_new(&self.in_the_way, key) {
+            let hint = "remove the keys in the bucket, or mount with remove_hidden";
+            tracing::warn!(
+                key,
+                hint,
+                "a directory is not empty: it holds keys that no file name can stand for"
+            );
         }
     }
 

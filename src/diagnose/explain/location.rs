@@ -43,8 +43,16 @@ impl MapLocation<'_> {
     /// The object as commands of AWS take it: `--bucket b --key k`.
     pub fn named(&self) -> String {
         match &self.mount.source {
-            Source::S3 { bucket, prefix } => format!("--bucket {bucket} --key {prefix}{}", self.below),
+            Source::S3 { prefix, .. } => format!("{} --key {prefix}{}", self.bucket(), self.below),
             source => format!("{source} {}", self.below),
+        }
+    }
+
+    /// The bucket as commands of AWS take it: `--bucket b`.
+    pub fn bucket(&self) -> String {
+        match &self.mount.source {
+            Source::S3 { bucket, .. } => format!("--bucket {bucket}"),
+            source => source.to_string(),
         }
     }
 
@@ -72,7 +80,8 @@ pub fn places<'a>(config: &'a Config, asked: &str) -> Vec<MapLocation<'a>> {
         let (wanted, key) = rest.split_once('/').unwrap_or((rest, ""));
         let below = |mount: &'a Mount| match &mount.source {
             Source::S3 { bucket, prefix } if bucket == wanted => {
-                key.strip_prefix(prefix.as_str()).map(|below| place(config, mount, below))
+                let below = key.strip_prefix(prefix.as_str())?;
+                Some(place(config, mount, below.trim_end_matches('/')))
             }
             _ => None,
         };

@@ -15,9 +15,11 @@ use crate::diagnose::result::{CheckResult, Grade};
 use crate::error::Chain;
 use crate::host::mount::{defaults, store_hint};
 use crate::host::probe::{CONTENT_BYTES, content_hash};
+use crate::terminal::counted;
 use bucketfs::attr::Attributes;
+use bucketfs::listing::is_hidden;
 use bucketfs::store::s3::{Change, S3};
-use bucketfs::store::{Object, ObjectStore, StoreError};
+use bucketfs::store::{Depth, List, ListStart, Object, ObjectStore, StoreError};
 
 /// Longest mapfile that is read.
 const MAPFILE_BYTES: u64 = 4 << 20;
@@ -95,6 +97,9 @@ async fn absent(store: &S3, place: &MapLocation<'_>, error: &StoreError, history
     if !matches!(error, StoreError::NotFound { .. }) {
         return unasked("object", error);
     }
+    if let Some(directory) = directory(store, place).await {
+        return directory;
+    }
     let said = format!("there is no object {}", place.url(&place.below));
     if let [Change { deleted: true, at, author, version_id: Some(version) }, ..] = history {
         let said = format!("{said}: it was deleted on {}{}", date(*at), by(author.as_deref()));
@@ -106,6 +111,33 @@ async fn absent(store: &S3, place: &MapLocation<'_>, error: &StoreError, history
         None => format!("put it there: aws s3 cp FILE {}", place.url(&place.below)),
     };
     CheckResult::fail("object", said, hint)
+}
+
+/// What is wrong with the directory that has this name, if one has: at the least that it is no map.
+async fn directory(store: &S3, place: &MapLocation<'_>) -> Option<CheckResult> {
+    let prefix = format!("{}/", place.key()?);
+    let list = List { prefix: &prefix, depth: Depth::Tree, from: ListStart::Start, limit: 1000 };
+    let page = in_time(store.list(list)).await.ok()?;
+    let rests = page.objects.iter().filter_map(|object| object.key.strip_prefix(&*prefix));
+    let below: Vec<&str> = rests.filter(|rest| !rest.is_empty()).collect();
+    let url = place.url(&format!("{}/", place.below));
+    let hidden: Vec<&str> = below.iter().copied().filter(|rest| is_hidden(rest)).collect();
+    let Some(first) = hidden.first() else {
+        let said = format!("{url} is a directory");
+        return (!page.objects.is_empty())
+            .then(|| CheckResult::fail("object", said, "name a map that is in it"));
+    };
+    let alone = if hidden.len() == below.len() { ": it looks empty, and cannot be removed" } else { "" };
+    let said = format!(
+        "{url} is a directory with {} that no file name can stand for, such as {:?}{alone}",
+        counted(hidden.len(), "key"),
+        format!("{prefix}{first}")
+    );
+    let hint = format!(
+        "aws s3api delete-object {} --key '{prefix}{first}'; or mount with remove_hidden = true, and rmdir removes them",
+        place.bucket()
+    );
+    Some(CheckResult::fail("object", said, hint))
 }
 
 /// Size, version, time and author of an object.

@@ -205,7 +205,7 @@ impl Writing {
         }
     }
 
-    async fn all_below(&self, prefix: &str) -> Result<Vec<Listed>, FsError> {
+    pub(super) async fn all_below(&self, prefix: &str) -> Result<Vec<Listed>, FsError> {
         let (mut objects, mut next) = (Vec::new(), None::<String>);
         for pages in 0.. {
             if pages > objects.len() + EMPTY_PAGES {

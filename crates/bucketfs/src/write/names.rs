@@ -17,9 +17,9 @@ use super::writing::Writing;
 use crate::attr::{Attributes, DIRECTORY_SIZE, Kind, SYMLINK_MAX, Timestamp};
 use crate::error::FsError;
 use crate::inode::Facts;
-use crate::listing::{FOLDER_SUFFIX, is_name};
+use crate::listing::{FOLDER_SUFFIX, is_hidden, is_name};
 use crate::store::write::{Headers, KEY_MAX, METADATA_MAX, Put, WriteIf, metadata_bytes};
-use crate::store::{Depth, EMPTY_PAGES, List, ListStart, StoreError, Version};
+use crate::store::{Depth, EMPTY_PAGES, List, ListStart, Listed, StoreError, Version};
 use crate::tree::{Entry, Looked, join};
 use crate::xattr::Xattrs;
 
@@ -285,7 +285,10 @@ impl Writing {
         if !is_directory {
             return Err(FsError::NotDirectory);
         }
-        self.be_empty(&path).await?;
+        match self.be_empty(&path).await {
+            Err(FsError::OnlyHidden { .. }) if self.rules.remove_hidden => self.remove_hidden(&path).await?,
+            outcome => outcome?,
+        }
         self.keep_directory(parent).await?;
         let key = self.tree.key(&path);
         if object.is_some() {
@@ -303,6 +306,10 @@ impl Writing {
     }
 
     /// Makes sure that nothing but its marker is in a directory, here or in the store.
+    ///
+    /// # Errors
+    ///
+    /// [`FsError::NotEmpty`]; [`FsError::OnlyHidden`], which is told, where nobody can see why; whatever the store says.
     pub(super) async fn be_empty(&self, path: &str) -> Result<(), FsError> {
         if !self.tree.table().unsent_in(path).is_empty() {
             return Err(FsError::NotEmpty);
@@ -315,8 +322,15 @@ impl Writing {
                 self.store().list(List { prefix: &prefix, depth: Depth::Tree, from, limit: 2 }).await;
             self.tree.availability().note(&answer);
             let page = answer?;
-            if page.objects.iter().any(|object| object.key != prefix) {
-                return Err(FsError::NotEmpty);
+            if let Some(object) = page.objects.iter().find(|object| object.key != prefix) {
+                let is_hidden = is_hidden(object.key.strip_prefix(&prefix).unwrap_or_default());
+                if !is_hidden || self.all_hidden(&prefix).await?.is_none() {
+                    return Err(FsError::NotEmpty);
+                }
+                if !self.rules.remove_hidden {
+                    self.tree.hidden.note_in_the_way(&object.key);
+                }
+                return Err(FsError::OnlyHidden { key: object.key.clone() });
             }
             next = page.next;
             if next.is_none() {
@@ -325,6 +339,24 @@ impl Writing {
         }
         Err(StoreError::Malformed { reason: format!("a listing of {prefix:?} without keys or an end") }
             .into())
+    }
+
+    /// The objects below `prefix`, its marker aside, if no file name can stand for any of them.
+    async fn all_hidden(&self, prefix: &str) -> Result<Option<Vec<Listed>>, FsError> {
+        let mut objects = self.all_below(prefix).await?;
+        objects.retain(|object| object.key != prefix);
+        let mut rests = objects.iter().map(|object| object.key.strip_prefix(prefix).unwrap_or_default());
+        Ok(rests.all(is_hidden).then_some(objects))
+    }
+
+    /// Removes what is in a directory and can have no name in it.
+    async fn remove_hidden(&self, path: &str) -> Result<(), FsError> {
+        let hidden = self.all_hidden(&self.tree.directory_prefix(path)).await?.ok_or(FsError::NotEmpty)?;
+        for object in hidden {
+            tracing::info!(key = object.key, "a key that no file name can stand for goes with its directory");
+            self.delete_seen(&object.key, Some(version_of(&object.etag, None))).await?;
+        }
+        Ok(())
     }
 
     /// Gives a directory that is only a prefix of keys a marker, so that it stays when the last key goes.

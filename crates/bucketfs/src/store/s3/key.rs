@@ -1,8 +1,8 @@
 //! Keys as they are handed to the SDK, and as they are sent.
 //!
 //! The SDK takes a key of nothing but blanks for one that is missing, and sends nothing; S3 stores objects under such
-//! keys. So one goes to the SDK behind a NUL, which no name of a file holds, and the NUL is taken out of the address
-//! before it is signed. A key longer than S3's longest is sent to nobody: an address of any length would end the process.
+//! keys. So one goes to the SDK behind a word between two NULs, which no name of a file holds, and that is taken out of the
+//! address before it is signed. Any other key with a NUL is left as it is. A key longer than S3's longest is sent to nobody: an address of any length would end the process.
 
 use std::borrow::Cow;
 
@@ -13,6 +13,10 @@ use aws_sdk_s3::error::BoxError;
 use crate::store::error::StoreError;
 use crate::store::write::KEY_MAX;
 
+/// What the SDK is given before a key of blanks, and how it writes that into an address.
+const BEFORE_BLANKS: &str = "\0blanks\0";
+const BEFORE_BLANKS_SENT: &str = "/%00blanks%00";
+
 /// `key` as the SDK takes it.
 ///
 /// # Errors
@@ -20,7 +24,7 @@ use crate::store::write::KEY_MAX;
 /// [`StoreError::KeyTooLong`].
 pub(super) fn spelled(key: &str) -> Result<Cow<'_, str>, StoreError> {
     match key.len() {
-        0..=KEY_MAX if key.trim().is_empty() => Ok(Cow::Owned(format!("\0{key}"))),
+        0..=KEY_MAX if key.trim().is_empty() => Ok(Cow::Owned(format!("{BEFORE_BLANKS}{key}"))),
         0..=KEY_MAX => Ok(Cow::Borrowed(key)),
         _ => Err(StoreError::KeyTooLong { key: key.to_string() }),
     }
@@ -44,8 +48,8 @@ impl Intercept for Blanks {
         let request = context.request_mut();
         let address = request.uri();
         let path = address.split('?').next().unwrap_or_default();
-        if let Some(at) = path.find("/%00") {
-            let sent = format!("{}/{}", &address[..at], &address[at + "/%00".len()..]);
+        if let Some(at) = path.find(BEFORE_BLANKS_SENT) {
+            let sent = format!("{}/{}", &address[..at], &address[at + BEFORE_BLANKS_SENT.len()..]);
             request.set_uri(sent)?;
         }
         Ok(())
