@@ -117,13 +117,22 @@ fn figures(to: &mut DescriptorEncoder, document: &Document) -> Result<(), Error>
         counters(to, name, help, each_mount(&figures.mounts, value))?;
     }
     let (bytes, seconds) = (|| Some(Unit::Bytes), Some(Unit::Seconds));
-    let held: [(&str, &str, Option<Unit>, Of<f64>); 5] = [
+    let held: [(&str, &str, Option<Unit>, Of<f64>); 7] = [
         ("mapkeeper_cache", "Content held in memory", bytes(), |mount| mount.cache_bytes as f64),
         ("mapkeeper_cache_limit", "Content that may be held in memory", bytes(), |mount| {
             mount.cache_limit_bytes as f64
         }),
         ("mapkeeper_names", "File numbers that the kernel holds", None, |mount| mount.names as f64),
         ("mapkeeper_names_memory", "Memory of the table of names", bytes(), |mount| mount.names_bytes as f64),
+        ("mapkeeper_hidden_keys", "Keys seen that no file name can stand for", None, |mount| {
+            mount.hidden_keys as f64
+        }),
+        (
+            "mapkeeper_unreadable_keys",
+            "Keys seen of which S3 refuses the headers: files of mode 0",
+            None,
+            |mount| mount.unreadable_keys as f64,
+        ),
         ("mapkeeper_freshness_promised", "How old an answer may be", seconds, |mount| {
             mount.freshness_ms as f64 / 1000.0
         }),

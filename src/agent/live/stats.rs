@@ -59,6 +59,8 @@ impl Meter {
             cache_limit_bytes: session.cache_budget(),
             names: health.inodes as u64,
             names_bytes: session.table_bytes(),
+            hidden_keys: health.hidden_keys,
+            unreadable_keys: health.unreadable_keys,
             resumed: health.resumed,
         }
     }

@@ -129,7 +129,11 @@ pub fn figure_lines(document: &Document) -> Vec<String> {
             1 => "; resumed once".to_owned(),
             count => format!("; resumed {count} times"),
         };
-        lines.push(format!("{:<9}{name}: {age}; {hits}{resumed}", "fresh"));
+        let unreadable = match mount.unreadable_keys {
+            0 => String::new(),
+            count => format!("; {count} unreadable"),
+        };
+        lines.push(format!("{:<9}{name}: {age}; {hits}{unreadable}{resumed}", "fresh"));
     }
     if !figures.buckets.is_empty() {
         let requests: u64 = figures.buckets.iter().flat_map(|bucket| bucket.requests.values()).sum();

@@ -156,8 +156,11 @@ impl Tree {
         match seen.exists {
             true => self.record_directory(path, seen).await,
             false => {
-                let first = self.first(&self.key(path), Condition::Always).await?;
-                self.recorded_unless_folder(path, first, sent_at).await
+                let key = self.key(path);
+                match self.first(&key, Condition::Always).await {
+                    Ok(first) => self.recorded_unless_folder(path, first, sent_at).await,
+                    Err(error) => self.unasked(path, &key, sent_at, error).await,
+                }
             }
         }
     }

@@ -12,7 +12,7 @@ use super::answer::{Answer, DirectoryProbe, KeyProbe, Outcome, listed_version, m
 use crate::attr::{self, Attributes};
 use crate::inode::Facts;
 use crate::listing::FOLDER_SUFFIX;
-use crate::store::{Body, Depth, List, ListStart, Object, StoreError};
+use crate::store::{Body, Depth, List, ListStart, Listed, Object, StoreError};
 use crate::tree::Tree;
 use crate::xattr::Xattrs;
 
@@ -69,14 +69,10 @@ impl Tree {
     ) -> Outcome {
         if self.has_folder_keys() && !path.is_empty() {
             let key = format!("{}{FOLDER_SUFFIX}", self.key(path));
-            match self.store().head(&key).await {
-                Ok(folder) => {
-                    let facts = self.directory_facts(&key, Some(&folder), sent_at);
-                    let found = Some(self.table().record(path, facts, sent_at));
-                    return Ok(Answer { found, sent_at });
-                }
-                Err(StoreError::NotFound { .. }) => {}
-                Err(error) => return Err(error),
+            if let Some(folder) = self.folder(&key).await? {
+                let facts = self.directory_facts(&key, folder.as_ref(), sent_at);
+                let found = Some(self.table().record(path, facts, sent_at));
+                return Ok(Answer { found, sent_at });
             }
         }
         match first {
@@ -93,6 +89,26 @@ impl Tree {
                 Err(StoreError::Malformed { reason: "\"not modified\" without a condition".into() })
             }
         }
+    }
+
+    /// The `_$folder$` object of this key if there is one; `Some(None)`: it is there, and no more is said of it.
+    async fn folder(&self, key: &str) -> Result<Option<Option<Object>>, StoreError> {
+        match self.store().head(key).await {
+            Ok(folder) => Ok(Some(Some(folder))),
+            Err(StoreError::NotFound { .. } | StoreError::KeyTooLong { .. }) => Ok(None),
+            Err(error) if error.is_about_one() => {
+                let listed = self.listed(key).await?;
+                listed.iter().for_each(|_| self.hidden.note_unreadable(key, &error));
+                Ok(listed.map(|_| None))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// What a listing says of the key.
+    async fn listed(&self, key: &str) -> Result<Option<Listed>, StoreError> {
+        let list = List { prefix: key, depth: Depth::Tree, from: ListStart::Start, limit: 1 };
+        Ok(self.store().list(list).await?.objects.into_iter().find(|listed| listed.key == key))
     }
 
     /// An object whose entity tag is known has the size that is known. Where it has not, neither is believed: who asks next
@@ -217,12 +233,7 @@ impl Tree {
     fn directory_facts(&self, key: &str, marker: Option<&Object>, asked: Instant) -> Facts {
         let defaults = &self.rules.defaults;
         let Some(object) = marker else {
-            return Facts::known_directory(
-                self.rules.implicit_directory(),
-                Xattrs::default(),
-                None,
-                asked,
-            );
+            return Facts::known_directory(self.rules.implicit_directory(), Xattrs::default(), None, asked);
         };
         // Whatever its key ends in, it is here because it makes a directory.
         let key = format!("{}/", key.trim_end_matches('/'));
@@ -281,17 +292,19 @@ impl Tree {
         sent_at: Instant,
         error: StoreError,
     ) -> Outcome {
-        let is_said = matches!(error, StoreError::Denied { .. } | StoreError::KeyTooLong { .. });
-        if is_said || !error.is_about_one() {
+        if matches!(error, StoreError::KeyTooLong { .. }) || !error.is_about_one() {
             return Err(error);
         }
-        let list = List { prefix: key, depth: Depth::Tree, from: ListStart::Start, limit: 1 };
-        match self.store().list(list).await?.objects.into_iter().find(|listed| listed.key == key) {
-            Some(listed) => {
+        // Whoever may not list is told that a key is denied which does not exist.
+        let is_denied = matches!(error, StoreError::Denied { .. });
+        match self.listed(key).await {
+            Ok(Some(listed)) => {
                 let facts = Facts::listed(listed_version(&listed), listed.size, false);
                 self.even_if_unreadable(path, facts, sent_at, Err(error))
             }
-            None => {
+            _ if is_denied => Err(error),
+            Err(error) => Err(error),
+            Ok(None) => {
                 self.table().record_absent(path, sent_at);
                 Ok(Answer { found: None, sent_at })
             }

@@ -32,6 +32,9 @@ pub struct MountStats {
     /// Names that the kernel holds, and what they take.
     pub names: u64,
     pub names_bytes: u64,
+    /// Keys that no file name can stand for, and those that the store says nothing about.
+    pub hidden_keys: u64,
+    pub unreadable_keys: u64,
     /// How often another process went on with the session.
     pub resumed: u64,
 }
