@@ -218,6 +218,38 @@ pub enum KernelRef {
     Directory(u64),
 }
 
+/// In the offset of a name that is listed: it is told without its number and attributes. `fuser` has no word for it.
+pub const NAME_ONLY: u64 = 1 << 63;
+/// In the offset of a name that is listed: what kind of file it is, is not known.
+pub const KIND_UNKNOWN: u64 = 1 << 62;
+
+/// Says in an answer to `opcode` what the marks in its offsets mean, and takes the marks out.
+pub fn settle_listing(opcode: u32, answer: &mut [u8]) {
+    let entry = match opcode {
+        READDIR => 0,
+        READDIRPLUS => ENTRY,
+        _ => return,
+    };
+    let mut at = OUT_HEADER;
+    while let (Some(offset), Some(length)) = (u64_at(answer, at + entry + 8), u32_at(answer, at + entry + 16))
+    {
+        let mut write = |at: usize, bytes: &[u8]| {
+            if let Some(place) = answer.get_mut(at..at + bytes.len()) {
+                place.copy_from_slice(bytes);
+            }
+        };
+        write(at + entry + 8, &(offset & !(NAME_ONLY | KIND_UNKNOWN)).to_ne_bytes());
+        if offset & KIND_UNKNOWN != 0 {
+            write(at + entry + 20, &u32::from(libc::DT_UNKNOWN).to_ne_bytes());
+        }
+        if entry > 0 && offset & NAME_ONLY != 0 {
+            // A number that is 0: the kernel takes the name, and asks when it wants more.
+            write(at, &0u64.to_ne_bytes());
+        }
+        at = at.saturating_add((entry + DIRENT).saturating_add(length as usize).next_multiple_of(8));
+    }
+}
+
 /// What an answer to `opcode` gives the kernel.
 pub fn told(opcode: u32, answer: &[u8]) -> Vec<KernelRef> {
     let body = answer.get(OUT_HEADER..).unwrap_or_default();
@@ -337,12 +369,27 @@ mod tests {
         assert_eq!((request(SETATTR, 1), request(READ, 8)), (None, None));
     }
 
+    #[test]
+    fn a_marked_name_is_told_without_number_or_kind() {
+        let mut answer = listed(&[(7, "a"), (8, "b")]);
+        let second = OUT_HEADER + (ENTRY + DIRENT + 1).next_multiple_of(8);
+        for (at, mark) in [(OUT_HEADER, 0), (second, NAME_ONLY | KIND_UNKNOWN)] {
+            answer[at + ENTRY + 8..at + ENTRY + 16].copy_from_slice(&(5 | mark).to_ne_bytes());
+            answer[at + ENTRY + 20..at + ENTRY + 24].copy_from_slice(&8u32.to_ne_bytes());
+        }
+        settle_listing(READDIRPLUS, &mut answer);
+        assert_eq!(told(READDIRPLUS, &answer), [KernelRef::Number(7)]);
+        let said = |at: usize| (u64_at(&answer, at + ENTRY + 8), u32_at(&answer, at + ENTRY + 20));
+        assert_eq!((said(OUT_HEADER), said(second)), ((Some(5), Some(8)), (Some(5), Some(0))));
+    }
+
     proptest! {
         #[test]
         fn no_bytes_panic(opcode in 0u32..60, bytes in prop::collection::vec(any::<u8>(), 0..600)) {
             let _ = (Header::of(&bytes), interrupted(&bytes), answered(&bytes));
             let _ = (uncertain(&bytes), looked_up(&bytes), read_range(&bytes));
             let told = told(opcode, &bytes);
+            settle_listing(opcode, &mut bytes.clone());
             prop_assert!(told.len() <= bytes.len() / 8);
         }
     }

@@ -2,10 +2,12 @@
 
 mod beside_s3fs;
 mod common;
+mod everyday;
 mod filesystem;
 mod freshness;
 mod names;
 mod requests;
 mod store_contract;
+mod stored_as;
 mod suites;
 mod writing;

@@ -33,11 +33,16 @@ const NO_HEADERS_FOR: Duration = Duration::from_secs(10);
 /// How much a reader of the directory wants to know of each entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Detail {
-    /// Names and kinds.
+    /// Names, and what else is known: nothing is asked for beside the listing.
     Names,
     /// Attributes too.
     Attributes,
 }
+
+/// How long a listing says which names are looked up next.
+const WALK_PATIENCE: Duration = Duration::from_secs(60);
+/// How many names a reader may pass over who looks up one after the other.
+const STRIDE: usize = 16;
 
 /// Items that have been completed, in their order.
 pub struct Batch {
@@ -76,6 +81,18 @@ struct State {
     pages: VecDeque<Arc<Page>>,
     /// When headers that were asked for did not come.
     silent: Option<Instant>,
+    /// How far somebody who looks up one name after the other has come.
+    walk: Walk,
+}
+
+/// Somebody who looks up the names of a directory in their order.
+#[derive(Clone, Copy, Default)]
+struct Walk {
+    page: usize,
+    /// Behind the name that was looked up last.
+    next: usize,
+    /// Names in a row.
+    names: usize,
 }
 
 impl Directory {
@@ -218,7 +235,10 @@ impl Directory {
                 if offset > 0 {
                     self.read_ahead(tree, &page, chunk, detail);
                 }
-                let unknown = completion.await?;
+                let unknown = match completion {
+                    Some(completion) => completion.await?,
+                    None => Unknown::default(),
+                };
                 let to = page.items.len().min((chunk + 1) * CHUNK);
                 return Ok(Batch { page, from, to, unknown });
             }
@@ -361,6 +381,67 @@ impl Directory {
         }
     }
 
+    /// Has the headers of what is listed around `name` asked for side by side, if somebody seems to look up one name after
+    /// the other: `ls -l` does with the directory open, `find` and `du` after they have closed it. Answers what the name is
+    /// then, counted as told, if that was asked for.
+    pub async fn look_up_in_turn(
+        self: &Arc<Self>,
+        tree: &Arc<Tree>,
+        name: &str,
+        is_open: bool,
+    ) -> Option<Entry> {
+        let (page, at) = self.walked_to(tree, name).await?;
+        let walk = {
+            let mut state = self.state();
+            let Walk { page: before, next, names } = state.walk;
+            let is_next = (before == page.number && (next..next + STRIDE).contains(&at))
+                || (before + 1 == page.number && at < STRIDE);
+            let names = if is_next { names + 1 } else { 0 };
+            state.walk = Walk { page: page.number, next: at + 1, names };
+            state.walk
+        };
+        // Who only opens a file that was listed pays for that one alone.
+        if walk.names < if is_open { 1 } else { 2 } {
+            return None;
+        }
+        let completion = self.complete(tree, &page, at / CHUNK, Detail::Attributes)?;
+        self.read_ahead(tree, &page, at / CHUNK, Detail::Attributes);
+        let batch = Batch { page, from: at, to: at + 1, unknown: completion.await.ok()? };
+        let item = batch.items().first()?;
+        match self.known_entry(tree, item) {
+            None if batch.unknown.contains(&join(&self.path, name)) => {
+                self.entry_of(tree, &batch, item).await
+            }
+            known => known,
+        }
+    }
+
+    /// The page of a name, and its place in it, if it is one that is held or the next one of somebody's walk.
+    async fn walked_to(self: &Arc<Self>, tree: &Arc<Tree>, name: &str) -> Option<(Arc<Page>, usize)> {
+        let place = |page: &Arc<Page>| {
+            let is_young = page.asked.elapsed() < WALK_PATIENCE.max(tree.rules.freshness);
+            page.items.iter().position(|item| is_young && *item.name == *name)
+        };
+        let (held, walk) = {
+            let state = self.state();
+            (state.pages.iter().cloned().collect::<Vec<_>>(), state.walk)
+        };
+        if let Some(found) = held.iter().find_map(|page| Some((page.clone(), place(page)?))) {
+            return Some(found);
+        }
+        // At the end of a page, or at the beginning of a directory of which the first pages are not held any more.
+        let number = if walk.next == 0 { 0 } else { walk.page + 1 };
+        let is_reached = number == 0 || walk.names > 0;
+        if !is_reached || number > self.state().starts.len() {
+            return None;
+        }
+        if number == 0 {
+            self.state().walk.next = 2;
+        }
+        let page = self.page(tree, number, Seek::On).await.ok()?;
+        place(&page).map(|at| (page, at))
+    }
+
     /// Asks for the headers that `detail` needs of the items of a chunk, side by side, and answers of which they cannot be
     /// had: a listing never fails for a name in it. Goes on if it is dropped.
     fn complete(
@@ -369,12 +450,15 @@ impl Directory {
         page: &Arc<Page>,
         chunk: usize,
         detail: Detail,
-    ) -> impl Future<Output = Result<Unknown, StoreError>> + use<> {
+    ) -> Option<impl Future<Output = Result<Unknown, StoreError>> + use<>> {
+        if detail == Detail::Names {
+            return None;
+        }
         let (this, with, page) = (self.clone(), tree.clone(), page.clone());
-        let subject = Arc::from(format!("{}.{chunk} {detail:?}", page.number));
+        let subject = Arc::from(format!("{}.{chunk}", page.number));
         let question = move |_| async move {
             let chunk = page.items.chunks(CHUNK).nth(chunk).unwrap_or_default();
-            let unknown = this.unknown(&with, chunk, detail);
+            let unknown = this.unknown(&with, chunk);
             let mut left: BTreeSet<Arc<str>> = unknown.iter().map(|(path, _)| path.clone()).collect();
             let is_silent = this.state().silent.is_some_and(|since| since.elapsed() < NO_HEADERS_FOR);
             let asked = if is_silent { Vec::new() } else { unknown };
@@ -399,11 +483,11 @@ impl Directory {
             Ok(Unknown::new(left))
         };
         let (_, answer) = self.completions.join(&subject, Duration::MAX, tree.runtime(), question);
-        answer
+        Some(answer)
     }
 
     /// The items of a chunk of which not enough is known, with what is known.
-    fn unknown(&self, tree: &Tree, chunk: &[Item], detail: Detail) -> Vec<(Arc<str>, Facts)> {
+    fn unknown(&self, tree: &Tree, chunk: &[Item]) -> Vec<(Arc<str>, Facts)> {
         let table = tree.table();
         let named = chunk.iter().filter(|item| item.ino != self.ino);
         let known = named.filter_map(|item| {
@@ -413,24 +497,32 @@ impl Directory {
         });
         known
             .filter(|(path, _)| table.named(path).is_some_and(|(_, node)| !node.is_local))
-            .filter(|(_, facts)| match (detail, facts.version.is_some()) {
-                (Detail::Attributes, true) => facts.attributes.is_none(),
-                (Detail::Attributes, false) => !tree.marker_is_believed(facts),
-                // Only an object that is short can be something else than a file.
-                (Detail::Names, true) => facts.attributes.is_none() && facts.size <= attr::SYMLINK_MAX,
-                (Detail::Names, false) => false,
+            .filter(|(_, facts)| match facts.version {
+                Some(_) => facts.attributes.is_none(),
+                None => !tree.marker_is_believed(facts),
             })
             .collect()
     }
 
-    /// Number and kind of an item; `None` if it has gone since it was listed.
-    pub fn kind_of(&self, tree: &Tree, item: &Item) -> Option<(u64, Kind)> {
+    /// Number and kind of an item; `None` if it has gone since it was listed, or if its kind is not known: only an object
+    /// that is short can be something else than a file.
+    pub fn kind_of(&self, tree: &Tree, item: &Item) -> Option<(u64, Option<Kind>)> {
         if item.ino == self.ino {
-            return Some((item.ino, item.kind));
+            return Some((item.ino, Some(item.kind)));
         }
         let table = tree.table();
         let (ino, node) = table.named(&join(&self.path, &item.name))?;
-        Some((ino, node.facts.kind.unwrap_or(item.kind)))
+        let is_file = item.kind == Kind::Directory || node.facts.size > attr::SYMLINK_MAX;
+        Some((ino, node.facts.kind.or(is_file.then_some(item.kind))))
+    }
+
+    /// What the kernel may be told of an item without asking, counted as told.
+    pub fn known_entry(&self, tree: &Tree, item: &Item) -> Option<Entry> {
+        let mut table = tree.table();
+        let (ino, node) = table.named(&join(&self.path, &item.name))?;
+        let entry = tree.fresh_entry(node, ino)?;
+        tree.remember(&mut table, ino);
+        Some(entry)
     }
 
     /// What the kernel may be told of an item of `batch`, counted as told; `None`: it is gone. Of one of which nobody can

@@ -19,6 +19,7 @@ use crate::directory::Directory;
 use crate::error::FsError;
 use crate::listing::NAME_MAX;
 use crate::relay::WRITE_MAX;
+use crate::tree::Looked;
 
 /// Requests of the kernel's own read-ahead that may be under way at once.
 const MAX_BACKGROUND: u16 = 64;
@@ -55,8 +56,14 @@ impl Filesystem for Adapter {
         if let Some(answer) = self.tree.lookup_now(parent.0, name) {
             return reply_looked(reply, &self.tree, answer);
         }
-        let (tree, name) = (self.tree.clone(), name.to_string());
-        self.spawn(async move { reply_looked(reply, &tree, tree.lookup(parent.0, &name).await) });
+        let (tree, directories, name) = (self.tree.clone(), self.directories.clone(), name.to_string());
+        self.spawn(async move {
+            let answer = match directories.look_up_in_turn(&tree, parent.0, &name).await {
+                Some(entry) => Ok(Looked::Found(entry)),
+                None => tree.lookup(parent.0, &name).await,
+            };
+            reply_looked(reply, &tree, answer);
+        });
     }
 
     fn forget(&self, _request: &Request, ino: INodeNo, count: u64) {

@@ -354,11 +354,11 @@ impl Relay {
     fn forward_answers(&self) {
         let mut buffer = vec![0; ANSWER_MAX];
         while let Ok(length @ 1..) = recv(self.socket.as_raw_fd(), &mut buffer, MsgFlags::empty()) {
-            self.forward_answer(&buffer[..length]);
+            self.forward_answer(&mut buffer[..length]);
         }
     }
 
-    fn forward_answer(&self, answer: &[u8]) {
+    fn forward_answer(&self, answer: &mut [u8]) {
         let unique = wire::answered(answer).unwrap_or_default();
         let mut state = self.state();
         let pending = state.pending.remove(&unique);
@@ -368,6 +368,9 @@ impl Relay {
             return;
         }
         drop(state);
+        if let Some(header) = pending.as_ref().map(|one| one.header).or(abandoned) {
+            wire::settle_listing(header.opcode, answer);
+        }
         let (header, is_taken) = match (pending, abandoned) {
             (Some(Pending { header, slot, taken, .. }), _) => {
                 self.operations.note(header.opcode, taken.elapsed(), wire::is_error(answer));

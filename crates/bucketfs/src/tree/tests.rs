@@ -82,11 +82,11 @@ impl World {
         let directory = Directory::open(&self.tree, ino).await.expect("a directory");
         let (mut names, mut offset) = (Vec::new(), 0);
         loop {
-            let batch = directory.batch(&self.tree, offset, Detail::Names).await.expect("listed");
+            let batch = directory.batch(&self.tree, offset, Detail::Attributes).await.expect("listed");
             let Some(last) = batch.items().last() else { return names };
             offset = last.next_offset;
             let shown = batch.items().iter().filter(|item| !matches!(&*item.name, "." | ".."));
-            let kind = |item| directory.kind_of(&self.tree, item).map(|(_, kind)| kind);
+            let kind = |item| directory.kind_of(&self.tree, item).and_then(|(_, kind)| kind);
             names.extend(shown.filter_map(|item| Some((item.name.to_string(), kind(item)?))));
         }
     }
