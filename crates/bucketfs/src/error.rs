@@ -100,6 +100,8 @@ fn store_errno(error: &StoreError) -> i32 {
         StoreError::Changed { .. } => libc::ESTALE,
         StoreError::Archived { .. } => libc::EREMOTE,
         StoreError::KeyTooLong { .. } => libc::ENAMETOOLONG,
+        StoreError::Conflict { .. } => libc::EBUSY,
+        StoreError::Unconditional { .. } => libc::EOPNOTSUPP,
         StoreError::TooLarge { .. } => libc::EFBIG,
         StoreError::MetadataTooLarge { .. } => libc::ENOSPC,
         StoreError::NoUpload { .. }
@@ -160,6 +162,8 @@ mod tests {
             (FsError::Store(StoreError::Denied { what: "a".into(), code: "c".into() }), libc::EACCES),
             (FsError::Store(StoreError::Archived { key: "a".into() }), libc::EREMOTE),
             (FsError::Store(StoreError::KeyTooLong { key: "a".into() }), libc::ENAMETOOLONG),
+            (FsError::Store(StoreError::Conflict { key: "a".into() }), libc::EBUSY),
+            (FsError::Store(StoreError::Unconditional { key: "a".into() }), libc::EOPNOTSUPP),
         ];
         for (error, number) in numbers {
             assert_eq!(error.errno(), number, "{error}");

@@ -77,6 +77,8 @@ pub struct Health {
     pub unreadable_keys: u64,
     /// What was written and could not be stored because somebody else was faster: where it is kept.
     pub kept: Vec<PathBuf>,
+    /// Which conditions of writes the store does not keep, and what that means here.
+    pub unguarded: Option<String>,
     /// How often another process went on with the session.
     pub resumed: u64,
     /// Requests of the kernel that are in hand.
@@ -120,6 +122,14 @@ pub async fn mount(
     let writing = writing(&tree, (options.read_only, &options.write), owner(&options, path), memory.writing)?;
     if let Some(writing) = &writing {
         writing.cleared().await;
+        let tried = writing.clone();
+        runtime
+            .spawn(async move { tried.try_conditions().await })
+            .await
+            .map_err(|source| MountError::Task { source })?;
+        if let Some(unguarded) = writing.unguarded() {
+            tracing::warn!(source = %options.source, %unguarded, "the store does not keep all conditions of writes");
+        }
     }
     let staging = writing.as_ref().map(|writing| writing.session().to_string());
     let adapter = adapter(&tree, &writing, &journal, Recovered::default(), options.resend);
@@ -262,6 +272,7 @@ impl Session {
             hidden_keys: self.tree.hidden.count(),
             unreadable_keys: self.tree.hidden.unreadable(),
             kept: self.writing.as_ref().map(|writing| writing.kept()).unwrap_or_default(),
+            unguarded: self.writing.as_ref().and_then(|writing| writing.unguarded()),
             resumed: self.connection.resumed(),
             taken: self.connection.taken(),
         }

@@ -19,4 +19,4 @@ pub use read::{
     Body, Condition, Depth, EMPTY_PAGES, Fetch, Fetched, List, ListStart, Listed, Object, ObjectStore, Page,
 };
 pub use version::{ETag, Version};
-pub use write::{Headers, Kept, ObjectStoreWrite};
+pub use write::{Conditions, Headers, Kept, ObjectStoreWrite};

@@ -41,6 +41,7 @@ fn mount() -> impl Strategy<Value = MountSeen> {
         4 => Just(SessionState::Serving),
         1 => Just(SessionState::Degraded("S3 away".to_owned())),
         1 => Just(SessionState::Keeps("kept".to_owned())),
+        1 => Just(SessionState::Noted("no conditions".to_owned())),
         1 => Just(SessionState::Ended("aborted".to_owned())),
     ];
     let session = (device(), state).prop_map(|(device, state)| Session { device, state });

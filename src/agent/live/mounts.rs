@@ -152,7 +152,7 @@ impl Mounts {
                 (true, _) => SessionState::Ended("its connection to the kernel is closed".to_owned()),
                 (false, StoreHealth::Silent { reason, .. }) => SessionState::Degraded(reason),
                 (false, StoreHealth::Answering) => match health.kept.as_slice() {
-                    [] => SessionState::Serving,
+                    [] => health.unguarded.map_or(SessionState::Serving, SessionState::Noted),
                     [one] => SessionState::Keeps(format!("what was written is in {}", one.display())),
                     [first, rest @ ..] => SessionState::Keeps(format!(
                         "what was written is in {} and {} files more",

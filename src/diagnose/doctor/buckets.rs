@@ -14,7 +14,7 @@ use super::ask::detached;
 use super::tell::{of_one, skipped};
 use crate::config::{Config, Mount, Source};
 use crate::diagnose::clients::{bucket, child, content, in_time, keys};
-use crate::diagnose::result::CheckResult;
+use crate::diagnose::result::{CheckResult, Grade};
 use crate::error::Chain;
 use crate::host::credentials::Holder;
 use crate::host::mount::{MountTable, defaults, shows, store_hint};
@@ -37,8 +37,15 @@ const SAMPLE: usize = 10;
 const LISTED: u16 = 200;
 
 /// The checks that need credentials.
-const ASKED: [&str; 6] =
-    ["bucket", "s3:ListBucket", "s3:GetObject", "s3:PutObject", "clock against S3", "headers in bucket"];
+const ASKED: [&str; 7] = [
+    "bucket",
+    "s3:ListBucket",
+    "s3:GetObject",
+    "s3:PutObject",
+    "conditional writes",
+    "clock against S3",
+    "headers in bucket",
+];
 
 pub(super) async fn checks(config: &Config, mount: &Mount) -> Vec<CheckResult> {
     let point = mount_point(mount);
@@ -142,8 +149,33 @@ async fn asked(config: &Config, mount: &Mount, held: &Holder) -> Vec<CheckResult
         may_write(mount, &store, prefix),
         clock(&store)
     );
+    // What may not be written is not tried.
+    let conditions = match write.grade {
+        Grade::Ok => conditions(mount, &store, prefix).await,
+        _ => skipped(&ASKED[4..5], "nothing may be written"),
+    };
     let headers = headers(mount, &store, prefix).await;
-    vec![CheckResult::ok("bucket", format!("{name} answers")), list, read, write, clock, headers]
+    let bucket = CheckResult::ok("bucket", format!("{name} answers"));
+    let mut results = vec![bucket, list, read, write];
+    results.extend(conditions);
+    results.extend([clock, headers]);
+    results
+}
+
+/// Whether a write says that it lost a race, tried with an object of a moment. AWS needs no trial.
+async fn conditions(mount: &Mount, store: &S3, prefix: &str) -> Vec<CheckResult> {
+    let name = ASKED[4];
+    if mount.read_only {
+        return vec![CheckResult::ok(name, "not needed: the mount is read only")];
+    }
+    vec![match in_time(store.conditions(prefix)).await.map(|found| found.lacking()) {
+        Ok(None) => CheckResult::ok(name, "kept"),
+        Ok(Some(lacking)) => {
+            let hint = "docs/servers.md says what is lost; where none are kept, on_conflict = \"overwrite\" writes all the same";
+            CheckResult::warn(name, lacking.to_string(), hint)
+        }
+        Err(error) => refused(name, &error),
+    }]
 }
 
 fn refused(name: &str, error: &StoreError) -> CheckResult {
@@ -189,11 +221,12 @@ async fn may_write(mount: &Mount, store: &S3, prefix: &str) -> CheckResult {
             let hint = "allow s3:PutObject, s3:DeleteObject and s3:AbortMultipartUpload (docs/iam.md), or set read_only = true";
             CheckResult::fail(name, Chain(&error).to_string(), hint)
         }
-        Ok(_) => CheckResult::warn(
-            name,
-            "the store takes parts of an upload that does not exist",
-            "is it an S3 server?",
-        ),
+        Ok(_) => {
+            // Such a server may have begun one.
+            let _ = in_time(store.abort_upload(upload)).await;
+            let said = "the store takes parts of an upload that does not exist";
+            CheckResult::warn(name, said, "is it an S3 server?")
+        }
         Err(error) => refused(name, &error),
     }
 }

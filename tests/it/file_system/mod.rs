@@ -7,6 +7,7 @@ mod filesystem;
 mod freshness;
 mod names;
 mod requests;
+mod servers;
 mod store_contract;
 mod stored_as;
 mod suites;

@@ -2,6 +2,7 @@
 //!
 //! Needs root and `/dev/fuse`. Files below the mount are touched by child processes only.
 
+mod described;
 mod refused;
 
 use std::time::Duration;

@@ -23,6 +23,12 @@ pub enum StoreError {
     WrongRegion { bucket: String, region: Option<String> },
     #[error("the object {key:?} is no longer the version that was opened")]
     Changed { key: String },
+    #[error("the object {key:?} was being written by somebody else at the same moment")]
+    Conflict { key: String },
+    #[error(
+        "the store takes no conditions on writes: what somebody else writes to {key:?} at the same moment would be lost"
+    )]
+    Unconditional { key: String },
     #[error("no upload of {key:?} has this name")]
     NoUpload { key: String },
     #[error("the object {key:?} would be larger than the store takes")]
@@ -45,7 +51,7 @@ pub enum StoreError {
     Unreachable { endpoint: String, reason: String },
     #[error("the store is asked too often ({code})")]
     Throttled { code: String },
-    #[error("the store answered {status} {code}")]
+    #[error("the store answered {status}{}", if code.is_empty() { String::new() } else { format!(" {code}") })]
     Refused { status: u16, code: String },
     #[error("the store's answer makes no sense: {reason}")]
     Malformed { reason: String },
@@ -72,7 +78,8 @@ impl StoreError {
                 | StoreError::Credentials { .. }
                 | StoreError::NoCredentials { .. }
                 | StoreError::Truncated { .. }
-                | StoreError::Refused { status: 500..=599, .. }
+                // 501 is an answer: it never does that.
+                | StoreError::Refused { status: 500 | 502..=599, .. }
         )
     }
 
@@ -89,6 +96,7 @@ impl StoreError {
                 | StoreError::Refused { .. }
                 | StoreError::Malformed { .. }
                 | StoreError::NotSent { .. }
+                | StoreError::Unconditional { .. }
         );
         is_refusal && !self.is_outage()
     }
@@ -109,6 +117,8 @@ mod tests {
         assert!(outage.is_outage());
         assert!(!answer.is_outage());
         assert_eq!([outage, answer].map(|error| error.is_about_one()), [false, true]);
+        let never = StoreError::Refused { status: 501, code: "NotImplemented".into() };
+        assert!(!never.is_outage());
         let unsent = StoreError::NotSent { what: "a".into(), reason: "x".into() };
         assert!(!unsent.is_outage());
         assert!(!StoreError::NotFound { key: "a".into() }.is_outage());
@@ -149,6 +159,16 @@ mod tests {
     /// Of what a writer asks, and of the way to the store.
     fn of_the_rest() -> Vec<(StoreError, &'static str)> {
         vec![
+            (
+                StoreError::Conflict { key: "a".into() },
+                "the object \"a\" was being written by somebody else at the same moment",
+            ),
+            (
+                StoreError::Unconditional { key: "a".into() },
+                "the store takes no conditions on writes: what somebody else writes to \"a\" at the same moment would be \
+                 lost",
+            ),
+            (StoreError::Refused { status: 400, code: String::new() }, "the store answered 400"),
             (StoreError::NoUpload { key: "a".into() }, "no upload of \"a\" has this name"),
             (
                 StoreError::TooLarge { key: "a".into() },

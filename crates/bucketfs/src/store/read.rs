@@ -64,7 +64,7 @@ impl Fetch<'_> {
     ///
     /// # Errors
     ///
-    /// [`StoreError::Malformed`]: nothing of the answer is to be believed.
+    /// [`StoreError::Malformed`]: nothing of the answer is to be believed; [`StoreError::Changed`].
     pub fn is_answered_by(&self, object: &Object, range: &Range<u64>) -> Result<(), StoreError> {
         let key = self.key;
         let asked = self.range.clone().unwrap_or(0..u64::MAX);
@@ -74,12 +74,16 @@ impl Fetch<'_> {
             return Err(StoreError::Malformed { reason });
         }
         let Version { etag, version_id, .. } = &object.version;
-        let is_other = match (&self.condition, self.version_id, version_id) {
-            (Condition::Unchanged(wanted), ..) => wanted != etag,
-            (_, Some(wanted), Some(came)) => wanted != &**came,
+        let is_other = match (self.version_id, version_id) {
+            (Some(wanted), Some(came)) => wanted != &**came,
             _ => false,
         };
-        if is_other {
+        let is_changed = matches!(&self.condition, Condition::Unchanged(wanted) if wanted != etag);
+        // A store that does not look at the condition says by its answer that it does not hold.
+        if is_changed && self.version_id.is_none() {
+            return Err(StoreError::Changed { key: key.to_string() });
+        }
+        if is_other || is_changed {
             let reason = format!("one version of {key:?} was asked for, and another came: {}", etag.0);
             return Err(StoreError::Malformed { reason });
         }

@@ -8,11 +8,13 @@
 mod answer;
 mod cause;
 mod client;
+mod conditions;
 mod counted;
 mod failure;
 mod history;
 mod key;
 mod list;
+mod pace;
 mod read;
 mod said;
 mod write;

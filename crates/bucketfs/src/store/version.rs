@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-/// The quoted or bare entity tag exactly as the store gave it; compared, never interpreted.
+/// The entity tag, compared and never interpreted; that of S3 in quotes, whether the store gave it with them or not.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ETag(pub Arc<str>);
 

@@ -1,7 +1,7 @@
 //! What the file system asks of a store when it writes.
 //!
 //! What must hold of either store: a write is whole or it has not happened; a write with a condition that does not
-//! hold is [`StoreError::Changed`] and changes nothing; a copy takes exactly the version that was asked for; parts
+//! hold is [`StoreError::Changed`] and changes nothing, as far as the store can ([`Conditions`]); a copy takes exactly the version that was asked for; parts
 //! of an upload are in nobody's way until it is completed.
 
 use std::ops::Range;
@@ -113,6 +113,54 @@ pub struct Written {
     pub version_id: Option<Arc<str>>,
 }
 
+/// What a store does with the condition of a request.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Heed {
+    /// What does not hold is not done.
+    #[default]
+    Kept,
+    /// It is done whether it holds or not.
+    Ignored,
+    /// It is refused because there is a condition.
+    Refused,
+}
+
+/// What a store does with the conditions of what changes it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Conditions {
+    /// Of objects that are sent whole.
+    pub put: Heed,
+    /// Of uploads in parts, when they are completed.
+    pub complete: Heed,
+    /// Of the source of a copy, and of its target.
+    pub source: Heed,
+    pub copy: Heed,
+    pub delete: Heed,
+}
+
+impl Conditions {
+    /// What of it is not kept, in words; `None`: all is.
+    pub fn lacking(&self) -> Option<String> {
+        if self.put != Heed::Kept {
+            let done = if self.put == Heed::Ignored { "ignores" } else { "refuses" };
+            return Some(format!("the store {done} conditions: a change of somebody else could be lost"));
+        }
+        let others = [
+            (self.complete, "large files"),
+            (self.source.max(self.copy), "copies"),
+            (self.delete, "deletions"),
+        ];
+        let lacking = others.iter().filter(|(heed, _)| *heed != Heed::Kept).map(|(_, what)| *what);
+        let lacking: Vec<&str> = lacking.collect();
+        (!lacking.is_empty()).then(|| {
+            format!(
+                "the store keeps no conditions of {}: the object is looked at just before, and a change in that moment could be lost",
+                lacking.join(", ")
+            )
+        })
+    }
+}
+
 /// An upload in parts that was begun.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Upload<'a> {
@@ -175,6 +223,15 @@ pub trait ObjectStoreWrite: Send + Sync + 'static {
     ) -> BoxFuture<'a, Result<Written, StoreError>>;
     /// What is not there (any more) is no error.
     fn abort_upload<'a>(&'a self, upload: Upload<'a>) -> BoxFuture<'a, Result<(), StoreError>>;
+    /// What the store does with conditions: found out once, by what it does with an object of a moment whose key begins
+    /// with `prefix`.
+    fn conditions<'a>(&'a self, _prefix: &'a str) -> BoxFuture<'a, Result<Conditions, StoreError>> {
+        Box::pin(std::future::ready(Ok(Conditions::default())))
+    }
+    /// The same as far as it has been found out; asks nobody.
+    fn known_conditions(&self) -> Conditions {
+        Conditions::default()
+    }
 }
 
 /// Bytes that metadata takes of [`METADATA_MAX`].

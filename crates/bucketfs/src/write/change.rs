@@ -180,7 +180,7 @@ impl Writing {
         let headers = changed(&object.metadata, &attributes, &xattrs)?;
         let headers = Headers { metadata: headers, content_type: object.content_type, kept: object.kept };
         let (etag, size) = (object.version.etag, object.size);
-        let condition = WriteIf::Unchanged(etag.clone());
+        let condition = self.if_seen(&etag);
         let written = match self.copy(&key, &etag, size, &key, Some(&headers), condition).await {
             Err(FsError::Store(StoreError::Changed { .. })) => return Err(FsError::Stale),
             answer => answer?,

@@ -13,6 +13,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::FutureExt;
@@ -20,6 +21,7 @@ use tokio::time::Instant;
 
 use super::draft::Draft;
 use super::extents::Snapshot;
+use super::headers;
 use super::objects::{PARTS_AT_ONCE, side_by_side};
 use super::options::OnConflict;
 use super::part_layout::{How, Part};
@@ -36,6 +38,9 @@ use crate::xattr::Xattrs;
 
 /// Attempts whose answers got lost that are remembered.
 const ATTEMPTS_KEPT: usize = 4;
+/// How long an upload is begun again that met another write of the same key, and the pauses between.
+const CONFLICTS_LIMIT: Duration = Duration::from_secs(60);
+const CONFLICT_PAUSES: [u64; 5] = [50, 200, 500, 1000, 2000];
 /// What is to be stored: everything that was true at one moment.
 struct Job {
     path: Arc<str>,
@@ -80,13 +85,20 @@ impl Writing {
         if !draft.state().is_dirty() {
             return Ok(());
         }
-        match self.attempt(draft).await? {
-            Attempted::Stored => Ok(()),
-            Attempted::Again => match self.attempt(draft).await? {
-                Attempted::Stored => Ok(()),
+        let (began, mut conflicts, mut is_again) = (Instant::now(), 0, false);
+        loop {
+            match self.attempt(draft).await? {
+                Attempted::Stored => return Ok(()),
                 // Its own doing was in the way, and cannot have been twice.
-                Attempted::Again => Err(FsError::Stale),
-            },
+                Attempted::Again if is_again => return Err(FsError::Stale),
+                Attempted::Again => is_again = true,
+                Attempted::Met(error) if began.elapsed() > CONFLICTS_LIMIT => return Err(error.into()),
+                Attempted::Met(_) => {
+                    let pause = CONFLICT_PAUSES[conflicts.min(CONFLICT_PAUSES.len() - 1)];
+                    tokio::time::sleep(Duration::from_millis(pause)).await;
+                    conflicts += 1;
+                }
+            }
         }
     }
 
@@ -106,13 +118,29 @@ impl Writing {
             Ok(written) => return Ok(self.committed(draft, job, written)),
             Err(error) => error,
         };
+        if let FsError::Store(met @ StoreError::Conflict { .. }) = error {
+            self.not_stored(draft, job.snapshot);
+            // Begun again, unless it alone has some of the bytes.
+            if draft.state().extents.all_released().is_empty() {
+                self.give_up_upload(draft).await;
+                draft.state().stream.is_closed = false;
+            }
+            return Ok(Attempted::Met(met));
+        }
         let is_over = matches!(error, FsError::Store(StoreError::NoUpload { .. }));
         if !is_conflict(&error) && !is_over {
             self.not_stored(draft, job.snapshot);
             return Err(error);
         }
-        // Somebody else has written the object, or it is our own write that the store speaks of.
-        let found = self.store().head(&job.key).await.ok();
+        // Somebody else has written the object, or it is our own write that the store speaks of. Whoever cannot look does
+        // not know.
+        let found = match self.found(&job.key).await {
+            Ok(found) => found,
+            Err(error) => {
+                self.not_stored(draft, job.snapshot);
+                return Err(error);
+            }
+        };
         let now = Some(job.attempt()).filter(|now| !earlier.contains(now));
         if let Some(written) = found.as_ref().zip(now).and_then(|(found, now)| ours(found, &now)) {
             return Ok(self.committed(draft, job, written));
@@ -256,13 +284,13 @@ impl Writing {
             // It may be over because an answer to us got lost.
             Err(error @ StoreError::NoUpload { .. }) => {
                 let metadata = begun.headers.metadata.clone();
-                let found = self.store().head(&job.key).await.ok();
+                let found = self.found(&job.key).await?;
                 let attempt = Attempt { metadata, size: job.snapshot.size };
                 found.and_then(|found| ours(&found, &attempt)).ok_or(error)?
             }
             answer => answer?,
         };
-        if begun.headers.metadata != job.headers.metadata {
+        if begun.headers != job.headers {
             let (size, condition) = (job.snapshot.size, WriteIf::Always);
             return self.copy(&job.key, &written.etag, size, &job.key, Some(&job.headers), condition).await;
         }
@@ -305,6 +333,9 @@ impl Writing {
         state.headers_changed = !is_as_stored;
         if is_as_stored && !state.is_content_dirty() {
             state.attributes = job.attributes;
+        }
+        if job.is_content_dirty {
+            state.xattrs = headers::of_new_bytes(&state.headers.metadata, &state.xattrs);
         }
         state.headers = job.headers;
         let version = version_of(&written.etag, written.version_id);
@@ -358,6 +389,8 @@ enum Attempted {
     Stored,
     /// What was in the way is not any more.
     Again,
+    /// Somebody else's write of the same key was under way: nothing is decided.
+    Met(StoreError),
 }
 
 impl Job {

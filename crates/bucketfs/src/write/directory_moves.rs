@@ -155,7 +155,7 @@ impl Writing {
     /// Copies the marker of the directory that is moved: only of it something changes.
     async fn copy_marker(&self, object: &Listed, key: &str) -> Result<(String, ETag), FsError> {
         let (marker, _) = self.object(&object.key).await?;
-        let (_, _, headers) = self.moved_now(&object.key, &marker);
+        let (_, _, headers) = self.moved_now(&object.key, &object.key, &marker);
         let etag = &marker.version.etag;
         let copied = self.copy(&object.key, etag, marker.size, key, Some(&headers), WriteIf::Always).await?;
         Ok((String::new(), copied.etag))

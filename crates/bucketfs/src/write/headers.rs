@@ -8,12 +8,30 @@ use aws_smithy_types::base64;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::attr::{Attributes, Kind, Timestamp};
+use crate::store::write::Kept;
 use crate::xattr::{S3FS_HEADER, Xattrs, is_attribute};
 
 /// Headers that say what `attributes` say.
 const OURS: [&str; 7] = ["mode", "uid", "gid", "mtime", "ctime", "atime", S3FS_HEADER];
-/// Headers that say something about the bytes.
-const OF_CONTENT: [&str; 1] = ["md5chksum"];
+/// What the name of a header has in it that another tool notes of the bytes: their sum, or how they are packed.
+const OF_BYTES: [&str; 12] = [
+    "checksum",
+    "chksum",
+    "digest",
+    "encoding",
+    "etag",
+    "hash",
+    "compression",
+    "compressed",
+    "uncompressed",
+    "unencrypted",
+    "encrypted",
+    "encryption",
+];
+/// The same, with what follows of the word: `sha256`, `crc32c`.
+const SUMS: [&str; 9] = ["md5", "sha1", "sha2", "sha3", "sha5", "crc", "blake", "xxh", "adler"];
+/// Beginnings of headers that say it in a form of their own: of s3cmd, and of clients that encrypt before they send.
+const OF_TOOLS: [&str; 2] = ["s3cmd-attrs", "x-amz-"];
 /// What s3fs percent-encodes in its header.
 const S3FS_ENCODED: &AsciiSet =
     &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'/');
@@ -25,9 +43,13 @@ pub fn metadata(
     xattrs: &Xattrs,
     content: Content,
 ) -> Vec<(String, String)> {
+    let xattrs = &match content {
+        Content::Same => xattrs.clone(),
+        Content::New => of_new_bytes(before, xattrs),
+    };
     let is_kept = |name: &str, value: &str| {
         !OURS.contains(&name)
-            && (content == Content::Same || !OF_CONTENT.contains(&name))
+            && (content == Content::Same || !is_of_bytes(name))
             && (!is_attribute(name) || xattrs.is_header(name, value))
     };
     let mut metadata: Vec<(String, String)> = before
@@ -60,6 +82,45 @@ pub fn metadata(
 pub enum Content {
     Same,
     New,
+}
+
+/// Whether a header of another tool says something about the bytes.
+fn is_of_bytes(name: &str) -> bool {
+    let mut words = name.split(|letter: char| !letter.is_ascii_alphanumeric());
+    OF_TOOLS.iter().any(|start| name.starts_with(start))
+        || words.any(|word| OF_BYTES.contains(&word) || SUMS.iter().any(|sum| word.starts_with(sum)))
+}
+
+/// The extended attributes of a file that had the headers `before` and has other bytes now: without those that are a
+/// header which says something about the bytes.
+pub fn of_new_bytes(before: &[(String, String)], xattrs: &Xattrs) -> Xattrs {
+    let gone = before.iter().filter(|(name, value)| is_of_bytes(name) && xattrs.is_header(name, value));
+    let gone: Vec<(String, String)> = gone.cloned().collect();
+    let names = Xattrs::of(&gone);
+    names.entries().iter().fold(xattrs.clone(), |left, (name, _)| left.without(name))
+}
+
+/// What is kept of an object that gets other bytes. An encoding is one of the bytes that were there; what is archived
+/// cannot be read.
+pub fn kept_with_new_bytes(kept: &Kept, all_are_new: bool) -> Kept {
+    let is_archive = |class: &String| {
+        let class = class.to_ascii_uppercase();
+        class.contains("ARCHIVE") || class.contains("GLACIER") && class != "GLACIER_IR"
+    };
+    Kept {
+        content_encoding: kept.content_encoding.clone().filter(|_| !all_are_new),
+        storage_class: kept.storage_class.clone().filter(|class| !is_archive(class)),
+        ..kept.clone()
+    }
+}
+
+/// `Content-Type` of what was called `from` and is called `to` now: one that was derived from the name is derived again,
+/// one that somebody has set stays. Nobody has set what S3 says of an object that came without one.
+pub fn moved_type(said: Option<&str>, from: &str, to: &str, kind: Kind) -> Option<String> {
+    match said {
+        Some(said) if said != content_type(from, kind) && said != "binary/octet-stream" => Some(said.into()),
+        _ => Some(content_type(to, kind).into()),
+    }
 }
 
 fn is_same(header: &str, text: &str, name: &str, value: &[u8]) -> bool {
@@ -181,8 +242,60 @@ mod tests {
             same[..3],
             owned(&[("author", "=?UTF-8?B?QW5kcsOp?="), ("md5chksum", "x"), ("rdev", "5")])
         );
-        let new = metadata(&owned(&[("md5chksum", "x")]), &some(), &Xattrs::default(), Content::New);
-        assert!(new.iter().all(|(name, _)| name != "md5chksum"));
+        let sums = [
+            "md5chksum",
+            "s3cmd-attrs",
+            "content-md5",
+            "sha256",
+            "x-amz-iv",
+            "crc32c_sum",
+            "my-checksum",
+            "content-encoding",
+        ];
+        let before = owned(&sums.map(|name| (name, "x")));
+        let before = [before, owned(&[("shape", "x"), ("hashtag", "x")])].concat();
+        let new = metadata(&before, &some(), &Xattrs::of(&before), Content::New);
+        let left: Vec<&str> = new.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(left, ["shape", "hashtag", "mode", "uid", "gid", "mtime", "ctime", "atime"]);
+        let same = metadata(&before, &some(), &Xattrs::of(&before), Content::Same);
+        assert_eq!(same[..before.len()], before);
+    }
+
+    #[test]
+    fn an_attribute_that_somebody_set_here_stays_whatever_its_name() {
+        let before = owned(&[("md5", "old")]);
+        let xattrs = Xattrs::of(&before).with("user.md5", b"new").with("user.sha1", b"s");
+        let new = metadata(&before, &some(), &xattrs, Content::New);
+        assert_eq!(Xattrs::of(&new), xattrs);
+    }
+
+    #[test]
+    fn new_bytes_are_in_a_class_that_can_be_read_and_encoded_as_they_are() {
+        let kept = |class: &str| Kept {
+            storage_class: Some(class.into()),
+            content_encoding: Some("gzip".into()),
+            cache_control: Some("max-age=9".into()),
+            ..Kept::default()
+        };
+        for (class, is_left) in
+            [("GLACIER", false), ("DEEP_ARCHIVE", false), ("GLACIER_IR", true), ("COLD", true)]
+        {
+            let new = kept_with_new_bytes(&kept(class), true);
+            assert_eq!((new.storage_class.is_some(), new.content_encoding), (is_left, None), "{class}");
+            assert_eq!(new.cache_control.as_deref(), Some("max-age=9"));
+        }
+        assert!(kept_with_new_bytes(&kept("STANDARD_IA"), false).content_encoding.is_some());
+    }
+
+    #[test]
+    fn a_type_that_the_name_gave_goes_with_the_name() {
+        let moved = |said, from, to| moved_type(said, from, to, Kind::File).unwrap_or_default();
+        assert_eq!(moved(Some("application/octet-stream"), "x.tmp", "d/x.json"), "application/json");
+        assert_eq!(moved(Some("application/json"), "x.json", "x.json~"), "application/octet-stream");
+        assert_eq!(moved(Some("binary/octet-stream"), "x.tmp", "x.png"), "image/png");
+        assert_eq!(moved(None, "x.tmp", "x.png"), "image/png");
+        assert_eq!(moved(Some("text/x-own"), "x.tmp", "x.json"), "text/x-own");
+        assert_eq!(moved(Some("application/octet-stream"), "x.tif", "y.json"), "application/octet-stream");
     }
 
     #[test]

@@ -48,13 +48,13 @@ impl Writing {
     }
 
     /// What an object says that is moved at this moment.
-    pub(super) fn moved_now(&self, key: &str, object: &Object) -> Said {
+    pub(super) fn moved_now(&self, key: &str, to: &str, object: &Object) -> Said {
         let mut attributes = Attributes::of(key, object, &self.tree.rules.defaults);
         attributes.ctime = Timestamp::now();
         let xattrs = Xattrs::of(&object.metadata);
         let metadata = headers::metadata(&object.metadata, &attributes, &xattrs, Content::Same);
-        let (content_type, kept) = (object.content_type.clone(), object.kept.clone());
-        (attributes, xattrs, Headers { content_type, metadata, kept })
+        let content_type = headers::moved_type(object.content_type.as_deref(), key, to, attributes.kind);
+        (attributes, xattrs, Headers { content_type, metadata, kept: object.kept.clone() })
     }
 
     /// Drafts of `path` itself and of all below it.

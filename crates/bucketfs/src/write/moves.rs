@@ -95,7 +95,7 @@ impl Writing {
             Some(replaced) => self.prepare_to_leave(replaced).await?,
             None => None,
         };
-        let said = self.moved_now(from, &object);
+        let said = self.moved_now(from, to, &object);
         let (etag, size) = (object.version.etag, object.size);
         let condition = if target == Target::Keep { WriteIf::Absent } else { WriteIf::Always };
         let moved = async {

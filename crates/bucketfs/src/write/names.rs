@@ -179,10 +179,10 @@ impl Writing {
         let headers =
             Headers { content_type: Some(content_type.to_string()), metadata, ..Headers::default() };
         let put = Put { key: &key, body, headers: &headers, tags: &[], condition: WriteIf::Absent };
-        let answer = self.store().put(put).await;
+        let answer = self.put_new(put).await;
         self.tree.availability().note(&answer);
         let written = match answer {
-            Err(StoreError::Changed { .. }) => match self.own(&key, &headers).await {
+            Err(StoreError::Changed { .. }) => match self.own(&key, &headers).await? {
                 Some(written) => written,
                 None => return Err(FsError::Exists),
             },
@@ -212,13 +212,17 @@ impl Writing {
     }
 
     /// What is at `key` if it is what we have just tried to put there: an answer of the store got lost.
-    async fn own(&self, key: &str, headers: &Headers) -> Option<crate::store::write::Written> {
-        let found = self.store().head(key).await.ok()?;
+    async fn own(
+        &self,
+        key: &str,
+        headers: &Headers,
+    ) -> Result<Option<crate::store::write::Written>, FsError> {
+        let Some(found) = self.found(key).await? else { return Ok(None) };
         let is_ours = headers.metadata.iter().all(|pair| found.metadata.contains(pair));
-        is_ours.then_some(crate::store::write::Written {
+        Ok(is_ours.then_some(crate::store::write::Written {
             etag: found.version.etag,
             version_id: found.version.version_id,
-        })
+        }))
     }
 
     /// Gives a new name its number, of which the kernel is about to be told.
@@ -377,7 +381,7 @@ impl Writing {
         let headers = Headers { content_type, metadata, ..Headers::default() };
         let key = self.tree.directory_prefix(&path);
         let (body, condition) = (Bytes::new(), WriteIf::Absent);
-        match self.store().put(Put { key: &key, body, headers: &headers, tags: &[], condition }).await {
+        match self.put_new(Put { key: &key, body, headers: &headers, tags: &[], condition }).await {
             Ok(written) => {
                 let version = Some(version_of(&written.etag, written.version_id));
                 self.tree.table().set_facts(ino, |facts| {

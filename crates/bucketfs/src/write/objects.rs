@@ -9,7 +9,7 @@ use super::options::OnConflict;
 use super::writing::Writing;
 use crate::error::FsError;
 use crate::store::write::{
-    CopyRequest, Headers, OBJECT_MAX, PARTS_MAX, PartOf, Tags, Upload, WriteIf, Written,
+    CopyRequest, Headers, OBJECT_MAX, PARTS_MAX, PartOf, Put, Tags, Upload, WriteIf, Written,
 };
 use crate::store::{ETag, Object, StoreError, Version};
 
@@ -94,14 +94,38 @@ impl Writing {
         outcome
     }
 
+    /// The condition under which what was seen is replaced: none where the last one wins.
+    pub(super) fn if_seen(&self, etag: &ETag) -> WriteIf {
+        match self.rules.on_conflict {
+            OnConflict::Fail => WriteIf::Unchanged(etag.clone()),
+            OnConflict::Overwrite => WriteIf::Always,
+        }
+    }
+
+    /// Puts what must not be there yet. On a store that knows no conditions that is looked for before, where the last one
+    /// wins.
+    pub(super) async fn put_new(&self, put: Put<'_>) -> Result<Written, StoreError> {
+        let put = Put { condition: WriteIf::Absent, ..put };
+        match self.store().put(put.clone()).await {
+            Err(StoreError::Unconditional { .. }) if self.rules.on_conflict == OnConflict::Overwrite => {
+                match self.store().head(put.key).await {
+                    Ok(_) => Err(StoreError::Changed { key: put.key.to_string() }),
+                    Err(StoreError::NotFound { .. }) => {
+                        self.store().put(Put { condition: WriteIf::Always, ..put }).await
+                    }
+                    Err(error) => Err(error),
+                }
+            }
+            answer => answer,
+        }
+    }
+
     /// Deletes an object if it is still what it was.
     pub(super) async fn delete_unchanged(&self, key: String, etag: ETag) -> Result<(), FsError> {
         match self.delete(&key, WriteIf::Unchanged(etag)).await {
             Err(FsError::Store(StoreError::Changed { .. })) => Err(FsError::Stale),
             // A store that knows no conditions on deletions: as s3fs does.
-            Err(FsError::Store(StoreError::Refused { status: 501, .. })) => {
-                self.delete(&key, WriteIf::Always).await
-            }
+            Err(FsError::Store(StoreError::Unconditional { .. })) => self.delete(&key, WriteIf::Always).await,
             outcome => outcome,
         }
     }
@@ -134,7 +158,7 @@ impl Writing {
                 StoreError::Changed { .. }
                 | StoreError::NotFound { .. }
                 | StoreError::KeyTooLong { .. }
-                | StoreError::Refused { status: 501, .. },
+                | StoreError::Unconditional { .. },
             )) => Ok(()),
             Err(error) => Err(error),
         }

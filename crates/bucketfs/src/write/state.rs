@@ -208,7 +208,14 @@ impl State {
     pub(super) fn headers_of(&self, attributes: &Attributes, is_new_content: bool) -> Headers {
         let content = if is_new_content { HeaderContent::New } else { HeaderContent::Same };
         let metadata = headers::metadata(&self.headers.metadata, attributes, &self.xattrs, content);
-        Headers { metadata, ..self.headers.clone() }
+        let kept = match is_new_content {
+            true => headers::kept_with_new_bytes(
+                &self.headers.kept,
+                self.extents.is_all_new(&(0..self.extents.size)),
+            ),
+            false => (*self.headers.kept).clone(),
+        };
+        Headers { metadata, content_type: self.headers.content_type.clone(), kept: Box::new(kept) }
     }
 }
 

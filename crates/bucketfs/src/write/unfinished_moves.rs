@@ -102,7 +102,9 @@ impl Writing {
             // Deleted under both names, or changed under one.
             _ => return Ok(Moved::Left),
         };
-        let copied = self.copy(&from, &etag, source.size, &to, None, WriteIf::Absent).await;
+        // What a file is called says what type it has.
+        let headers = rest.is_empty().then(|| self.moved_now(&from, &to, &source).2);
+        let copied = self.copy(&from, &etag, source.size, &to, headers.as_ref(), WriteIf::Absent).await;
         match copied {
             Ok(written) => {
                 self.delete_unchanged(from, etag).await?;

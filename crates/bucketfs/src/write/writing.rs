@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
 
 use tokio::sync::{OwnedMutexGuard, RwLock, Semaphore, SemaphorePermit, watch};
 use tokio::time::Instant;
@@ -21,12 +22,15 @@ use crate::error::FsError;
 use crate::inode::Facts;
 use crate::read::Content;
 use crate::store::ObjectStore;
+use crate::store::write::Heed;
 use crate::tree::{Tree, parent_and_name};
 
 /// Bytes of the smallest parts of an upload, where memory allows.
 const PART_BYTES: u64 = 8 * 1024 * 1024;
 /// Kept files that are named; there may be more.
 const KEPT_SHOWN: usize = 100;
+/// Longest wait of a mount for what the store does with conditions.
+const TRIAL_LIMIT: Duration = Duration::from_secs(20);
 /// A unit of memory that writing asks for.
 const PERMIT_BYTES: u64 = 1024;
 
@@ -103,6 +107,28 @@ impl Writing {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         kept.retain(|path| path.exists());
         kept.clone()
+    }
+
+    /// Finds out what the store does with conditions, before anything is written. Where it cannot be, that is done with
+    /// the first write.
+    pub async fn try_conditions(&self) {
+        let tried = tokio::time::timeout(TRIAL_LIMIT, self.store().conditions(&self.tree.rules.prefix)).await;
+        if !matches!(tried, Ok(Ok(_))) {
+            tracing::debug!(?tried, "not known yet what the store does with conditions");
+        }
+    }
+
+    /// Which conditions the store does not keep, as far as is known, and what that means.
+    pub fn unguarded(&self) -> Option<String> {
+        let known = self.store().known_conditions();
+        let lacking = known.lacking()?;
+        Some(match (known.put == Heed::Kept, self.rules.on_conflict) {
+            (true, _) => lacking,
+            (false, OnConflict::Overwrite) => format!("{lacking}: the last one wins, as `on_conflict` says"),
+            (false, OnConflict::Fail) => {
+                format!("{lacking}: nothing is written; `on_conflict = \"overwrite\"` has the last one win")
+            }
+        })
     }
 
     /// Files that are open.

@@ -83,6 +83,10 @@ fn assess_answer(session: &Session, seen: &MountSeen) -> Condition {
                 Fault::new(Reason::WriteKept, format!("another writer was faster: {kept}"))
                     .hint("compare the kept file with the object, put back what is missing, then remove it"),
             ),
+            SessionState::Noted(note) => match assess_data(*device, &seen.data) {
+                Condition::Good(said) => Condition::Good(format!("{said}; {note}")),
+                condition => condition,
+            },
             _ => assess_data(*device, &seen.data),
         },
         Seen::Known(MountAnswer::Serves(device)) => {

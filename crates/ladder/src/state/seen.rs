@@ -165,6 +165,8 @@ pub struct Session {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SessionState {
     Serving,
+    /// It serves, and this is to be known of it.
+    Noted(String),
     /// It serves what it remembers, because S3 cannot be asked.
     Degraded(String),
     /// It serves, and somebody has to look at what was written and could not be stored: where it is.

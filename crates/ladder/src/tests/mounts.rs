@@ -135,6 +135,17 @@ fn a_mount_that_serves_from_cache_is_degraded_and_not_repaired() {
 }
 
 #[test]
+fn what_is_to_be_known_of_a_mount_is_said_and_is_no_fault() {
+    let mut world = World::healthy(Owner::Mapkeeper);
+    let state = SessionState::Noted("the store ignores conditions".to_owned());
+    world.mount().session = Seen::Known(Some(Session { device: DEVICE, state }));
+    let decision = world.look();
+    assert_eq!((decision.action, decision.health), (None, Health::Healthy));
+    let link = world.link(&mount_target());
+    assert!(link.detail.contains("the store ignores conditions"), "{}", link.detail);
+}
+
+#[test]
 fn a_write_that_lost_a_race_is_shown_until_somebody_has_looked_and_restarts_nothing() {
     let mut world = World::healthy(Owner::Mapkeeper);
     let state = SessionState::Keeps("what was written is in /kept/1-a.map".to_owned());

@@ -1,6 +1,7 @@
 //! What several tests of the file system share: a bucket in two stores, and one mounted.
 
 pub mod hostile;
+pub mod peculiar;
 
 use std::path::Path;
 use std::process::{Output, Stdio};
@@ -23,7 +24,7 @@ use tokio::runtime::Handle;
 pub const LIMIT: Duration = Duration::from_secs(180);
 pub const DEFAULTS: Defaults =
     Defaults { uid: 0, gid: 0, file_permissions: 0o644, directory_permissions: 0o755 };
-const BUCKET: &str = "bucket";
+pub const BUCKET: &str = "bucket";
 
 /// A bucket, and the hand that changes it from outside.
 pub enum Bucket {

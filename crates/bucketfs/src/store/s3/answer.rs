@@ -29,6 +29,9 @@ const KEY_BYTES_MAX: u64 = 8 * 1024;
 /// Most tags of one key of a listing; S3 has at most 34. Each may become a value of the SDK that is much larger.
 const KEY_TAGS_MAX: u64 = 64;
 
+/// What S3 says of a write that met another one.
+pub(super) const CONFLICTS: [&str; 2] = ["ConditionalRequestConflict", "OperationAborted"];
+
 /// Bytes of the end of a listing by which is seen that it is one.
 const END_BYTES: usize = 64;
 
@@ -167,6 +170,29 @@ impl Body for Limited {
             Ok(()) => polled,
             Err(refusal) => Poll::Ready(Some(Err(refusal.into()))),
         }
+    }
+}
+
+/// Has the SDK send a write again that met another one of the same key: S3 says 409, and that nothing is decided by it. An
+/// upload that is completed is begun again instead, by whoever has its bytes.
+#[derive(Debug)]
+pub(super) struct AtTheSameMoment;
+
+impl ClassifyRetry for AtTheSameMoment {
+    fn classify_retry(&self, context: &InterceptorContext) -> RetryAction {
+        let is_conflict = context.response().is_some_and(|response| {
+            let said = response.body().bytes().map(String::from_utf8_lossy).unwrap_or_default();
+            response.status().as_u16() == 409 && CONFLICTS.iter().any(|code| said.contains(code))
+        });
+        let is_upload = context.request().is_some_and(|request| request.uri().contains("uploadId="));
+        match is_conflict && !is_upload {
+            true => RetryAction::transient_error(),
+            false => RetryAction::NoActionIndicated,
+        }
+    }
+
+    fn name(&self) -> &'static str {
+        "AtTheSameMoment"
     }
 }
 

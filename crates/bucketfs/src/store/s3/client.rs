@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aws_config::SdkConfig;
-use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_sdk_s3::Client;
 
-use super::{answer, counted, key};
+use super::conditions::Knowledge;
+use super::{answer, counted, key, pace};
 use crate::measure;
 use crate::store::write::NewContent;
 
@@ -18,8 +18,6 @@ pub(super) const CONNECT_LIMIT: Duration = Duration::from_secs(3);
 const ATTEMPT_LIMIT: Duration = Duration::from_secs(8);
 /// Longest wait for the first byte of an answer, all attempts and the pauses between them together.
 pub const OPERATION_LIMIT: Duration = Duration::from_secs(20);
-/// Attempts of one request, the first included; pauses grow and are jittered by the SDK.
-const ATTEMPTS: u32 = 4;
 
 /// Where a bucket is and how it is addressed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -40,6 +38,8 @@ pub struct S3 {
     /// For messages.
     pub(super) endpoint: String,
     pub(super) new_content: Arc<NewContent>,
+    /// Of what it does with conditions.
+    pub(super) knowledge: Arc<Knowledge>,
 }
 
 impl S3 {
@@ -54,18 +54,26 @@ impl S3 {
             .force_path_style(endpoint.path_style)
             .timeout_config(timeouts)
             .interceptor(key::Blanks)
+            .interceptor(key::Length)
             .interceptor(answer::Sound)
             .retry_classifier(answer::RefusedOnce)
+            .retry_classifier(answer::AtTheSameMoment)
             .interceptor(counted::Counted(measure::requests(bucket)))
-            .retry_config(RetryConfig::standard().with_max_attempts(ATTEMPTS));
+            .retry_partition(pace::uncounted())
+            .retry_config(pace::of_questions());
+        if let Some(client) = config.http_client() {
+            builder = builder.http_client(pace::paced(client, Arc::default()));
+        }
         builder.set_endpoint_url(endpoint.url.clone().or_else(|| config.endpoint_url().map(str::to_string)));
         let region = config.region().map_or("us-east-1", |region| region.as_ref());
         let shown = endpoint.url.clone().unwrap_or_else(|| format!("https://s3.{region}.amazonaws.com"));
-        let patient = builder.clone().timeout_config(write_timeouts());
+        let patient = builder.clone().timeout_config(write_timeouts()).retry_config(pace::of_writes());
+        let url = endpoint.url.as_deref().or(config.endpoint_url());
         S3 {
             client: Client::from_conf(builder.build()),
             writer: Client::from_conf(patient.build()),
             bucket: bucket.to_string(),
+            knowledge: Arc::new(Knowledge::of(url)),
             endpoint: shown,
             new_content: Arc::default(),
         }

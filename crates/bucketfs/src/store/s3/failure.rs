@@ -11,6 +11,9 @@ use super::client::{CONNECT_LIMIT, OPERATION_LIMIT, S3};
 use super::said::malformed;
 use crate::store::error::{ClockSkew, StoreError};
 
+/// Longest name of a region.
+const REGION_MAX: usize = 64;
+
 fn credentials_reason(error: &(dyn Error + 'static)) -> Option<String> {
     chain(error).find_map(|cause| cause.downcast_ref::<CredentialsError>()).map(|cause| innermost(cause))
 }
@@ -44,7 +47,9 @@ impl S3 {
                 StoreError::NotSent { what: what.to_string(), reason: innermost(error) }
             }
             // What was right by its status, and cannot be read.
-            SdkError::ServiceError(answer) if (200..300).contains(&answer.raw().status().as_u16()) => {
+            SdkError::ServiceError(answer)
+                if is_success(answer.raw()) && answer.err().code().is_none_or(str::is_empty) =>
+            {
                 malformed(&innermost(error))
             }
             SdkError::ServiceError(answer) => {
@@ -58,6 +63,8 @@ impl S3 {
 
     fn refusal(&self, response: &HttpResponse, code: &str, what: &str) -> StoreError {
         let status = response.status().as_u16();
+        // An error that comes behind the status of a success is of the store's own making.
+        let status = if is_success(response) { 500 } else { status };
         let header = |name: &str| response.headers().get(name).map(str::to_string);
         let named = if code.is_empty() { status.to_string() } else { code.to_string() };
         let what = what.to_string();
@@ -82,14 +89,28 @@ impl S3 {
                 _,
                 "PermanentRedirect" | "AuthorizationHeaderMalformed" | "IllegalLocationConstraintException",
             ) => {
-                let region = header("x-amz-bucket-region");
+                let region = header("x-amz-bucket-region").or_else(|| region_of(response));
                 StoreError::WrongRegion { bucket: self.bucket.clone(), region }
             }
             (_, "InvalidObjectState") => StoreError::Archived { key: what },
             (_, "KeyTooLongError") => StoreError::KeyTooLong { key: what },
             (403, _) => StoreError::Denied { what, code: named },
             (429, _) | (503, "SlowDown" | "503 SlowDown") => StoreError::Throttled { code: named },
-            _ => StoreError::Refused { status, code: named },
+            _ => StoreError::Refused { status, code: code.to_string() },
         }
     }
+}
+
+fn is_success(response: &HttpResponse) -> bool {
+    (200..300).contains(&response.status().as_u16())
+}
+
+/// The region that the text of an error names.
+fn region_of(response: &HttpResponse) -> Option<String> {
+    let text = std::str::from_utf8(response.body().bytes()?).ok()?;
+    let (_, behind) = text.split_once("<Region>")?;
+    let (region, _) = behind.split_once("</Region>")?;
+    let is_region = (1..=REGION_MAX).contains(&region.len())
+        && region.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+    is_region.then(|| region.to_string())
 }

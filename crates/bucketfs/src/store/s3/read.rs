@@ -10,8 +10,8 @@ use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt, stream};
 
 use super::client::S3;
-use super::key::spelled;
-use super::said::{content_range, length, malformed, version};
+use super::key::{is_taken_for_none, spelled};
+use super::said::{content_range, etag, length, malformed, version};
 use super::write;
 use crate::store::error::StoreError;
 use crate::store::read::{Body, Condition, Fetch, Fetched, List, Object, ObjectStore, Page};
@@ -32,6 +32,7 @@ impl ObjectStore for S3 {
 }
 
 fn content(fetch: &Fetch<'_>, answer: GetObjectOutput) -> Result<Fetched, StoreError> {
+    about_an_object(fetch.key, answer.e_tag())?;
     let length = length(answer.content_length())?;
     let (range, size) = match answer.content_range() {
         None => (0..length, length),
@@ -51,6 +52,14 @@ fn content(fetch: &Fetch<'_>, answer: GetObjectOutput) -> Result<Fetched, StoreE
     };
     fetch.is_answered_by(&object, &range)?;
     Ok(Fetched::Content { object, range, body: pieces(fetch.key.to_string(), length, answer.body) })
+}
+
+/// That an answer is about the object that was asked for, and not about the bucket.
+fn about_an_object(key: &str, tag: Option<&str>) -> Result<(), StoreError> {
+    match is_taken_for_none(key) && tag.is_none_or(str::is_empty) {
+        true => Err(StoreError::NotFound { key: key.to_string() }),
+        false => Ok(()),
+    }
 }
 
 /// The pieces of a body; one that breaks off says how far it came, one that goes on is not listened to.
@@ -85,9 +94,10 @@ fn pieces(key: String, expected: u64, body: ByteStream) -> Body {
 }
 
 impl S3 {
-    async fn head_object(&self, key: &str) -> Result<Object, StoreError> {
+    pub(super) async fn head_object(&self, key: &str) -> Result<Object, StoreError> {
         let answer = self.client.head_object().bucket(&self.bucket).key(spelled(key)?).send().await;
         let answer = answer.map_err(|error| self.failure(&error, key))?;
+        about_an_object(key, answer.e_tag())?;
         Ok(Object {
             size: length(answer.content_length())?,
             version: version(answer.e_tag(), answer.last_modified(), answer.version_id())?,
@@ -125,7 +135,9 @@ impl S3 {
             Some(304) => {
                 let header = |name| error.raw_response().and_then(|response| response.headers().get(name));
                 let is_asked = match (&fetch.condition, header("etag")) {
-                    (Condition::Changed(etag), Some(same)) => *etag.0 == *same,
+                    (Condition::Changed(known), Some(same)) => {
+                        etag(Some(same)).is_ok_and(|same| same == *known)
+                    }
                     (condition, _) => matches!(condition, Condition::Changed(_)),
                 };
                 if !is_asked {

@@ -43,12 +43,24 @@ pub(super) fn length(said: Option<i64>) -> Result<u64, StoreError> {
     })
 }
 
-/// An entity tag that can be sent again, in a header.
+/// An entity tag that can be sent again, in a header. Some servers say the same one with quotes and without, or a proxy
+/// calls it weak: here it always has the quotes, and nothing else.
 pub(super) fn etag(said: Option<&str>) -> Result<ETag, StoreError> {
-    let said = said.ok_or_else(|| malformed("no ETag"))?;
+    let said = said.filter(|said| !said.is_empty()).ok_or_else(|| malformed("no ETag"))?;
     let is_tag =
         (1..=NAME_MAX).contains(&said.len()) && said.bytes().all(|byte| (b' '..=b'~').contains(&byte));
-    if is_tag { Ok(ETag(said.into())) } else { Err(malformed("an ETag that is none")) }
+    let tag = bare(said);
+    match is_tag && !tag.is_empty() {
+        true => Ok(ETag(format!("\"{tag}\"").into())),
+        false => Err(malformed("an ETag that is none")),
+    }
+}
+
+/// An entity tag without its quotes.
+pub(super) fn bare(tag: &str) -> &str {
+    let tag = tag.trim();
+    let tag = tag.strip_prefix("W/").unwrap_or(tag);
+    tag.strip_prefix('"').and_then(|tag| tag.strip_suffix('"')).unwrap_or(tag)
 }
 
 pub(super) fn version_id(said: Option<&str>) -> Result<Option<Arc<str>>, StoreError> {
@@ -82,6 +94,16 @@ mod tests {
         for junk in ["", "bytes", "bytes 5-4/9", "bytes 0-9/5", "bytes */5", "bytes 0-18446744073709551615/1"]
         {
             assert_eq!(content_range(junk), None, "{junk:?}");
+        }
+    }
+
+    #[test]
+    fn an_entity_tag_is_the_same_however_it_is_said() {
+        for said in ["\"e-1\"", "e-1", "W/\"e-1\"", " e-1"] {
+            assert_eq!(etag(Some(said)).expect(said), ETag("\"e-1\"".into()));
+        }
+        for none in [None, Some(""), Some("\"\""), Some("a\nb"), Some("W/")] {
+            assert!(etag(none).is_err(), "{none:?}");
         }
     }
 

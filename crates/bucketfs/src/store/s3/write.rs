@@ -15,14 +15,16 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
+use super::answer::CONFLICTS;
 use super::client::S3;
+use super::conditions::Form;
 use super::key::spelled;
-use super::said::{TOKEN_MAX, etag, malformed, version_id};
+use super::said::{TOKEN_MAX, bare, etag, malformed, version_id};
 use crate::store::error::StoreError;
 use crate::store::version::ETag;
 use crate::store::write::{
-    CopyRequest, Encryption, Headers, Kept, NewContent, ObjectStoreWrite, PartOf, Put, Tags, Upload, WriteIf,
-    Written,
+    Conditions, CopyRequest, Encryption, Headers, Heed, Kept, NewContent, ObjectStoreWrite, PartOf, Put, Tags,
+    Upload, WriteIf, Written,
 };
 
 /// What is percent-encoded in a tag, and in a key: all but what needs it nowhere.
@@ -73,13 +75,20 @@ macro_rules! with_headers {
 }
 
 macro_rules! with_condition {
-    ($request:expr, $condition:expr) => {
+    ($request:expr, $condition:expr, $form:expr) => {
         match $condition {
             WriteIf::Always => $request,
             WriteIf::Absent => $request.if_none_match("*"),
-            WriteIf::Unchanged(etag) => $request.if_match(&*etag.0),
+            WriteIf::Unchanged(etag) => $request.if_match(written_as(etag, $form)),
         }
     };
+}
+
+fn written_as(etag: &ETag, form: Form) -> &str {
+    match form {
+        Form::Quoted => &etag.0,
+        Form::Bare => bare(&etag.0),
+    }
 }
 
 /// The answer of a write; a condition that did not hold is told apart.
@@ -133,9 +142,8 @@ impl S3 {
         };
         let key_text = key.to_string();
         match (error.raw_response().map(|response| response.status().as_u16()), code) {
-            (Some(412), _) | (_, "PreconditionFailed" | "ConditionalRequestConflict") => {
-                StoreError::Changed { key: key_text }
-            }
+            (Some(412), _) | (_, "PreconditionFailed") => StoreError::Changed { key: key_text },
+            (Some(409), code) if CONFLICTS.contains(&code) => StoreError::Conflict { key: key_text },
             (_, "NoSuchUpload") => StoreError::NoUpload { key: key_text },
             (_, "EntityTooLarge") => StoreError::TooLarge { key: key_text },
             (_, "MetadataTooLarge") => StoreError::MetadataTooLarge { key: key_text },
@@ -144,26 +152,56 @@ impl S3 {
     }
 
     async fn put_object(&self, put: Put<'_>) -> Result<Written, StoreError> {
+        if put.condition != WriteIf::Always && self.heed(put.key).await?.put != Heed::Kept {
+            return Err(StoreError::Unconditional { key: put.key.to_string() });
+        }
+        self.conditionally(put.key, &put.condition, |form| self.send_put(&put, form)).await
+    }
+
+    pub(super) async fn send_put(&self, put: &Put<'_>, form: Form) -> Result<Written, StoreError> {
         let request = self.writer.put_object().bucket(&self.bucket).key(spelled(put.key)?);
         let class = put.headers.kept.storage_class.as_ref().or(self.new_content.storage_class.as_ref());
         let request = with_headers!(self, request, put.headers)
             .set_storage_class(class.map(|class| StorageClass::from(class.as_str())))
             .set_acl(self.acl())
             .set_tagging(tagging(put.tags));
-        let request = with_condition!(request, &put.condition).body(ByteStream::from(put.body));
+        let request = with_condition!(request, &put.condition, form).body(ByteStream::from(put.body.clone()));
         // The checksum in its header says as much as a signature of the body, at a tenth of the cost.
         let answer = answered!(self, request.customize().disable_payload_signing().send().await, put.key)?;
-        written(answer.e_tag(), answer.version_id())
+        self.written(put.key, answer.e_tag(), answer.version_id()).await
     }
 
     async fn copy_object(&self, copy: CopyRequest<'_>) -> Result<Written, StoreError> {
+        let heed = self.heed(copy.to).await?;
+        if heed.source != Heed::Kept {
+            self.look(copy.from, &WriteIf::Unchanged(copy.etag.clone())).await?;
+        }
+        let mut condition = copy.condition.clone();
+        if heed.copy != Heed::Kept {
+            // Of a copy onto itself the source says the same.
+            if copy.from != copy.to || condition != WriteIf::Unchanged(copy.etag.clone()) {
+                self.look(copy.to, &condition).await?;
+            }
+            condition = WriteIf::Always;
+        }
+        let send = |form| self.send_copy(&copy, &condition, heed.source, form);
+        self.conditionally(copy.to, &condition, send).await
+    }
+
+    pub(super) async fn send_copy(
+        &self,
+        copy: &CopyRequest<'_>,
+        condition: &WriteIf,
+        source: Heed,
+        form: Form,
+    ) -> Result<Written, StoreError> {
         let request = self
             .writer
             .copy_object()
             .bucket(&self.bucket)
             .key(spelled(copy.to)?)
             .copy_source(self.source(copy.from))
-            .copy_source_if_match(&*copy.etag.0);
+            .set_copy_source_if_match((source != Heed::Refused).then(|| copy.etag.0.to_string()));
         let request = match copy.headers {
             Some(headers) => {
                 with_headers!(self, request, headers).metadata_directive(MetadataDirective::Replace)
@@ -181,20 +219,46 @@ impl S3 {
                     .set_ssekms_key_id(encryption.and_then(|it| it.key.clone()))
             }
         };
-        let request = with_condition!(request, &copy.condition).set_acl(self.acl());
+        let request = with_condition!(request, condition, form).set_acl(self.acl());
         let answer = answered!(self, request.send().await, copy.from)?;
-        written(answer.copy_object_result().and_then(|result| result.e_tag()), answer.version_id())
+        let tag = answer.copy_object_result().and_then(|result| result.e_tag());
+        self.written(copy.to, tag, answer.version_id()).await
     }
 
     async fn delete_object(&self, key: &str, condition: WriteIf) -> Result<(), StoreError> {
+        let condition = match condition == WriteIf::Always || self.heed(key).await?.delete == Heed::Kept {
+            true => condition,
+            false => match self.look(key, &condition).await {
+                Ok(()) | Err(StoreError::NotFound { .. }) => WriteIf::Always,
+                Err(error) => return Err(error),
+            },
+        };
+        self.conditionally(key, &condition, |form| self.send_delete(key, &condition, form)).await
+    }
+
+    pub(super) async fn send_delete(
+        &self,
+        key: &str,
+        condition: &WriteIf,
+        form: Form,
+    ) -> Result<(), StoreError> {
         let mut request = self.writer.delete_object().bucket(&self.bucket).key(spelled(key)?);
-        if let WriteIf::Unchanged(etag) = &condition {
-            request = request.if_match(&*etag.0);
+        if let WriteIf::Unchanged(etag) = condition {
+            request = request.if_match(written_as(etag, form));
         }
         match answered!(self, request.send().await, key) {
             Err(StoreError::NotFound { .. }) => Ok(()),
             answer => answer.map(|_| ()),
         }
+    }
+
+    /// What was written, as the answer says; one that does not say it is asked for it.
+    async fn written(&self, key: &str, tag: Option<&str>, id: Option<&str>) -> Result<Written, StoreError> {
+        if tag.is_none_or(|tag| bare(tag).is_empty()) {
+            let version = self.head_object(key).await?.version;
+            return Ok(Written { etag: version.etag, version_id: version.version_id });
+        }
+        Ok(Written { etag: etag(tag)?, version_id: version_id(id)? })
     }
 
     async fn object_tags(&self, key: &str) -> Result<Tags, StoreError> {
@@ -203,7 +267,7 @@ impl S3 {
         Ok(answer.tag_set.into_iter().map(|tag| (tag.key, tag.value)).collect())
     }
 
-    async fn begin(
+    pub(super) async fn begin(
         &self,
         key: &str,
         headers: &Headers,
@@ -216,7 +280,12 @@ impl S3 {
         id.ok_or_else(|| malformed("no UploadId"))
     }
 
-    async fn upload_part(&self, upload: Upload<'_>, number: u32, body: Bytes) -> Result<ETag, StoreError> {
+    pub(super) async fn upload_part(
+        &self,
+        upload: Upload<'_>,
+        number: u32,
+        body: Bytes,
+    ) -> Result<ETag, StoreError> {
         let request = self
             .writer
             .upload_part()
@@ -236,6 +305,7 @@ impl S3 {
         number: u32,
         part: PartOf<'_>,
     ) -> Result<ETag, StoreError> {
+        let source = self.heed(upload.key).await?.source;
         let request = self
             .writer
             .upload_part_copy()
@@ -244,9 +314,13 @@ impl S3 {
             .upload_id(upload.id)
             .part_number(part_number(number)?)
             .copy_source(self.source(part.from))
-            .copy_source_if_match(&*part.etag.0)
+            .set_copy_source_if_match((source != Heed::Refused).then(|| part.etag.0.to_string()))
             .copy_source_range(format!("bytes={}-{}", part.range.start, part.range.end.saturating_sub(1)));
         let answer = answered!(self, request.send().await, part.from)?;
+        if source != Heed::Kept {
+            // It is of that version if that is still there.
+            self.look(part.from, &WriteIf::Unchanged(part.etag.clone())).await?;
+        }
         etag(answer.copy_part_result().and_then(|result| result.e_tag()))
     }
 
@@ -254,7 +328,28 @@ impl S3 {
         &self,
         upload: Upload<'_>,
         parts: &[(u32, ETag)],
-        condition: WriteIf,
+        mut condition: WriteIf,
+    ) -> Result<Written, StoreError> {
+        if condition != WriteIf::Always {
+            match self.heed(upload.key).await? {
+                Conditions { complete: Heed::Kept, .. } => {}
+                Conditions { put: Heed::Kept, .. } => {
+                    self.look(upload.key, &condition).await?;
+                    condition = WriteIf::Always;
+                }
+                _ => return Err(StoreError::Unconditional { key: upload.key.to_string() }),
+            }
+        }
+        let send = |form| self.send_complete(upload, parts, &condition, form);
+        self.conditionally(upload.key, &condition, send).await
+    }
+
+    pub(super) async fn send_complete(
+        &self,
+        upload: Upload<'_>,
+        parts: &[(u32, ETag)],
+        condition: &WriteIf,
+        form: Form,
     ) -> Result<Written, StoreError> {
         let mut completed = CompletedMultipartUpload::builder();
         for (number, etag) in parts {
@@ -268,12 +363,12 @@ impl S3 {
             .key(spelled(upload.key)?)
             .upload_id(upload.id)
             .multipart_upload(completed.build());
-        let answer = with_condition!(request, &condition).send().await;
+        let answer = with_condition!(request, condition, form).send().await;
         let answer = answered!(self, answer, upload.key)?;
-        written(answer.e_tag(), answer.version_id())
+        self.written(upload.key, answer.e_tag(), answer.version_id()).await
     }
 
-    async fn abort(&self, upload: Upload<'_>) -> Result<(), StoreError> {
+    pub(super) async fn abort(&self, upload: Upload<'_>) -> Result<(), StoreError> {
         let request = self.writer.abort_multipart_upload().bucket(&self.bucket).key(spelled(upload.key)?);
         match answered!(self, request.upload_id(upload.id).send().await, upload.key) {
             Err(StoreError::NoUpload { .. } | StoreError::NotFound { .. }) => Ok(()),
@@ -284,7 +379,7 @@ impl S3 {
 
 impl ObjectStoreWrite for S3 {
     fn put<'a>(&'a self, put: Put<'a>) -> BoxFuture<'a, Result<Written, StoreError>> {
-        self.put_object(put).boxed()
+        self.put_object(put).map(|answer| self.told(answer)).boxed()
     }
 
     fn stamp(&self, kept: &mut Kept) {
@@ -294,11 +389,11 @@ impl ObjectStoreWrite for S3 {
     }
 
     fn copy<'a>(&'a self, copy: CopyRequest<'a>) -> BoxFuture<'a, Result<Written, StoreError>> {
-        self.copy_object(copy).boxed()
+        self.copy_object(copy).map(|answer| self.told(answer)).boxed()
     }
 
     fn delete<'a>(&'a self, key: &'a str, condition: WriteIf) -> BoxFuture<'a, Result<(), StoreError>> {
-        self.delete_object(key, condition).boxed()
+        self.delete_object(key, condition).map(|answer| self.told(answer)).boxed()
     }
 
     fn tags<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Tags, StoreError>> {
@@ -338,18 +433,22 @@ impl ObjectStoreWrite for S3 {
         parts: &'a [(u32, ETag)],
         condition: WriteIf,
     ) -> BoxFuture<'a, Result<Written, StoreError>> {
-        self.complete(upload, parts, condition).boxed()
+        self.complete(upload, parts, condition).map(|answer| self.told(answer)).boxed()
     }
 
     fn abort_upload<'a>(&'a self, upload: Upload<'a>) -> BoxFuture<'a, Result<(), StoreError>> {
         self.abort(upload).boxed()
     }
+
+    fn conditions<'a>(&'a self, prefix: &'a str) -> BoxFuture<'a, Result<Conditions, StoreError>> {
+        self.heed(prefix).boxed()
+    }
+
+    fn known_conditions(&self) -> Conditions {
+        self.knowledge.conditions()
+    }
 }
 
 fn part_number(number: u32) -> Result<i32, StoreError> {
     i32::try_from(number).map_err(|_| malformed("a part number beyond 2^31"))
-}
-
-fn written(tag: Option<&str>, id: Option<&str>) -> Result<Written, StoreError> {
-    Ok(Written { etag: etag(tag)?, version_id: version_id(id)? })
 }
