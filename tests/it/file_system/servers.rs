@@ -3,15 +3,19 @@
 
 use std::time::Duration;
 
-use crate::file_system::common::hostile::{self, Answer};
+use crate::file_system::common::hostile::{self, Answer, STAMP};
 use crate::file_system::common::peculiar::{Message, Peculiar};
 use crate::file_system::common::{Bucket, Mounted, s3_client};
+use crate::support::rgw::Rgw;
 use bucketfs::store::write::{PART_MIN, PartOf, Put, Upload, WriteIf};
-use bucketfs::store::{Condition, ETag, Fetch, Fetched, Headers, ObjectStore, ObjectStoreWrite, StoreError};
+use bucketfs::store::{
+    Condition, Depth, ETag, Fetch, Fetched, Headers, List, ListStart, ObjectStore, ObjectStoreWrite,
+    StoreError,
+};
 use bucketfs::{OnConflict, StoreHealth};
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
-use s3_testbed::{Action, Fault, Operation};
+use s3_testbed::{ACCESS_KEY, Action, Fault, Operation, SECRET_KEY};
 
 async fn mounted(bucket: Bucket, on_conflict: OnConflict) -> Mounted {
     Mounted::with(bucket, |options| {
@@ -22,11 +26,9 @@ async fn mounted(bucket: Bucket, on_conflict: OnConflict) -> Mounted {
     .await
 }
 
-/// The object at `key`, past the mount and whatever stands before the server.
 async fn stored(bucket: &Bucket, key: &str) -> Option<Vec<u8>> {
-    let store = s3_client(&bucket.endpoint()).await;
     let fetch = Fetch { key, range: None, condition: Condition::Always, version_id: None };
-    let Ok(Fetched::Content { mut body, .. }) = store.fetch(fetch).await else { return None };
+    let Ok(Fetched::Content { mut body, .. }) = bucket.store().fetch(fetch).await else { return None };
     let mut bytes = BytesMut::new();
     while let Some(piece) = body.next().await {
         bytes.extend_from_slice(&piece.expect("whole"));
@@ -34,9 +36,16 @@ async fn stored(bucket: &Bucket, key: &str) -> Option<Vec<u8>> {
     Some(bytes.to_vec())
 }
 
-fn keys(bucket: &Bucket) -> Vec<String> {
-    let Bucket::S3 { server, .. } = bucket else { panic!("it has a server") };
-    server.store().keys("bucket").expect("listed").into_iter().collect()
+async fn keys(bucket: &Bucket) -> Vec<String> {
+    let list = List { prefix: "", depth: Depth::Tree, from: ListStart::Start, limit: 1000 };
+    let page = bucket.store().list(list).await.expect("listed");
+    page.objects.into_iter().map(|object| object.key).collect()
+}
+
+/// What somebody else writes meanwhile.
+async fn theirs(bucket: &Bucket, key: &str) {
+    let (body, headers, condition) = (Bytes::from_static(b"theirs"), Headers::default(), WriteIf::Always);
+    bucket.store().put(Put { key, body, headers: &headers, tags: &[], condition }).await.expect("written");
 }
 
 async fn everything_is_written(world: &Mounted) {
@@ -44,7 +53,7 @@ async fn everything_is_written(world: &Mounted) {
     world.sh("echo two >> d/g; touch -d @5 d/g; set -C; echo x > d/new; rm d/l").await;
     assert_eq!(world.sh("cat d/g; stat -c %a d/g; ls d").await, "one\ntwo\n600\ng\nnew");
     assert_eq!(world.session.health().store, StoreHealth::Answering);
-    assert_eq!(keys(&world.bucket), ["d/", "d/g", "d/new"]);
+    assert_eq!(keys(&world.bucket).await, ["d/", "d/g", "d/new"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -62,12 +71,12 @@ async fn a_store_that_ignores_conditions_is_not_written_to_unless_the_last_one_s
     let said = world.session.health().unguarded.expect("it is said");
     assert!(said.contains("ignores conditions") && said.contains("on_conflict = \"overwrite\""), "{said}");
     world.bucket.put("theirs", b"theirs", &[]);
-    for command in ["echo x > new", "echo x > theirs", "mkdir d", "set -C; echo x > new"] {
+    for command in ["echo x > new", "echo x >> theirs", "truncate -s 1 theirs", "mkdir d", "ln -s a l"] {
         let said = world.fails(command).await;
         assert!(said.contains("not supported"), "{command}: {said}");
     }
     assert_eq!(world.sh("cat theirs").await, "theirs");
-    assert_eq!(keys(&world.bucket), ["theirs"]);
+    assert_eq!(keys(&world.bucket).await, ["theirs"]);
     world.end().await;
     let world = mounted(ignores().bucket().await, OnConflict::Overwrite).await;
     let said = world.session.health().unguarded.expect("it is said");
@@ -130,22 +139,42 @@ async fn a_store_that_compares_tags_without_quotes_and_completes_without_one_is_
     let said = world.session.health().unguarded.expect("it is said");
     assert!(said.contains("large files, copies, deletions"), "{said}");
     everything_is_written(&world).await;
-    // A change inside a large file: the store copies the rest.
+    what_others_write_is_seen(&world).await;
+    world.end().await;
+}
+
+/// Also of large files, which the store itself puts together.
+async fn what_others_write_is_seen(world: &Mounted) {
     world.sh("head -c 20000000 /dev/zero > large").await;
     world.sh("printf x | dd of=large bs=1 seek=12000000 conv=notrunc status=none").await;
     let large = stored(&world.bucket, "large").await.expect("there");
     assert_eq!((large.len(), large[12_000_000]), (20_000_000, b'x'));
-    // What somebody else has written meanwhile is seen all the same.
     for (name, size) in [("small", 10), ("large", 20_000_000)] {
-        world.sh(&format!("head -c {size} /dev/zero > {name}")).await;
-        let theirs = world.bucket.endpoint();
-        let command = format!(
-            "exec 3>> {name}; echo x >&3; curl -s -X PUT -d theirs {theirs}/bucket/{name}; exec 3>&-; sync -f {name} || true"
-        );
-        world.run(&command).await;
+        let before = format!("head -c {size} /dev/zero > {name}; exec 3>> {name}; echo x >&3");
+        let others = async || theirs(&world.bucket, name).await;
+        let said = meanwhile(world, &before, "sync /dev/fd/3", others).await;
+        assert!(said.contains("tale"), "{said}");
         assert_eq!(stored(&world.bucket, name).await.expect("there"), b"theirs");
     }
     assert_eq!(world.session.health().kept.len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_gateway_of_ceph_is_read_and_written() {
+    let rgw = Rgw::start(ACCESS_KEY, SECRET_KEY);
+    let made = tokio::process::Command::new("curl")
+        .args(["-fsS", "--aws-sigv4", "aws:amz:us-east-1:s3", "-X", "PUT"])
+        .args(["--user", &format!("{ACCESS_KEY}:{SECRET_KEY}"), &format!("{}/bucket", rgw.url)])
+        .status();
+    assert!(made.await.expect("curl").success());
+    let world = mounted(Bucket::Elsewhere(s3_client(&rgw.url).await), OnConflict::Fail).await;
+    let said = world.session.health().unguarded.expect("it is said");
+    assert!(said.contains("large files, copies, deletions"), "{said}");
+    everything_is_written(&world).await;
+    what_others_write_is_seen(&world).await;
+    // A change is seen, and an open file is of one version.
+    theirs(&world.bucket, "seen").await;
+    assert_eq!(world.sh("cat seen").await, "theirs");
     world.end().await;
 }
 
@@ -173,7 +202,7 @@ async fn a_store_that_takes_the_root_of_a_bucket_for_the_bucket_is_mounted() {
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_of_the_trial_stays_and_aws_is_not_tried() {
     let world = mounted(Bucket::s3().await, OnConflict::Fail).await;
-    assert_eq!(keys(&world.bucket), [""; 0]);
+    assert_eq!(keys(&world.bucket).await, [""; 0]);
     let Bucket::S3 { server, .. } = &world.bucket else { panic!("it has one") };
     assert_eq!(server.store().open_uploads("bucket"), 0);
     assert_eq!(world.session.health().unguarded, None);
@@ -212,15 +241,31 @@ async fn a_write_outlasts_a_store_that_is_busy() {
 #[tokio::test(flavor = "multi_thread")]
 async fn whoever_cannot_look_who_was_faster_does_not_say_that_it_was_somebody_else() {
     let world = mounted(Bucket::s3().await, OnConflict::Fail).await;
-    world.bucket.put("f", b"old", &[]);
     let control = world.bucket.control();
-    control.inject(error(412, "PreconditionFailed").on(Operation::PutObject).under("f").times(1));
-    control.inject(error(403, "AccessDenied").on(Operation::HeadObject).under("f").after(1).times(1));
-    let said = world.fails("exec 3> f; echo new >&3; sync /dev/fd/3").await;
+    let others = async || {
+        theirs(&world.bucket, "f").await;
+        control.inject(error(403, "AccessDenied").on(Operation::HeadObject).under("f"));
+    };
+    let said = meanwhile(&world, "exec 3> f; echo new >&3", "sync /dev/fd/3", others).await;
     assert!(said.contains("ermission denied"), "{said}");
-    assert!(world.session.health().kept.is_empty(), "nobody was faster");
+    assert!(world.session.health().kept.is_empty(), "nobody knows who was faster");
     control.clear_faults();
     world.end().await;
+}
+
+/// Runs two commands of one shell, does something in between, and answers what the second says, which fails.
+async fn meanwhile(world: &Mounted, before: &str, after: &str, others: impl AsyncFn()) -> String {
+    let go = world.scratch.path().with_extension("go");
+    let file = go.display();
+    let command = format!("{before}; touch {file}; while [ -e {file} ]; do sleep 0.1; done; {after}");
+    let others = async {
+        while !go.exists() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        others().await;
+        std::fs::remove_file(&go).expect("there");
+    };
+    futures::join!(world.fails(&command), others).0
 }
 
 #[tokio::test]
@@ -232,7 +277,8 @@ async fn a_store_that_contradicts_itself_is_named_as_the_cause() {
         },
         ..Peculiar::default()
     };
-    let store = contradicts.bucket().await.store();
+    let bucket = contradicts.bucket().await;
+    let store = bucket.store();
     let headers = Headers::default();
     let put = |condition| {
         let body = Bytes::from_static(b"x");
@@ -287,6 +333,7 @@ async fn an_error_behind_the_status_of_a_success_is_told_as_what_it_is() {
     let url = hostile::serve(&[], |request| {
         let code = request.path.strip_prefix("/bucket/")?;
         Some(match request.method.as_str() {
+            "PUT" if code.starts_with('.') => Answer::new("200 OK", STAMP, b""),
             "PUT" => Answer::new("200 OK", "", format!("<Error><Code>{code}</Code></Error>").as_bytes()),
             _ => Answer::new("400 Bad Request", "", b""),
         })

@@ -16,7 +16,7 @@ use futures::StreamExt;
 fn memory(bucket: &Bucket) -> Memory {
     match bucket {
         Bucket::Memory(memory) => memory.clone(),
-        Bucket::S3 { .. } => panic!("this one is in memory"),
+        _ => panic!("this one is in memory"),
     }
 }
 

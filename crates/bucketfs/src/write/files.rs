@@ -65,6 +65,7 @@ impl Writing {
     ///
     /// [`FsError::Stale`] when the object is another than the one that was looked up; whatever the store says.
     pub async fn open_to_write(&self, ino: u64) -> Result<Opened, FsError> {
+        self.may_write()?;
         // First: a draft that somebody opens is not let go by the last one who closes it meanwhile.
         let handle = self.handles().open(ino, Access::Write);
         match self.draft_of(ino).await {

@@ -67,6 +67,7 @@ impl Writing {
     ///
     /// [`FsError::Exists`] from an exclusive call; whatever the store says.
     pub async fn create(&self, new: New<'_>, is_exclusive: bool) -> Result<(Entry, Opened), FsError> {
+        self.may_write()?;
         let plan = self.plan(&new)?;
         if is_exclusive {
             return self.open_made(self.make(plan, Bytes::new()).await?).await;

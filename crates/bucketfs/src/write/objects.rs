@@ -9,7 +9,7 @@ use super::options::OnConflict;
 use super::writing::Writing;
 use crate::error::FsError;
 use crate::store::write::{
-    CopyRequest, Headers, OBJECT_MAX, PARTS_MAX, PartOf, Put, Tags, Upload, WriteIf, Written,
+    CopyRequest, Headers, Heed, OBJECT_MAX, PARTS_MAX, PartOf, Put, Tags, Upload, WriteIf, Written,
 };
 use crate::store::{ETag, Object, StoreError, Version};
 
@@ -99,6 +99,15 @@ impl Writing {
         match self.rules.on_conflict {
             OnConflict::Fail => WriteIf::Unchanged(etag.clone()),
             OnConflict::Overwrite => WriteIf::Always,
+        }
+    }
+
+    /// Refuses what could not be stored without a risk that nobody has taken.
+    pub(super) fn may_write(&self) -> Result<(), FsError> {
+        let is_guarded = self.store().known_conditions().put == Heed::Kept;
+        match is_guarded || self.rules.on_conflict == OnConflict::Overwrite {
+            true => Ok(()),
+            false => Err(FsError::NotSupported),
         }
     }
 

@@ -29,7 +29,12 @@ pub const BUCKET: &str = "bucket";
 /// A bucket, and the hand that changes it from outside.
 pub enum Bucket {
     Memory(Memory),
-    S3 { server: Server, client: S3 },
+    S3 {
+        server: Server,
+        client: S3,
+    },
+    /// On a server of somebody else's: only the store's own requests change it.
+    Elsewhere(S3),
 }
 
 impl Bucket {
@@ -47,14 +52,14 @@ impl Bucket {
     pub fn store(&self) -> Arc<dyn ObjectStore> {
         match self {
             Bucket::Memory(memory) => Arc::new(memory.clone()),
-            Bucket::S3 { client, .. } => Arc::new(client.clone()),
+            Bucket::S3 { client, .. } | Bucket::Elsewhere(client) => Arc::new(client.clone()),
         }
     }
 
     /// The URL of the server.
     pub fn endpoint(&self) -> String {
         match self {
-            Bucket::Memory(_) => panic!("a store in memory has no server"),
+            Bucket::Memory(_) | Bucket::Elsewhere(_) => panic!("no server of ours"),
             Bucket::S3 { server, .. } => server.endpoint(),
         }
     }
@@ -62,7 +67,7 @@ impl Bucket {
     /// Counters and faults of the server.
     pub fn control(&self) -> Control {
         match self {
-            Bucket::Memory(_) => panic!("a store in memory has no server"),
+            Bucket::Memory(_) | Bucket::Elsewhere(_) => panic!("no server of ours"),
             Bucket::S3 { server, .. } => server.control(),
         }
     }
@@ -84,6 +89,7 @@ impl Bucket {
                 let put = server.store().put_object_with(BUCKET, key, content, attributes, &always);
                 put.expect("written");
             }
+            Bucket::Elsewhere(_) => panic!("no server of ours"),
         }
     }
 
@@ -98,6 +104,7 @@ impl Bucket {
                 let content = object.content.clone();
                 server.store().put_object_with(BUCKET, key, content, attributes, &always).expect("written");
             }
+            Bucket::Elsewhere(_) => panic!("no server of ours"),
         }
     }
 
@@ -105,6 +112,7 @@ impl Bucket {
         match self {
             Bucket::Memory(memory) => memory.delete(key),
             Bucket::S3 { server, .. } => server.store().delete(BUCKET, key).expect("deleted"),
+            Bucket::Elsewhere(_) => panic!("no server of ours"),
         }
     }
 }

@@ -1,8 +1,8 @@
 //! What an S3 server is to a file system: one contract, held against every server that the tests rely on.
 //!
 //! The same claims run against our server in memory, against our server over a directory as far as a directory can
-//! be a bucket, and against moto, which others wrote after the real S3. Where moto is known to differ from S3 the
-//! claim and the reason are in [`MOTO_DIFFERS`], and nowhere else.
+//! be a bucket, and against moto and Ceph's gateway, which others wrote after the real S3. Where one is known to differ
+//! from S3 the claim and the reason are in [`MOTO_DIFFERS`] or [`RGW_DIFFERS`], and nowhere else.
 
 mod copies;
 mod listings;
@@ -31,6 +31,9 @@ const MOTO_DIFFERS: &[(&str, &str)] = &[
     ("multipart::parts_out_of_order_are_refused", "takes them in any order"),
     ("versions::a_delete_marker_cannot_be_read", "answers 404"),
 ];
+
+/// Claims that Ceph's gateway (16.2) does not meet, with what it does instead.
+const RGW_DIFFERS: &[(&str, &str)] = &[];
 
 /// Claims that need keys or features that a directory cannot have.
 const DIRECTORY_LACKS: &[(&str, &str)] = &[
@@ -176,4 +179,9 @@ async fn our_server_over_a_directory_holds_the_contract() {
 #[tokio::test]
 async fn moto_holds_the_contract() {
     check_all(Kind::Moto, MOTO_DIFFERS).await;
+}
+
+#[tokio::test]
+async fn the_gateway_of_ceph_holds_the_contract() {
+    check_all(Kind::Rgw, RGW_DIFFERS).await;
 }

@@ -7,6 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use crate::support::rgw::Rgw;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::{BehaviorVersion, Credentials, Region};
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
@@ -18,6 +19,8 @@ pub enum Kind {
     Memory,
     Directory,
     Moto,
+    /// Ceph's RADOS Gateway.
+    Rgw,
 }
 
 /// A server under test.
@@ -26,6 +29,7 @@ pub struct Running {
     client: Client,
     server: Option<Server>,
     moto: Option<Child>,
+    _rgw: Option<Rgw>,
     directory: tempfile::TempDir,
     buckets: AtomicU32,
 }
@@ -58,6 +62,7 @@ fn client(endpoint: &str) -> Client {
 impl Running {
     pub async fn start(kind: Kind) -> Self {
         let directory = tempfile::tempdir().unwrap();
+        let mut rgw = None;
         let (server, moto, endpoint) = match kind {
             Kind::Memory => {
                 let server = Server::start(Options::memory(["unused"])).unwrap();
@@ -74,8 +79,15 @@ impl Running {
                 let (moto, address) = start_moto().await;
                 (None, Some(moto), format!("http://{address}"))
             }
+            Kind::Rgw => {
+                let started = Rgw::start(ACCESS_KEY, SECRET_KEY);
+                let endpoint = started.url.clone();
+                rgw = Some(started);
+                (None, None, endpoint)
+            }
         };
-        Self { kind, client: client(&endpoint), server, moto, directory, buckets: AtomicU32::new(0) }
+        let client = client(&endpoint);
+        Self { kind, client, server, moto, _rgw: rgw, directory, buckets: AtomicU32::new(0) }
     }
 
     pub async fn world(&self, claim: &str) -> World {
