@@ -7,6 +7,7 @@ use crate::file_system::common::hostile::{self, Answer, STAMP};
 use crate::file_system::common::peculiar::{Message, Peculiar};
 use crate::file_system::common::{Bucket, Mounted, s3_client};
 use crate::support::rgw::Rgw;
+use crate::testbed::contract::world::client;
 use bucketfs::store::write::{PART_MIN, PartOf, Put, Upload, WriteIf};
 use bucketfs::store::{
     Condition, Depth, ETag, Fetch, Fetched, Headers, List, ListStart, ObjectStore, ObjectStoreWrite,
@@ -150,9 +151,9 @@ async fn what_others_write_is_seen(world: &Mounted) {
     let large = stored(&world.bucket, "large").await.expect("there");
     assert_eq!((large.len(), large[12_000_000]), (20_000_000, b'x'));
     for (name, size) in [("small", 10), ("large", 20_000_000)] {
-        let before = format!("head -c {size} /dev/zero > {name}; exec 3>> {name}; echo x >&3");
+        let before = format!("head -c {size} /dev/zero > {name}; exec 3>> {name}");
         let others = async || theirs(&world.bucket, name).await;
-        let said = meanwhile(world, &before, "sync /dev/fd/3", others).await;
+        let said = meanwhile(world, &before, WRITE_3, others).await;
         assert!(said.contains("tale"), "{said}");
         assert_eq!(stored(&world.bucket, name).await.expect("there"), b"theirs");
     }
@@ -162,11 +163,7 @@ async fn what_others_write_is_seen(world: &Mounted) {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_gateway_of_ceph_is_read_and_written() {
     let rgw = Rgw::start(ACCESS_KEY, SECRET_KEY);
-    let made = tokio::process::Command::new("curl")
-        .args(["-fsS", "--aws-sigv4", "aws:amz:us-east-1:s3", "-X", "PUT"])
-        .args(["--user", &format!("{ACCESS_KEY}:{SECRET_KEY}"), &format!("{}/bucket", rgw.url)])
-        .status();
-    assert!(made.await.expect("curl").success());
+    client(&rgw.url).create_bucket().bucket("bucket").send().await.expect("made");
     let world = mounted(Bucket::Elsewhere(s3_client(&rgw.url).await), OnConflict::Fail).await;
     let said = world.session.health().unguarded.expect("it is said");
     assert!(said.contains("large files, copies, deletions"), "{said}");
@@ -246,12 +243,15 @@ async fn whoever_cannot_look_who_was_faster_does_not_say_that_it_was_somebody_el
         theirs(&world.bucket, "f").await;
         control.inject(error(403, "AccessDenied").on(Operation::HeadObject).under("f"));
     };
-    let said = meanwhile(&world, "exec 3> f; echo new >&3", "sync /dev/fd/3", others).await;
+    let said = meanwhile(&world, "echo old > f; exec 3>> f", WRITE_3, others).await;
     assert!(said.contains("ermission denied"), "{said}");
     assert!(world.session.health().kept.is_empty(), "nobody knows who was faster");
     control.clear_faults();
     world.end().await;
 }
+
+/// Writes to the descriptor 3 and has it stored, by a process that says what is answered.
+const WRITE_3: &str = "python3 -c 'import os; os.write(3, b\"x\"); os.fsync(3)'";
 
 /// Runs two commands of one shell, does something in between, and answers what the second says, which fails.
 async fn meanwhile(world: &Mounted, before: &str, after: &str, others: impl AsyncFn()) -> String {

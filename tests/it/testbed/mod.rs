@@ -1,4 +1,4 @@
 //! The S3 server of the tests: against the contract of S3, and what it does beyond that.
 
-mod contract;
+pub mod contract;
 mod server;

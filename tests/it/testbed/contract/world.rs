@@ -45,7 +45,8 @@ pub struct World {
 const START_LIMIT: Duration = Duration::from_secs(120);
 const DIRECTORY_BUCKET: &str = "directory";
 
-fn client(endpoint: &str) -> Client {
+/// Signs with the keys of our server, asks once.
+pub fn client(endpoint: &str) -> Client {
     let http = aws_smithy_http_client::Builder::new().build_http();
     let config = aws_sdk_s3::Config::builder()
         .behavior_version(BehaviorVersion::latest())
