@@ -19,6 +19,21 @@ pub fn is_dying(thread: u32) -> bool {
     status.map_or(true, |status| has_fatal_signal(&status))
 }
 
+/// Whether `thread` is on its way out because of a signal. What it has open is closed then, and it waits for that without
+/// any more signal reaching it. One file of `/proc` is read.
+pub fn was_killed(thread: u32) -> bool {
+    let stat = std::fs::read_to_string(Path::new("/proc").join(thread.to_string()).join("stat"));
+    stat.is_ok_and(|stat| says_killed(&stat))
+}
+
+/// Of `/proc/PID/stat`: the flags of a task are the 9th field. A name has blanks.
+fn says_killed(stat: &str) -> bool {
+    // `PF_EXITING` and `PF_SIGNALED`.
+    const KILLED: u64 = 0x4 | 0x400;
+    let flags = stat.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().nth(6)?.parse().ok());
+    flags.is_some_and(|flags: u64| flags & KILLED == KILLED)
+}
+
 fn has_fatal_signal(status: &str) -> bool {
     let set = |name: &str| {
         let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
@@ -52,6 +67,17 @@ mod tests {
         assert!(!has_fatal_signal(&status(int, 0, int, 0)));
         assert!(!has_fatal_signal(&status(HARMLESS, 0, 0, 0)));
         assert!(!has_fatal_signal("junk"));
+    }
+
+    #[test]
+    fn only_who_ends_by_a_signal_was_killed() {
+        let stat = |flags: u64| format!("7 (d d) x) D 1 7 7 0 -1 {flags} 0 0 17\n");
+        assert!(says_killed(&stat(0x40_0504)));
+        // It exits by itself; it has not begun to.
+        assert!(!says_killed(&stat(0x40_0104)));
+        assert!(!says_killed(&stat(0x40_0500)));
+        assert!(!says_killed("junk"));
+        assert!(!was_killed(std::process::id()));
     }
 
     #[test]

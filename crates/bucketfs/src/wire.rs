@@ -216,6 +216,8 @@ pub enum KernelRef {
     /// An open file or directory.
     File(u64),
     Directory(u64),
+    /// The number whose attributes were set, and perhaps its size: what the kernel has of it is not that any more.
+    Content(u64),
 }
 
 /// In the offset of a name that is listed: it is told without its number and attributes. `fuser` has no word for it.
@@ -261,6 +263,8 @@ pub fn told(opcode: u32, answer: &[u8]) -> Vec<KernelRef> {
         CREATE => number().into_iter().chain(u64_at(body, ENTRY).map(KernelRef::File)).collect(),
         OPEN => u64_at(body, 0).map(KernelRef::File).into_iter().collect(),
         OPENDIR => u64_at(body, 0).map(KernelRef::Directory).into_iter().collect(),
+        // Behind how long they may be believed.
+        SETATTR => u64_at(body, 16).map(KernelRef::Content).into_iter().collect(),
         READDIRPLUS => told_by_listing(body),
         _ => Vec::new(),
     }
@@ -333,6 +337,7 @@ mod tests {
         let answer = |body: Vec<u8>| [out_header(5, 0, body.len()).to_vec(), body].concat();
         assert_eq!(told(OPEN, &answer(handle(0))), [KernelRef::File(9)]);
         assert_eq!(told(OPENDIR, &answer(handle(0))), [KernelRef::Directory(9)]);
+        assert_eq!(told(SETATTR, &answer(handle(16))), [KernelRef::Content(9)]);
         let mut created = handle(ENTRY);
         created[0] = 7;
         assert_eq!(told(CREATE, &answer(created)), [KernelRef::Number(7), KernelRef::File(9)]);

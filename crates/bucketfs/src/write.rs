@@ -4,7 +4,7 @@
 //!   lifecycle.rs, resume.rs: begin, end, go on
 //!     | names.rs, moves.rs, directory_moves.rs (leaving.rs: who has it open): names    attributes.rs, change.rs: what is said
 //!     | files.rs, closing.rs: open, write, flush, close
-//!     |   commit.rs, parts.rs, kept.rs: what becomes of a draft     objects.rs: single requests
+//!     |   commit.rs, parts.rs, kept.rs, refusals.rs: what becomes of a draft     objects.rs: single requests
 //!     '-> writing.rs: what all of them share --> draft.rs, state.rs: one file     handles.rs: who has it open
 //!           stage.rs, record.rs, rename_intent.rs: the disk     extents.rs, ranges.rs, part_layout.rs: which bytes are where
 //! ```
@@ -36,6 +36,7 @@ mod part_layout;
 mod parts;
 mod ranges;
 mod record;
+mod refusals;
 mod rename_intent;
 mod resume;
 mod stage;

@@ -4,6 +4,7 @@
 
 mod described;
 mod refused;
+mod unanswered;
 
 use std::time::Duration;
 
@@ -212,6 +213,35 @@ async fn mode_owner_times_and_attributes_change_and_the_rest_stays() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn times_of_a_directory_stay_what_they_are_when_it_is_moved_or_said_to_be_another() {
+    let world = Mounted::with(Bucket::memory(), |options| {
+        options.read_only = false;
+        options.freshness = Duration::ZERO;
+    })
+    .await;
+    for key in ["d/", "d/sub/", "d/still/"] {
+        world.bucket.put(key, b"", &[("mode", "16877"), ("mtime", "1000")]);
+    }
+    world.bucket.put("bare/a", b"1", &[]);
+    let script = "
+shown() { stat -c '%.9Y' \"$1\" \"$1\"/sub \"$1\"/still; }
+echo x > d/f; echo x > d/sub/f; rm bare/a
+before=$(shown d); bare=$(stat -c '%.9Y' bare)
+ls d d/sub > /dev/null; [ \"$(shown d)\" = \"$before\" ] || echo listed
+chmod 700 d; [ \"$(shown d)\" = \"$before\" ] || echo chmod
+mv d e; [ \"$(shown e)\" = \"$before\" ] || echo moved
+mv bare b; [ \"$(stat -c '%.9Y' b)\" = \"$bare\" ] || echo bare
+stat -c '%Y' e/still; stat -c '%a' e";
+    assert_eq!(world.sh(script).await, "1000\n700");
+    let shown = world.sh("stat -c '%.9Y' e e/sub").await;
+    for (key, shown) in ["e/", "e/sub/"].iter().zip(shown.lines()) {
+        let (marker, _) = stored(&world.bucket, key).await.expect("there");
+        assert_eq!(header(&marker, "mtime"), shown, "{key}");
+    }
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_large_file_leaves_in_parts_and_a_small_change_sends_little() {
     let world = world().await;
     let store = memory(&world.bucket);
@@ -368,6 +398,10 @@ async fn a_name_or_metadata_that_the_store_cannot_take_is_an_error() {
 
 /// A mount that stages on a disk of `megabytes`, of which 64 are left alone.
 async fn staged_on(megabytes: u64) -> (Mounted, tempfile::TempDir) {
+    bucket_staged_on(Bucket::memory(), megabytes).await
+}
+
+async fn bucket_staged_on(bucket: Bucket, megabytes: u64) -> (Mounted, tempfile::TempDir) {
     let disk = tempfile::tempdir().expect("a directory");
     let mounted = std::process::Command::new("mount")
         .args(["-t", "tmpfs", "-o", &format!("size={megabytes}m,mode=0700"), "tmpfs"])
@@ -376,8 +410,9 @@ async fn staged_on(megabytes: u64) -> (Mounted, tempfile::TempDir) {
         .expect("mount(8)");
     assert!(mounted.success());
     let staging = disk.path().to_path_buf();
-    let world = Mounted::with(Bucket::memory(), |options| {
+    let world = Mounted::with(bucket, |options| {
         options.read_only = false;
+        options.freshness = Duration::ZERO;
         options.write.staging = staging;
     })
     .await;
@@ -404,6 +439,46 @@ for at in range(40, 0, -1):
     assert!(refused.contains("No space left"), "{refused}");
     assert_eq!(world.sh("cat a; rm -f b; echo again > a; cat a").await, "fits\nagain");
     end(world, disk).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_open_file_for_which_the_disk_has_no_room_keeps_its_name_unless_the_bucket_keeps_the_version() {
+    for versioning in [None, Some(s3_testbed::Versioning::Suspended), Some(s3_testbed::Versioning::Enabled)] {
+        let bucket = Bucket::s3().await;
+        let Bucket::S3 { server, .. } = &bucket else { panic!("a server") };
+        if let Some(versioning) = versioning {
+            server.store().set_versioning("bucket", versioning).expect("a bucket");
+        }
+        let (world, disk) = bucket_staged_on(bucket, 80).await;
+        let body: Vec<u8> = (0..40u32 << 20).map(|at| (at / 7) as u8).collect();
+        world.bucket.put("big", &body, &[]);
+        world.bucket.put("c", b"new", &[]);
+        let is_kept = versioning == Some(s3_testbed::Versioning::Enabled);
+        let taken = if is_kept { "taken" } else { "No space left on device" };
+        for what in ["os.rename('c', 'big')", "os.unlink('big')"] {
+            world.bucket.put("big", &body, &[]);
+            let script = format!(
+                "python3 -c \"
+import os, hashlib
+f = open('big', 'rb')
+try:
+    {what}
+    print('taken', end=' ')
+except OSError as error:
+    print(error.strerror, end=' ')
+print(hashlib.file_digest(f, 'md5').hexdigest(), end=' ')
+\"; md5sum big 2> /dev/null | head -c 32"
+            );
+            let digest = world.sh("cat big | md5sum | head -c 32").await;
+            let now = match what {
+                _ if !is_kept => digest.as_str(),
+                "os.unlink('big')" => "",
+                _ => "22af645d1859cb5ca6da0c484f1f37ea",
+            };
+            assert_eq!(world.sh(&script).await, format!("{taken} {digest} {now}").trim_end(), "{what}");
+        }
+        end(world, disk).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

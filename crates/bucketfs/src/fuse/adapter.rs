@@ -5,6 +5,8 @@ use std::io;
 use std::sync::{Arc, Weak};
 
 use fuser::{INodeNo, ReplyXattr};
+use futures::FutureExt;
+use futures::future::BoxFuture;
 
 use super::directories::Directories;
 use super::reply::errno;
@@ -12,7 +14,7 @@ use crate::inode::Eviction;
 use crate::journal::{Journal, Recovered};
 use crate::measure::operation_name;
 use crate::relay::{GiveUp, Relay, TakeBack};
-use crate::tree::Tree;
+use crate::tree::{Tree, join, parent_and_name};
 use crate::wire::{self, KernelRef};
 use crate::write::Writing;
 use crate::xattr::Xattrs;
@@ -85,6 +87,12 @@ impl Adapter {
                     tree.forget(ino, 1);
                 }
             }
+            KernelRef::Content(ino) => {
+                if let Some(tree) = tree.upgrade() {
+                    let runtime = tree.runtime().clone();
+                    runtime.spawn(async move { tree.invalidate(ino).await });
+                }
+            }
             KernelRef::Directory(handle) => {
                 if let Some(directories) = directories.upgrade() {
                     directories.close(handle);
@@ -104,6 +112,22 @@ impl Adapter {
     pub fn through(mut self, relay: &Arc<Relay>) -> Adapter {
         self.relay = Some(relay.clone());
         self
+    }
+
+    /// What to wait for before it is told what is in `directory`, or what `name` in it is: a file whose writer has just
+    /// been told that it is refused is about to be let go.
+    pub(super) fn about_to_go(&self, directory: u64, name: Option<&str>) -> Option<BoxFuture<'static, ()>> {
+        let refused = &self.writing.as_ref()?.refused;
+        if refused.is_empty() {
+            return None;
+        }
+        let directory = self.tree.directory_path(directory).ok()?;
+        let asked = name.map(|name| join(&directory, name));
+        let is_meant = move |path: &str| match &asked {
+            Some(asked) => **asked == *path,
+            None => parent_and_name(path).0 == &*directory,
+        };
+        Some(refused.about_to_go(is_meant)?.boxed())
     }
 
     pub fn wants_resend(&self) -> bool {

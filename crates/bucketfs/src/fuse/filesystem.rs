@@ -53,11 +53,20 @@ impl Filesystem for Adapter {
 
     fn lookup(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
         let Some(name) = name.to_str() else { return reply.error(Errno::ENOENT) };
-        if let Some(answer) = self.tree.lookup_now(parent.0, name) {
+        let in_the_way = self.about_to_go(parent.0, Some(name));
+        if in_the_way.is_none()
+            && let Some(answer) = self.tree.lookup_now(parent.0, name)
+        {
             return reply_looked(reply, &self.tree, answer);
         }
         let (tree, directories, name) = (self.tree.clone(), self.directories.clone(), name.to_string());
         self.spawn(async move {
+            if let Some(in_the_way) = in_the_way {
+                in_the_way.await;
+                if let Some(answer) = tree.lookup_now(parent.0, &name) {
+                    return reply_looked(reply, &tree, answer);
+                }
+            }
             let answer = match directories.look_up_in_turn(&tree, parent.0, &name).await {
                 Some(entry) => Ok(Looked::Found(entry)),
                 None => tree.lookup(parent.0, &name).await,
@@ -106,7 +115,7 @@ impl Filesystem for Adapter {
         _lock_owner: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        if let Some(draft) = self.writing.as_ref().and_then(|writing| writing.draft(ino.0)) {
+        if let Some(draft) = self.writing.as_ref().and_then(|writing| writing.draft_to_read(ino.0)) {
             return write::read(self, request.unique().0, draft, (offset, size as usize), reply);
         }
         let content = match self.tree.content(ino.0) {
@@ -128,7 +137,11 @@ impl Filesystem for Adapter {
 
     fn opendir(&self, _request: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
         let (tree, directories) = (self.tree.clone(), self.directories.clone());
+        let in_the_way = self.about_to_go(ino.0, None);
         self.spawn(async move {
+            if let Some(in_the_way) = in_the_way {
+                in_the_way.await;
+            }
             match Directory::open(&tree, ino.0).await {
                 Ok(directory) => {
                     reply.opened(FileHandle(directories.open(directory)), FopenFlags::empty());
@@ -310,13 +323,13 @@ impl Filesystem for Adapter {
 
     fn flush(
         &self,
-        _request: &Request,
+        request: &Request,
         ino: INodeNo,
         handle: FileHandle,
         _lock_owner: LockOwner,
         reply: ReplyEmpty,
     ) {
-        write::close(self, ino.0, handle.0, reply);
+        write::close(self, request, ino.0, handle.0, reply);
     }
 
     fn fsync(

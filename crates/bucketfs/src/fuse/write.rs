@@ -18,6 +18,7 @@ use fuser::{
 use super::adapter::Adapter;
 use super::reply::{believed, errno, file_attr, reply_attributes, reply_bytes};
 use crate::attr::Kind;
+use crate::caller::was_killed;
 use crate::error::FsError;
 use crate::tree::{Entry, Looked, Tree};
 use crate::write::{Caller, Change, Draft, New, Opened, SetXattr, Target, Writing, Wrote};
@@ -303,9 +304,27 @@ pub(super) fn write(
 }
 
 /// Somebody closes a descriptor: what others are writing is not stored for one that only reads.
-pub(super) fn close(adapter: &Adapter, ino: u64, handle: u64, reply: ReplyEmpty) {
+pub(super) fn close(adapter: &Adapter, request: &Request, ino: u64, handle: u64, reply: ReplyEmpty) {
     match &adapter.writing {
         Some(writing) if writing.only_reads(handle) => reply.ok(),
+        Some(writing) if !writing.is_clean(ino) => {
+            let (writing, caller) = (writing.clone(), request.pid());
+            let mut stored = adapter.tree().runtime().spawn(async move { writing.flush(ino).await });
+            // Beside it: what `/proc` says of a process that becomes another program may come only once we have answered.
+            let killed = adapter.tree().runtime().spawn_blocking(move || was_killed(caller));
+            adapter.spawn(async move {
+                // Both go on by themselves, so that nothing is lost with the one that is dropped.
+                let outcome = tokio::select! {
+                    outcome = &mut stored => outcome.unwrap_or(Err(FsError::Deadly)),
+                    // Nobody is left to be told, and who was killed is to go: it is stored all the same.
+                    Ok(true) = killed => Ok(()),
+                };
+                match outcome {
+                    Ok(()) => reply.ok(),
+                    Err(error) => reply.error(errno(&error)),
+                }
+            });
+        }
         _ => flush(adapter, ino, reply),
     }
 }

@@ -69,6 +69,12 @@ impl<C> Table<C> {
             .collect()
     }
 
+    /// Whether somebody has made another file of the name that `ino` had: whoever asked for that to be taken away may have
+    /// been killed, and nobody waited.
+    pub fn is_made_anew(&self, path: &str, ino: u64) -> bool {
+        self.named(path).is_some_and(|(found, node)| found != ino && node.is_local)
+    }
+
     /// Takes the name `path` away.
     pub fn remove_name(&mut self, path: &str, now: Instant) {
         if let Some(ino) = self.find(path) {

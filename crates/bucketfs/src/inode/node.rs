@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use crate::attr::{Attributes, Kind};
+use crate::attr::{Attributes, Kind, Timestamp};
 use crate::store::{ETag, Version};
 use crate::xattr::Xattrs;
 
@@ -104,6 +104,8 @@ pub struct Facts {
     pub marker: Option<Version>,
     /// Of a directory: when its marker was last asked about. A file found below proves the directory, not these.
     pub marker_checked: Option<Instant>,
+    /// Of a directory: when something in it was changed from here, which its marker does not say.
+    pub changed: Option<Timestamp>,
 }
 
 impl Facts {
@@ -133,6 +135,14 @@ impl Facts {
     /// An object as a listing shows it.
     pub fn listed(version: Version, size: u64, settled: bool) -> Facts {
         Facts { version: Some(version), size, settled, ..Facts::default() }
+    }
+
+    /// Notes that something in the directory was changed from here.
+    pub fn change_at(&mut self, time: Timestamp) {
+        if let Some(attributes) = &mut self.attributes {
+            (attributes.mtime, attributes.ctime) = (time, time);
+        }
+        self.changed = Some(time);
     }
 
     pub fn is_directory(&self) -> bool {
@@ -183,7 +193,23 @@ impl Facts {
     fn update_directory(&mut self, newer: Facts) {
         let says_more = newer.attributes.is_some() && newer.marker_checked >= self.marker_checked;
         if says_more || self.version.is_some() {
-            *self = newer;
+            let earlier = std::mem::replace(self, newer);
+            if let Some(changed) = earlier.changed.filter(|_| self.has_marker_of(&earlier)) {
+                self.change_at(changed);
+            }
+        }
+    }
+
+    /// Whether the marker, or the absence of one, is what it was.
+    fn has_marker_of(&self, earlier: &Facts) -> bool {
+        match (&earlier.marker, &self.marker) {
+            (None, None) => true,
+            // Of what was written from here the store's time is not known.
+            (Some(earlier), Some(now)) => {
+                let is_known = earlier.last_modified != 0;
+                earlier.etag == now.etag && (!is_known || earlier.last_modified == now.last_modified)
+            }
+            _ => false,
         }
     }
 }

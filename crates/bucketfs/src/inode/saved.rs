@@ -124,6 +124,7 @@ fn facts_of(record: &NodeRecord) -> Facts {
         alone: None,
         marker: record.marker.as_ref().map(version_of),
         marker_checked: None,
+        changed: None,
     }
 }
 

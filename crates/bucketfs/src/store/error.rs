@@ -83,6 +83,18 @@ impl StoreError {
         )
     }
 
+    /// Whether what was asked for may have been done all the same: the answer is what did not come, or makes no sense.
+    pub fn may_be_done(&self) -> bool {
+        matches!(
+            self,
+            StoreError::TimedOut(_)
+                | StoreError::Unreachable { .. }
+                | StoreError::Truncated { .. }
+                | StoreError::Malformed { .. }
+                | StoreError::Refused { status: 500..=599, .. }
+        )
+    }
+
     /// Whether this is about one object: it was asked for and refused, or what came makes no sense. All others may be
     /// well.
     pub fn is_about_one(&self) -> bool {
@@ -115,6 +127,7 @@ mod tests {
         let outage = StoreError::Refused { status: 503, code: "SlowDown".into() };
         let answer = StoreError::Refused { status: 405, code: "MethodNotAllowed".into() };
         assert!(outage.is_outage());
+        assert_eq!([&outage, &answer].map(|error| error.may_be_done()), [true, false]);
         assert!(!answer.is_outage());
         assert_eq!([outage, answer].map(|error| error.is_about_one()), [false, true]);
         let never = StoreError::Refused { status: 501, code: "NotImplemented".into() };

@@ -3,6 +3,8 @@
 //! What must hold: of a file that nobody has open to write, no part of a change is seen before the store has agreed to
 //! all of it.
 
+use std::sync::Arc;
+
 use super::change::Change;
 use super::draft::Draft;
 use super::record::Record;
@@ -52,9 +54,29 @@ impl Writing {
                 }
             }
         }
-        let draft = self.draft_of(ino).await?;
-        self.cut_draft(&draft, size).await?;
-        if rest == Change::default() { Ok(()) } else { self.change(ino, rest.edit(self.tree.clone())).await }
+        self.cut_opened(ino, size, rest).await
+    }
+
+    pub(super) async fn cut_opened(&self, ino: u64, size: u64, rest: Change) -> Result<(), FsError> {
+        let draft = loop {
+            let draft = self.draft_of(ino).await?;
+            self.cut_draft(&draft, size).await?;
+            // It may have been let go meanwhile.
+            if self.draft(ino).is_some_and(|now| Arc::ptr_eq(&now, &draft)) {
+                break draft;
+            }
+        };
+        let changed = match rest == Change::default() {
+            true => Ok(()),
+            false => self.change(ino, rest.edit(self.tree.clone())).await,
+        };
+        // Whoever had it open may have closed it before it was cut: nobody else stores it.
+        if self.handles().writers(ino) > 0 {
+            return changed;
+        }
+        let stored = self.flush(ino).await;
+        self.end(&draft).await;
+        changed.and(stored)
     }
 
     async fn cut_unopened(&self, ino: u64, size: u64, rest: Change) -> Result<(), FsError> {

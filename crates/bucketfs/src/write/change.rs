@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::acl;
 use super::draft::Draft;
 use super::headers::{self, Content};
-use super::record::Life;
+use super::record::{Attempt, Life};
 use super::state::{State, version_of};
 use super::writing::Writing;
 use crate::attr::{Attributes, Kind, Timestamp};
@@ -181,9 +181,15 @@ impl Writing {
         let headers = Headers { metadata: headers, content_type: object.content_type, kept: object.kept };
         let (etag, size) = (object.version.etag, object.size);
         let condition = self.if_seen(&etag);
-        let written = match self.copy(&key, &etag, size, &key, Some(&headers), condition).await {
+        let outcome = self.copy(&key, &etag, size, &key, Some(&headers), condition).await;
+        let attempt = Attempt { size, metadata: headers.metadata.clone() };
+        let written = match self.even_if_unanswered(&key, &attempt, outcome).await {
             Err(FsError::Store(StoreError::Changed { .. })) => return Err(FsError::Stale),
-            answer => answer?,
+            Err(error) => {
+                self.doubt(&path, ino);
+                return Err(error);
+            }
+            Ok(written) => written,
         };
         self.note_stored(ino, &path, written, size, attributes, xattrs);
         Ok(())
@@ -231,17 +237,18 @@ impl Writing {
         if let (None, Some(old)) = (&marker, &old) {
             (marker, source) = (self.found(old).await?, old.clone());
         }
-        let known = self.facts(ino, |facts| facts.attributes.clone())?;
+        let (known, last_change) = self.facts(ino, |facts| (facts.attributes.clone(), facts.changed))?;
         let defaults = &self.tree.rules.defaults;
         let (mut attributes, metadata, content_type, kept) = match marker.clone() {
             Some(object) => {
                 let attributes = Attributes::of(&format!("{path}/"), &object, defaults);
+                let attributes = Attributes { mtime: last_change.unwrap_or(attributes.mtime), ..attributes };
                 (attributes, object.metadata, object.content_type, object.kept)
             }
             None => {
                 let now = Timestamp::now();
                 let known = known.unwrap_or_else(|| self.tree.rules.implicit_directory());
-                let attributes = Attributes { mtime: now, atime: now, ..known };
+                let attributes = Attributes { mtime: last_change.unwrap_or(now), atime: now, ..known };
                 (attributes, Vec::new(), None, Default::default())
             }
         };
@@ -253,11 +260,12 @@ impl Writing {
             content_type.unwrap_or_else(|| headers::content_type("", Kind::Directory).to_string());
         let headers = Headers { metadata, content_type: Some(content_type), kept };
         let etag: Option<ETag> = marker.map(|object| object.version.etag).filter(|_| source == key);
-        let written = match etag {
-            Some(etag) => self.copy(&key, &etag, 0, &key, Some(&headers), WriteIf::Always).await?,
-            None => {
-                let (body, condition) = (Bytes::new(), WriteIf::Always);
-                self.store().put(Put { key: &key, body, headers: &headers, tags: &[], condition }).await?
+        let written = match self.store_marker(&key, etag, &headers).await {
+            Ok(written) => written,
+            Err(error) => {
+                // Who asks next asks the store.
+                self.tree.table().set_facts(ino, |facts| facts.marker_checked = None);
+                return Err(error);
             }
         };
         if source != key
@@ -269,13 +277,31 @@ impl Writing {
         Ok(())
     }
 
+    async fn store_marker(
+        &self,
+        key: &str,
+        before: Option<ETag>,
+        headers: &Headers,
+    ) -> Result<Written, FsError> {
+        let outcome = match before {
+            Some(etag) => self.copy(key, &etag, 0, key, Some(headers), WriteIf::Always).await,
+            None => {
+                let (body, condition) = (Bytes::new(), WriteIf::Always);
+                let put = Put { key, body, headers, tags: &[], condition };
+                self.store().put(put).await.map_err(FsError::from)
+            }
+        };
+        let attempt = Attempt { size: 0, metadata: headers.metadata.clone() };
+        self.even_if_unanswered(key, &attempt, outcome).await
+    }
+
     fn note_marker(&self, ino: u64, path: &str, written: Written, attributes: Attributes, xattrs: Xattrs) {
         let now = Instant::now();
         let mut table = self.tree.table();
         table.set_facts(ino, |facts| {
             facts.version = None;
             facts.marker = Some(version_of(&written.etag, written.version_id));
-            facts.marker_checked = Some(now);
+            (facts.marker_checked, facts.changed) = (Some(now), None);
             facts.settled = false;
             facts.attributes = Some(attributes);
             facts.xattrs = xattrs;

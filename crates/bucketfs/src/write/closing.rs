@@ -22,10 +22,18 @@ impl Writing {
         let Some(draft) = self.draft(ino) else { return Ok(()) };
         let outcome = self.commit(&draft).await;
         if let Err(error) = &outcome {
-            let mut state = draft.state();
-            state.refused = Some(error.to_string());
-            if let Err(error) = draft.note_all(&state) {
-                tracing::debug!(error = %error, "a successor would ask the store once more");
+            {
+                let mut state = draft.state();
+                state.refused = Some(error.to_string());
+                if let Err(error) = draft.note_all(&state) {
+                    tracing::debug!(error = %error, "a successor would ask the store once more");
+                }
+            }
+            // What was lost has no name any more.
+            if !matches!(error, FsError::Lost) {
+                self.refused.note(ino, draft.state().path.clone());
+                // Before whoever closes it is told: from then on the name is looked up anew.
+                self.tree.invalidate(ino).await;
             }
         }
         outcome
@@ -58,6 +66,9 @@ impl Writing {
             self.store_at_last(draft).await;
         }
         self.retire(draft).await;
+        if self.handles().writers(draft.ino) == 0 {
+            self.refused.end(draft.ino);
+        }
     }
 
     /// Stores what nobody will ask for any more, or keeps it. What the store has refused is not asked for again:
@@ -73,6 +84,7 @@ impl Writing {
                 let _one = draft.commits.lock().await;
                 self.keep_unstored(draft, draft.state(), &reason);
             }
+            self.refused.end(draft.ino);
             self.tree.invalidate(draft.ino).await;
         }
     }

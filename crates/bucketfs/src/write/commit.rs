@@ -33,7 +33,7 @@ use crate::error::FsError;
 use crate::store::write::{
     Headers, METADATA_MAX, PartOf, Put, Tags, Upload, WriteIf, Written, metadata_bytes,
 };
-use crate::store::{ETag, Object, StoreError, Version};
+use crate::store::{ETag, Object, StoreError};
 use crate::xattr::Xattrs;
 
 /// Attempts whose answers got lost that are remembered.
@@ -41,6 +41,9 @@ const ATTEMPTS_KEPT: usize = 4;
 /// How long an upload is begun again that met another write of the same key, and the pauses between.
 const CONFLICTS_LIMIT: Duration = Duration::from_secs(60);
 const CONFLICT_PAUSES: [u64; 5] = [50, 200, 500, 1000, 2000];
+/// How long it is looked for what a request has done whose answer did not come: whoever waits has waited long.
+const LOOK_LIMIT: Duration = Duration::from_secs(5);
+
 /// What is to be stored: everything that was true at one moment.
 struct Job {
     path: Arc<str>,
@@ -69,6 +72,9 @@ impl Writing {
             let _one = draft.commits.lock().await;
             self.commit_locked(draft).await
         };
+        if outcome.is_ok() {
+            self.refused.end(draft.ino);
+        }
         if matches!(outcome, Err(FsError::Lost)) {
             self.tree.invalidate(draft.ino).await;
         }
@@ -128,6 +134,16 @@ impl Writing {
             return Ok(Attempted::Met(met));
         }
         let is_over = matches!(error, FsError::Store(StoreError::NoUpload { .. }));
+        if may_be_done(&error) {
+            // Of parts, `store_in_parts` has looked.
+            return match self.look_for(&job.key, &job.attempt()).await.filter(|_| job.upload.is_none()) {
+                Some(written) => Ok(self.committed(draft, job, written)),
+                None => {
+                    self.not_stored(draft, job.snapshot);
+                    Err(error)
+                }
+            };
+        }
         if !is_conflict(&error) && !is_over {
             self.not_stored(draft, job.snapshot);
             return Err(error);
@@ -142,11 +158,11 @@ impl Writing {
             }
         };
         let now = Some(job.attempt()).filter(|now| !earlier.contains(now));
-        if let Some(written) = found.as_ref().zip(now).and_then(|(found, now)| ours(found, &now)) {
+        if let Some(written) = found.as_ref().zip(now).and_then(|(found, now)| now.made(found)) {
             return Ok(self.committed(draft, job, written));
         }
         // Of an upload all attempts look alike, whatever was written between them: only the last one is sure to be it.
-        let earlier = found.filter(|found| earlier.iter().any(|attempt| ours(found, attempt).is_some()));
+        let earlier = found.filter(|found| earlier.iter().any(|attempt| attempt.made(found).is_some()));
         if let Some(found) = earlier {
             self.not_stored(draft, job.snapshot);
             self.rebase(draft, &job.key, found);
@@ -161,17 +177,29 @@ impl Writing {
         Err(FsError::Lost)
     }
 
+    /// What an answer that did not come would have been: whether the object is what was to be made of it.
+    pub(super) async fn look_for(&self, key: &str, attempt: &Attempt) -> Option<Written> {
+        let found = tokio::time::timeout(LOOK_LIMIT, self.store().head(key)).await;
+        attempt.made(&found.ok()?.ok()?)
+    }
+
+    /// What a request that was to make `attempt` of an object has come to, also if only its answer did not come.
+    pub(super) async fn even_if_unanswered(
+        &self,
+        key: &str,
+        attempt: &Attempt,
+        outcome: Result<Written, FsError>,
+    ) -> Result<Written, FsError> {
+        match outcome {
+            Err(error) if may_be_done(&error) => self.look_for(key, attempt).await.ok_or(error),
+            outcome => outcome,
+        }
+    }
+
     /// Writes down what the store is about to be asked for; answers for what it was asked before.
     fn note_attempt(&self, draft: &Draft, job: &Job) -> Vec<Attempt> {
         let mut state = draft.state();
-        let mut earlier = state.attempts.clone();
-        if let Some(begun) = &job.upload {
-            // It may have been completed without our knowing.
-            let metadata = begun.headers.metadata.clone();
-            earlier.extend(
-                state.attempts.iter().map(|attempt| Attempt { metadata: metadata.clone(), ..*attempt }),
-            );
-        }
+        let earlier = state.attempts();
         let attempt = job.attempt();
         if !state.attempts.contains(&attempt) {
             if let Err(error) = draft.note(&state, &Event::Attempt(attempt.clone())) {
@@ -282,11 +310,10 @@ impl Writing {
         self.tree.availability().note(&answer);
         let written = match answer {
             // It may be over because an answer to us got lost.
-            Err(error @ StoreError::NoUpload { .. }) => {
+            Err(error) if matches!(error, StoreError::NoUpload { .. }) || error.may_be_done() => {
                 let metadata = begun.headers.metadata.clone();
-                let found = self.found(&job.key).await?;
                 let attempt = Attempt { metadata, size: job.snapshot.size };
-                found.and_then(|found| ours(&found, &attempt)).ok_or(error)?
+                self.look_for(&job.key, &attempt).await.ok_or(error)?
             }
             answer => answer?,
         };
@@ -311,7 +338,7 @@ impl Writing {
                 self.store().copy_part(upload, part.number, source).await
             }
             _ => {
-                draft.hydrate(range.clone()).await?;
+                self.hydrate(draft, range.clone()).await?;
                 self.send_part(draft, upload, part.number, &range).await
             }
         };
@@ -362,7 +389,7 @@ impl Writing {
 
     /// Keeps what was written where a person can find it, and lets the name go to whoever has it now.
     async fn lose(&self, draft: &Draft, job: &Job, error: FsError) {
-        if let Err(error) = draft.hydrate(0..job.snapshot.size).await {
+        if let Err(error) = self.hydrate(draft, 0..job.snapshot.size).await {
             tracing::debug!(error = %error, "what was not written here cannot be kept");
         }
         let metadata = job.headers.metadata.clone();
@@ -399,16 +426,9 @@ impl Job {
     }
 }
 
-/// The object if it is exactly what was to be stored: the times in it are ours to the nanosecond.
-fn ours(found: &Object, attempt: &Attempt) -> Option<Written> {
-    let sorted = |metadata: &[(String, String)]| {
-        let mut metadata = metadata.to_vec();
-        metadata.sort();
-        metadata
-    };
-    let is_ours = found.size == attempt.size && sorted(&found.metadata) == sorted(&attempt.metadata);
-    let Version { etag, version_id, .. } = found.version.clone();
-    is_ours.then_some(Written { etag, version_id })
+/// Whether the store may have done it without our hearing of that.
+fn may_be_done(error: &FsError) -> bool {
+    matches!(error, FsError::Store(error) if error.may_be_done())
 }
 
 /// Whether the store says that the object is not the one that was opened.

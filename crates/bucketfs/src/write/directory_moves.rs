@@ -13,7 +13,10 @@ use futures::{FutureExt, StreamExt};
 use tokio::time::Instant;
 
 use super::moved::MOVES_AT_ONCE;
+use super::names::MadeMarker;
+use super::record::Attempt;
 use super::rename_intent::RenameIntent;
+use super::unfinished_moves::is_copy;
 use super::writing::Writing;
 use crate::error::FsError;
 use crate::store::write::{Headers, KEY_MAX, Put, WriteIf};
@@ -45,29 +48,51 @@ impl Writing {
         }
         let mut objects = self.all_below(&self.tree.directory_prefix(from)).await?;
         let (old, new) = (self.tree.directory_prefix(from), self.tree.directory_prefix(to));
-        self.keep_old_guise(from, &old, &mut objects).await?;
         if objects.iter().any(|object| object.key.len() + new.len() > KEY_MAX + old.len()) {
             return Err(FsError::NameTooLong);
         }
-        self.keep_directory(parent).await?;
+        self.may_delete(&old).await?;
+        let mut made = Vec::new();
+        let moved = async {
+            made.push(self.keep_old_guise(from, &old, &mut objects).await?);
+            made.push(self.keep_directory(parent).await?);
+            // What is in its way is empty, but for what it is itself.
+            let replaced = if is_replaced { self.found(&new).await? } else { None };
+            self.move_all(&objects, (from, to), (&old, &new), replaced).await
+        };
+        let moved = moved.await;
+        if moved.is_err() {
+            for made in made {
+                self.unkeep_directory(made).await;
+            }
+            self.staging.end_moves(from, to);
+        }
+        moved
+    }
+
+    /// Moves all of `objects`, or none.
+    async fn move_all(
+        &self,
+        objects: &[Listed],
+        (from, to): (&Arc<str>, &Arc<str>),
+        (old, new): (&str, &str),
+        replaced: Option<Object>,
+    ) -> Result<(), FsError> {
         let rests = objects
             .iter()
-            .filter_map(|object| Some((object.key.strip_prefix(&old)?.to_string(), object.etag.clone())));
-        self.may_delete(&old).await?;
-        // What is in its way is empty, but for what it is itself.
-        let replaced = if is_replaced { self.found(&new).await? } else { None };
-        let noted = self.staging.note_move(&RenameIntent::new((from, to), (&old, &new), rests))?;
-        let moved = match self.copy_all(&objects, &old, &new).await {
-            Ok(moved) => self.delete_all(&objects).await.map(|()| moved),
+            .filter_map(|object| Some((object.key.strip_prefix(old)?.to_string(), object.etag.clone())));
+        let noted = self.staging.note_move(&RenameIntent::new((from, to), (old, new), rests))?;
+        let moved = match self.copy_all(objects, old, new).await {
+            Ok(moved) => self.delete_all(objects).await.map(|()| moved),
             Err(error) => Err((Vec::new(), error)),
         };
         let outcome = match moved {
             Ok(moved) => {
-                self.note_moved(from, to, &new, moved);
+                self.note_moved(from, to, new, moved);
                 Ok(())
             }
             Err((deleted, error)) => {
-                self.take_back(&objects, &deleted, (&old, &new), replaced).await;
+                self.take_back(objects, &deleted, (old, new), replaced).await;
                 let now = Instant::now();
                 self.tree.negative_cache().forget(from, now);
                 self.tree.negative_cache().forget(to, now);
@@ -96,22 +121,27 @@ impl Writing {
     }
 
     /// A directory in an old guise, or in none, gets a marker: something must be there to be moved.
-    async fn keep_old_guise(&self, from: &str, old: &str, objects: &mut Vec<Listed>) -> Result<(), FsError> {
+    async fn keep_old_guise(
+        &self,
+        from: &str,
+        old: &str,
+        objects: &mut Vec<Listed>,
+    ) -> Result<Option<MadeMarker>, FsError> {
         if objects.iter().any(|object| object.key == old) {
-            return Ok(());
+            return Ok(None);
         }
         let ino = self.tree.table().find(from).ok_or(FsError::Stale)?;
         if self.facts(ino, |facts| facts.version.is_some())? {
             // An object of its name makes it one: any change of it makes a marker of that.
             return Err(FsError::NotSupported);
         }
-        self.keep_directory(ino).await?;
+        let made = self.keep_directory(ino).await?;
         if let Ok(marker) = self.store().head(old).await {
             let (key, etag) = (old.to_string(), marker.version.etag);
             let (size, last_modified) = (marker.size, marker.version.last_modified);
             objects.push(Listed { key, size, etag, last_modified });
         }
-        Ok(())
+        Ok(made)
     }
 
     async fn copy_all(
@@ -142,23 +172,32 @@ impl Writing {
     async fn copy_one(&self, object: &Listed, old: &str, new: &str) -> Result<(String, ETag), FsError> {
         let rest = object.key.strip_prefix(old).unwrap_or_default();
         let key = format!("{new}{rest}");
-        if rest.is_empty() {
-            return self.copy_marker(object, &key).await;
+        if rest.is_empty() || self.changed_since(&object.key).is_some() {
+            return Ok((rest.to_string(), self.copy_marker(object, &key).await?));
         }
         let copy = self.copy(&object.key, &object.etag, object.size, &key, None, WriteIf::Always);
-        match copy.await {
-            Err(FsError::Store(StoreError::Changed { .. })) => Err(FsError::Stale),
-            copied => Ok((rest.to_string(), copied?.etag)),
-        }
+        let etag = match copy.await {
+            Err(FsError::Store(StoreError::Changed { .. })) => return Err(FsError::Stale),
+            // The answer may be what got lost.
+            Err(FsError::Store(error)) if error.may_be_done() => {
+                let (source, copy) = futures::try_join!(self.found(&object.key), self.found(&key))?;
+                let both = source.zip(copy).filter(|(source, _)| source.version.etag == object.etag);
+                both.filter(|(source, copy)| is_copy(source, copy)).ok_or(error)?.1.version.etag
+            }
+            copied => copied?.etag,
+        };
+        Ok((rest.to_string(), etag))
     }
 
-    /// Copies the marker of the directory that is moved: only of it something changes.
-    async fn copy_marker(&self, object: &Listed, key: &str) -> Result<(String, ETag), FsError> {
+    /// Copies a marker of which something changes: that of the directory that is moved, and those whose directories have
+    /// other times by now.
+    async fn copy_marker(&self, object: &Listed, key: &str) -> Result<ETag, FsError> {
         let (marker, _) = self.object(&object.key).await?;
         let (_, _, headers) = self.moved_now(&object.key, &object.key, &marker);
         let etag = &marker.version.etag;
-        let copied = self.copy(&object.key, etag, marker.size, key, Some(&headers), WriteIf::Always).await?;
-        Ok((String::new(), copied.etag))
+        let copied = self.copy(&object.key, etag, marker.size, key, Some(&headers), WriteIf::Always).await;
+        let attempt = Attempt { size: marker.size, metadata: headers.metadata };
+        Ok(self.even_if_unanswered(key, &attempt, copied).await?.etag)
     }
 
     /// Undoes a move: what was deleted is copied back, then copies of what is under its old name are deleted: nothing

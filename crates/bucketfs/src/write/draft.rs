@@ -91,13 +91,13 @@ impl Draft {
         self.note(state, &Event::All(Box::new(self.record(state))))
     }
 
-    /// As [`note_all`](Self::note_all), but for what becomes of it.
+    /// As [`note_all`](Self::note_all), and that the store is about to be asked for its name.
     ///
     /// # Errors
     ///
     /// That of the disk.
-    pub fn note_as(&self, state: &State, life: Life) -> Result<(), FsError> {
-        self.note(state, &Event::All(Box::new(Record { life, ..self.record(state) })))
+    pub fn note_leaving(&self, state: &State) -> Result<(), FsError> {
+        self.note(state, &Event::All(Box::new(Record { is_leaving: true, ..self.record(state) })))
     }
 
     fn record(&self, state: &State) -> Record {
@@ -316,6 +316,9 @@ impl Tree {
         let Headers { content_type, metadata, kept } = state.headers.clone();
         let version = state.base.as_ref().map(|base| base.version.clone());
         let mut table = self.table();
+        if let Some(node) = table.node_mut(ino) {
+            node.content = None;
+        }
         table.set_facts(ino, |facts| {
             facts.size = size;
             let Some(version) = version else { return };

@@ -3,6 +3,7 @@
 //! What must hold: whoever opens a file to write has seen the version that it replaces; a file stays readable for those
 //! who have it open, whatever becomes of its name; the last one to close it leaves nothing behind.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -23,6 +24,8 @@ use crate::xattr::Xattrs;
 
 /// How often something is waited for before it is given up: every time something else was in the way.
 const WAITS_MAX: usize = 64;
+/// Bytes that are brought to disk before it is looked again how much room that has.
+const BROUGHT_UNLOOKED: u64 = 16 * 1024 * 1024;
 
 /// Files that may be open for writing at the same time in a process of `descriptors`: each takes two, and an eighth is
 /// left to connections and whoever reads.
@@ -264,6 +267,31 @@ impl Writing {
             }
         }
         Err(FsError::Stale)
+    }
+
+    /// Brings all of `range` to disk, as far as that has room.
+    ///
+    /// # Errors
+    ///
+    /// [`FsError::NoRoom`], told before anything is brought where it can be; as [`Draft::hydrate`].
+    pub(super) async fn hydrate(&self, draft: &Draft, range: Range<u64>) -> Result<(), FsError> {
+        let missing = draft.state().extents.missing(range);
+        let room_for = |bytes: u64| match bytes {
+            1.. if self.staging.room_for(bytes) == Room::None => Err(FsError::NoRoom),
+            _ => Ok(()),
+        };
+        room_for(missing.iter().map(|gap| gap.end - gap.start).sum())?;
+        for gap in missing {
+            let mut at = gap.start;
+            while at < gap.end {
+                let piece = at..gap.end.min(at + BROUGHT_UNLOOKED);
+                // Others take of it as well.
+                room_for(piece.end - piece.start)?;
+                at = piece.end;
+                draft.hydrate(piece).await?;
+            }
+        }
+        Ok(())
     }
 
     /// Brings the rest of a small file to disk as soon as a part of it is written: should somebody else replace the

@@ -28,7 +28,12 @@ impl Writing {
         (attributes, xattrs, headers): Said,
     ) {
         let version = version_of(&written.etag, written.version_id.clone());
-        self.tree.table().rename(from, to, Instant::now());
+        {
+            let mut table = self.tree.table();
+            if !table.is_made_anew(from, ino) {
+                table.rename(from, to, Instant::now());
+            }
+        }
         if let Some(draft) = draft {
             let mut state = draft.state();
             state.path = to.clone();
@@ -50,11 +55,20 @@ impl Writing {
     /// What an object says that is moved at this moment.
     pub(super) fn moved_now(&self, key: &str, to: &str, object: &Object) -> Said {
         let mut attributes = Attributes::of(key, object, &self.tree.rules.defaults);
+        attributes.mtime = self.changed_since(key).unwrap_or(attributes.mtime);
         attributes.ctime = Timestamp::now();
         let xattrs = Xattrs::of(&object.metadata);
         let metadata = headers::metadata(&object.metadata, &attributes, &xattrs, Content::Same);
         let content_type = headers::moved_type(object.content_type.as_deref(), key, to, attributes.kind);
         (attributes, xattrs, Headers { content_type, metadata, kept: object.kept.clone() })
+    }
+
+    /// When something in the directory with this marker was changed from here: the marker does not say it.
+    pub(super) fn changed_since(&self, marker: &str) -> Option<Timestamp> {
+        let path = marker.strip_prefix(&self.tree.rules.prefix)?.strip_suffix('/')?;
+        let table = self.tree.table();
+        let (_, node) = table.named(path)?;
+        node.facts.changed
     }
 
     /// Drafts of `path` itself and of all below it.
@@ -95,7 +109,7 @@ impl Writing {
         if let Some(ino) = table.find(to) {
             table.set_facts(ino, |facts| {
                 facts.settled = false;
-                facts.marker_checked = None;
+                (facts.marker_checked, facts.changed) = (None, None);
             });
         }
         for (rest, etag) in &moved {

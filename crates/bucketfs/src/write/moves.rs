@@ -10,11 +10,13 @@
 
 use std::sync::Arc;
 
+use super::record::Attempt;
 use super::rename_intent::RenameIntent;
+use super::stage::NotedIntent;
 use super::writing::Writing;
 use crate::error::FsError;
 use crate::listing::is_name;
-use crate::store::write::{KEY_MAX, WriteIf, Written};
+use crate::store::write::{Headers, KEY_MAX, WriteIf, Written};
 use crate::store::{ETag, StoreError};
 use crate::tree::join;
 
@@ -23,6 +25,21 @@ use crate::tree::join;
 pub enum Target {
     Replace,
     Keep,
+}
+
+/// A file that is moved.
+struct FileMove<'a> {
+    from: &'a Arc<str>,
+    to: &'a Arc<str>,
+    old_key: String,
+    key: String,
+    etag: ETag,
+    size: u64,
+    headers: &'a Headers,
+    /// The directory in which it was.
+    parent: u64,
+    target: Target,
+    replaced: Option<u64>,
 }
 
 impl Writing {
@@ -97,32 +114,54 @@ impl Writing {
         };
         let said = self.moved_now(from, to, &object);
         let (etag, size) = (object.version.etag, object.size);
-        let condition = if target == Target::Keep { WriteIf::Absent } else { WriteIf::Always };
+        let file =
+            FileMove { from, to, old_key, key, etag, size, headers: &said.2, parent, target, replaced };
+        match self.move_object(file).await {
+            Ok((written, noted)) => {
+                self.note_file_moved((from, to), (ino, draft.as_deref()), (written, size), said);
+                self.leave_name(leaving).await;
+                // Not before all of it is known here: a successor that finds no note takes the old name for there.
+                noted.end();
+                Ok(())
+            }
+            Err(error) => {
+                match replaced {
+                    Some(replaced) => self.doubt(to, replaced),
+                    None => self.doubt_absence(to),
+                }
+                self.stay(leaving).await;
+                self.staging.end_moves(from, to);
+                Err(error)
+            }
+        }
+    }
+
+    /// Copies and deletes, and has noted that it does.
+    async fn move_object(&self, file: FileMove<'_>) -> Result<(Written, NotedIntent), FsError> {
+        let FileMove { from, to, old_key, key, etag, size, headers, parent, target, replaced } = file;
+        let made = self.keep_directory(parent).await?;
         let moved = async {
-            self.keep_directory(parent).await?;
-            let noted = std::iter::once((String::new(), etag.clone()));
-            let noted = self.staging.note_move(&RenameIntent::new((from, to), (&old_key, &key), noted))?;
-            let moved = match self.copy(&old_key, &etag, size, &key, Some(&said.2), condition).await {
-                Ok(written) => self.delete_moved(&old_key, &etag, (to, &key), replaced, written).await,
+            let object = std::iter::once((String::new(), etag.clone()));
+            let noted = RenameIntent::new((from, to), (&old_key, &key), object);
+            let noted = self.staging.note_move(&noted)?;
+            let condition = if target == Target::Keep { WriteIf::Absent } else { WriteIf::Always };
+            let copied = self.copy(&old_key, &etag, size, &key, Some(headers), condition).await;
+            let attempt = Attempt { size, metadata: headers.metadata.clone() };
+            let written = match self.even_if_unanswered(&key, &attempt, copied).await {
+                Ok(written) => self.delete_moved(&old_key, &etag, (to, &key), replaced, written).await?,
                 Err(FsError::Store(StoreError::Changed { .. })) => match target {
-                    Target::Keep => Err(FsError::Exists),
-                    Target::Replace => Err(FsError::Stale),
+                    Target::Keep => return Err(FsError::Exists),
+                    Target::Replace => return Err(FsError::Stale),
                 },
-                // It may have got through: then the next process finds both.
-                Err(error) => Err(error),
+                Err(error) => return Err(error),
             };
-            noted.end();
-            moved
+            Ok((written, noted))
         };
         let moved = moved.await;
         if moved.is_err() {
-            replaced.inspect(|replaced| self.doubt(to, *replaced));
-            self.stay(leaving).await;
-            return moved.map(|_| ());
+            self.unkeep_directory(made).await;
         }
-        self.note_file_moved((from, to), (ino, draft.as_deref()), (moved?, size), said);
-        self.leave_name(leaving).await;
-        Ok(())
+        moved
     }
 
     /// Deletes what was copied, or the copy: whatever `replaced` is cannot be brought back.

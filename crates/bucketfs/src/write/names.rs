@@ -19,7 +19,7 @@ use crate::error::FsError;
 use crate::inode::Facts;
 use crate::listing::{FOLDER_SUFFIX, is_hidden, is_name};
 use crate::store::write::{Headers, KEY_MAX, METADATA_MAX, Put, WriteIf, metadata_bytes};
-use crate::store::{Depth, EMPTY_PAGES, List, ListStart, Listed, StoreError, Version};
+use crate::store::{Depth, EMPTY_PAGES, ETag, List, ListStart, Listed, StoreError, Version};
 use crate::tree::{Entry, Looked, join};
 use crate::xattr::Xattrs;
 
@@ -57,6 +57,13 @@ struct Made {
     xattrs: Xattrs,
     headers: Headers,
     version: Version,
+}
+
+/// A marker that a directory got for what is about to happen in it.
+pub(super) struct MadeMarker {
+    ino: u64,
+    key: String,
+    etag: ETag,
 }
 
 impl Writing {
@@ -183,10 +190,14 @@ impl Writing {
         let answer = self.put_new(put).await;
         self.tree.availability().note(&answer);
         let written = match answer {
-            Err(StoreError::Changed { .. }) => match self.own(&key, &headers).await? {
-                Some(written) => written,
-                None => return Err(FsError::Exists),
-            },
+            Err(error) if error.may_be_done() || matches!(error, StoreError::Changed { .. }) => {
+                match (self.own(&key, &headers).await, error) {
+                    (Ok(Some(written)), _) => written,
+                    (Ok(None), StoreError::Changed { .. }) => return Err(FsError::Exists),
+                    (Err(error), StoreError::Changed { .. }) => return Err(error),
+                    (_, error) => return Err(error.into()),
+                }
+            }
             answer => answer?,
         };
         let version = version_of(&written.etag, written.version_id);
@@ -252,17 +263,19 @@ impl Writing {
             return Err(FsError::IsDirectory);
         }
         let leaving = self.prepare_to_leave(ino).await?;
-        let base = leaving.as_ref().and_then(|leaving| leaving.draft.state().base.clone());
-        let stored = version.filter(|version| *version != unknown_version());
-        let seen = base.map(|base| base.version).or(stored);
-        let outcome = async {
-            self.keep_directory(parent).await?;
-            if seen.is_some() { self.delete_seen(&self.tree.key(&path), seen).await } else { Ok(()) }
+        let base = match &leaving {
+            Some(leaving) => self.seen_of(leaving).await,
+            None => None,
         };
+        let seen = base.or(version.filter(|version| *version != unknown_version()));
+        let key = self.tree.key(&path);
+        let outcome = self.leaving_a_directory(parent, &key, async {
+            if seen.is_some() { self.delete_seen(&key, seen).await } else { Ok(()) }
+        });
         let outcome = outcome.await;
         match &outcome {
             Ok(()) => {
-                self.tree.table().remove_name(&path, Instant::now());
+                self.remove_name(&path, ino);
                 self.note_change(&path, false);
                 self.leave_name(leaving).await;
             }
@@ -275,6 +288,14 @@ impl Writing {
             }
         }
         outcome
+    }
+
+    /// What was `ino` has been taken away from `path`.
+    fn remove_name(&self, path: &str, ino: u64) {
+        let mut table = self.tree.table();
+        if !table.is_made_anew(path, ino) {
+            table.remove_name(path, Instant::now());
+        }
     }
 
     /// Takes an empty directory away, in whatever guise it is one.
@@ -294,17 +315,19 @@ impl Writing {
             Err(FsError::OnlyHidden { .. }) if self.rules.remove_hidden => self.remove_hidden(&path).await?,
             outcome => outcome?,
         }
-        self.keep_directory(parent).await?;
         let key = self.tree.key(&path);
-        if object.is_some() {
-            self.delete_seen(&key, object).await?;
-        }
-        if self.tree.has_folder_keys() {
-            self.delete(&format!("{key}{FOLDER_SUFFIX}"), WriteIf::Always).await?;
-        }
-        self.delete(&format!("{key}/"), WriteIf::Always).await?;
+        let outcome = self.leaving_a_directory(parent, &key, async {
+            if object.is_some() {
+                self.delete_seen(&key, object).await?;
+            }
+            if self.tree.has_folder_keys() {
+                self.delete(&format!("{key}{FOLDER_SUFFIX}"), WriteIf::Always).await?;
+            }
+            self.delete(&format!("{key}/"), WriteIf::Always).await
+        });
+        outcome.await?;
         let now = Instant::now();
-        self.tree.table().remove_name(&path, now);
+        self.remove_name(&path, ino);
         self.tree.negative_cache().forget(&path, now);
         self.note_change(&path, false);
         Ok(())
@@ -364,19 +387,41 @@ impl Writing {
         Ok(())
     }
 
-    /// Gives a directory that is only a prefix of keys a marker, so that it stays when the last key goes.
-    pub(super) async fn keep_directory(&self, ino: u64) -> Result<(), FsError> {
-        let (path, attributes) = {
-            let table = self.tree.table();
-            let node = table.node(ino).ok_or(FsError::Stale)?;
-            if node.path.is_empty() || node.facts.marker.is_some() || node.facts.version.is_some() {
-                return Ok(());
-            }
-            (node.path.clone(), node.facts.attributes.clone())
-        };
+    /// Takes the name of `key` away, as `taken` does it, and leaves the directory in which it was: with a marker, and as
+    /// it was after an error.
+    async fn leaving_a_directory(
+        &self,
+        ino: u64,
+        key: &str,
+        taken: impl Future<Output = Result<(), FsError>>,
+    ) -> Result<(), FsError> {
+        if self.is_to_be_kept(ino)?.is_some() {
+            self.may_delete(key).await?;
+        }
+        let made = self.keep_directory(ino).await?;
+        let outcome = taken.await;
+        if outcome.is_err() {
+            self.unkeep_directory(made).await;
+        }
+        outcome
+    }
+
+    /// The path and the attributes of a directory that is only a prefix of keys.
+    fn is_to_be_kept(&self, ino: u64) -> Result<Option<(Arc<str>, Option<Attributes>)>, FsError> {
+        let table = self.tree.table();
+        let node = table.node(ino).ok_or(FsError::Stale)?;
+        let is_kept = node.path.is_empty() || node.facts.marker.is_some() || node.facts.version.is_some();
+        Ok((!is_kept).then(|| (node.path.clone(), node.facts.attributes.clone())))
+    }
+
+    /// Gives a directory that is only a prefix of keys a marker, so that it stays when the last key goes; answers what
+    /// was made.
+    pub(super) async fn keep_directory(&self, ino: u64) -> Result<Option<MadeMarker>, FsError> {
+        let Some((path, attributes)) = self.is_to_be_kept(ino)? else { return Ok(None) };
         let now = Timestamp::now();
+        let mtime = self.facts(ino, |facts| facts.changed)?.unwrap_or(now);
         let defaults = self.tree.rules.implicit_directory();
-        let attributes = Attributes { mtime: now, ctime: now, atime: now, ..attributes.unwrap_or(defaults) };
+        let attributes = Attributes { mtime, ctime: now, atime: now, ..attributes.unwrap_or(defaults) };
         let metadata = headers::metadata(&[], &attributes, &Xattrs::default(), Content::New);
         let content_type = Some(headers::content_type("", Kind::Directory).to_string());
         let headers = Headers { content_type, metadata, ..Headers::default() };
@@ -389,11 +434,21 @@ impl Writing {
                     facts.marker = version;
                     facts.settled = false;
                 });
-                Ok(())
+                Ok(Some(MadeMarker { ino, key, etag: written.etag }))
             }
             // It has one by now.
-            Err(StoreError::Changed { .. }) => Ok(()),
+            Err(StoreError::Changed { .. }) => Ok(None),
+            Err(error) if error.may_be_done() && matches!(self.found(&key).await, Ok(Some(_))) => Ok(None),
             Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Takes a marker back: that for which it was made has not happened.
+    pub(super) async fn unkeep_directory(&self, made: Option<MadeMarker>) {
+        let Some(MadeMarker { ino, key, etag }) = made else { return };
+        match self.delete_unchanged(key.clone(), etag).await {
+            Ok(()) => self.tree.table().set_facts(ino, |facts| facts.marker = None),
+            Err(error) => tracing::debug!(key, error = %error, "a directory keeps a marker"),
         }
     }
 

@@ -142,7 +142,11 @@ impl Writing {
     pub(super) async fn delete(&self, key: &str, condition: WriteIf) -> Result<(), FsError> {
         let answer = self.store().delete(key, condition).await;
         self.tree.availability().note(&answer);
-        Ok(answer?)
+        match answer {
+            // The answer may be what got lost.
+            Err(error) if error.may_be_done() && matches!(self.found(key).await, Ok(None)) => Ok(()),
+            answer => Ok(answer?),
+        }
     }
 
     /// Deletes an object if it is still the one that was seen, unless the mount says that the last one wins.
@@ -161,15 +165,17 @@ impl Writing {
     /// The store's refusal.
     pub(super) async fn may_delete(&self, key: &str) -> Result<(), FsError> {
         let absent = format!("{key}.mapkeeper-{}", std::process::id());
-        match self.delete(&absent, WriteIf::Unchanged(ETag("\"absent\"".into()))).await {
+        let answer = self.store().delete(&absent, WriteIf::Unchanged(ETag("\"absent\"".into()))).await;
+        self.tree.availability().note(&answer);
+        match answer {
             Ok(())
-            | Err(FsError::Store(
+            | Err(
                 StoreError::Changed { .. }
                 | StoreError::NotFound { .. }
                 | StoreError::KeyTooLong { .. }
                 | StoreError::Unconditional { .. },
-            )) => Ok(()),
-            Err(error) => Err(error),
+            ) => Ok(()),
+            Err(error) => Err(error.into()),
         }
     }
 }

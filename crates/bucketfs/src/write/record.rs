@@ -12,7 +12,8 @@ use serde::{Deserialize, Serialize};
 use super::extents::Extents;
 use super::part_layout::PartLayout;
 use crate::attr::{Attributes, Timestamp};
-use crate::store::write::{Headers, Tags};
+use crate::store::write::{Headers, Tags, Written};
+use crate::store::{Object, Version};
 
 /// Of the format of records.
 pub const VERSION: u32 = 2;
@@ -46,6 +47,9 @@ pub struct Record {
     /// It is of no call but one, which has not been answered: whoever comes after has nothing to do with it.
     #[serde(default)]
     pub is_of_one_call: bool,
+    /// The store is being asked for its name: whether it has agreed is to be found out.
+    #[serde(default)]
+    pub is_leaving: bool,
 }
 
 /// Whether a file is still to be stored.
@@ -180,6 +184,20 @@ pub fn read(text: &str) -> Read {
     Read::Whole(record)
 }
 
+impl Attempt {
+    /// The object if it is exactly what was to be made: the times in it are ours to the nanosecond.
+    pub fn made(&self, found: &Object) -> Option<Written> {
+        let sorted = |metadata: &[(String, String)]| {
+            let mut metadata = metadata.to_vec();
+            metadata.sort();
+            metadata
+        };
+        let is_it = found.size == self.size && sorted(&found.metadata) == sorted(&self.metadata);
+        let Version { etag, version_id, .. } = found.version.clone();
+        is_it.then_some(Written { etag, version_id })
+    }
+}
+
 impl Record {
     fn apply(&mut self, event: Event) {
         match event {
@@ -256,6 +274,7 @@ mod tests {
             attempts: Vec::new(),
             refused: None,
             is_of_one_call: false,
+            is_leaving: false,
         }
     }
 

@@ -60,11 +60,14 @@ impl Writing {
         };
         let handles = Handles::resume(&staging.handles())?;
         let writing = Writing::with(tree, options, owner, memory_bytes, (staging, handles));
+        let leaving =
+            found.iter().filter(|(record, _)| record.is_leaving).map(|(record, _)| record.ino).collect();
         for (record, file) in found {
             writing.take_over(record, file)?;
         }
         writing.staging.stay();
         writing.finish_own_moves().await;
+        writing.settle_leaving(leaving).await;
         writing.end_unused();
         writing.clear_later();
         Ok(writing)

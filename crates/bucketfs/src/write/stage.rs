@@ -23,5 +23,6 @@ mod trusted;
 pub use file::{StagedFile, staged_files};
 pub use left::LeftBehind;
 pub use lock::Owner;
+pub use noted::NotedIntent;
 pub use staging::{Room, Staging};
 pub use trusted::{create, open};

@@ -201,7 +201,17 @@ impl State {
             attempts: self.attempts.clone(),
             refused: self.refused.clone(),
             is_of_one_call: false,
+            is_leaving: false,
         }
+    }
+
+    /// What the store may have made of it without our knowing.
+    pub(super) fn attempts(&self) -> Vec<Attempt> {
+        let begun = self.stream.upload.iter().flat_map(|begun| {
+            let metadata = &begun.headers.metadata;
+            self.attempts.iter().map(|attempt| Attempt { metadata: metadata.clone(), ..*attempt })
+        });
+        self.attempts.iter().cloned().chain(begun).collect()
     }
 
     /// The headers that the object is to have.

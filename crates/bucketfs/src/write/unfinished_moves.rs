@@ -55,10 +55,21 @@ impl Writing {
             }
         }
         tracing::info!(from, to, moved = whole.len(), left, "finished a move that was begun before");
-        if left == 0 {
-            self.note_moved(&Arc::from(from.as_str()), &Arc::from(to.as_str()), new, whole);
+        if left > 0 {
+            return Ok(false);
         }
-        Ok(left == 0)
+        let (is_unnoted, replaced) = {
+            let table = self.tree.table();
+            (table.find(from).is_some(), table.find(to))
+        };
+        let to: Arc<str> = Arc::from(to.as_str());
+        match replaced {
+            _ if is_unnoted => self.note_moved(&Arc::from(from.as_str()), &to, new, whole),
+            // Whoever moved it had come so far as to note it, but not to take the note of the move away.
+            Some(ino) => self.doubt(&to, ino),
+            None => self.doubt_absence(&to),
+        }
+        Ok(true)
     }
 
     /// Finishes the moves of the process that this one goes on for. Nobody is served yet.
@@ -118,7 +129,7 @@ impl Writing {
 
 /// Whether one is a copy of the other: the same content, or, where the store has another tag for that, content of the
 /// same size with headers that say the same but for the moment of the move.
-fn is_copy(source: &Object, copy: &Object) -> bool {
+pub(super) fn is_copy(source: &Object, copy: &Object) -> bool {
     let said = |object: &Object| {
         let metadata = object.metadata.iter().filter(|(name, _)| name != "ctime");
         let mut metadata: Vec<(String, String)> = metadata.cloned().collect();

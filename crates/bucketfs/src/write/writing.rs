@@ -15,6 +15,8 @@ use super::draft::Draft;
 use super::handles::Handles;
 use super::options::{OnConflict, WriteOptions};
 use super::part_layout::PartLayout;
+use super::record::Life;
+use super::refusals::Refusals;
 use super::stage::{Owner, Staging};
 use super::state::Base;
 use crate::attr::{Kind, Timestamp};
@@ -62,6 +64,8 @@ pub struct Writing {
     /// Held exclusively by whoever moves a directory: nothing below it may be stored meanwhile.
     pub(super) names: RwLock<()>,
     kept: Mutex<Vec<PathBuf>>,
+    /// Files that the store has just refused, and that are about to be let go.
+    pub refused: Refusals,
     /// Moves that were finished for the process before, from where to where.
     finished: Mutex<Vec<(String, String)>>,
     /// Whether what processes of this mount had left behind has been dealt with.
@@ -96,6 +100,7 @@ impl Writing {
             handles: Mutex::new(handles),
             names: RwLock::default(),
             kept: Mutex::new(kept),
+            refused: Refusals::default(),
             finished: Mutex::default(),
             is_cleared: watch::Sender::new(false),
         })
@@ -183,14 +188,9 @@ impl Writing {
         self.tree.negative_cache().note_change(directory, name, is_there, now);
         self.forget_questions(path);
         // Times of a directory are known here only: to store them would cost a request for each file.
-        let time = Timestamp::now();
         let mut table = self.tree.table();
         let Some(ino) = table.find(directory) else { return };
-        table.set_facts(ino, |facts| {
-            if let Some(attributes) = &mut facts.attributes {
-                (attributes.mtime, attributes.ctime) = (time, time);
-            }
-        });
+        table.set_facts(ino, |facts| facts.change_at(Timestamp::now()));
     }
 
     /// The name belongs to somebody else from now on; `ino` has none.
@@ -210,6 +210,11 @@ impl Writing {
     /// The draft of a file if somebody is changing it.
     pub fn draft(&self, ino: u64) -> Option<Arc<Draft>> {
         self.drafts().get(&ino).cloned()
+    }
+
+    /// The draft of a file as long as the file is that: of one that was lost, what the store has is read.
+    pub fn draft_to_read(&self, ino: u64) -> Option<Arc<Draft>> {
+        self.draft(ino).filter(|draft| !matches!(draft.state().life, Life::Lost { .. }))
     }
 
     /// Waits until nobody else changes a file that nobody has open, or begins a draft of it.
@@ -244,6 +249,12 @@ impl Writing {
 
     pub(super) fn facts<T>(&self, ino: u64, read: impl FnOnce(&Facts) -> T) -> Result<T, FsError> {
         self.tree.table().node(ino).map(|node| read(&node.facts)).ok_or(FsError::Stale)
+    }
+
+    /// That nothing is at `path` is not believed any more.
+    pub(super) fn doubt_absence(&self, path: &str) {
+        self.forget_questions(path);
+        self.tree.negative_cache().forget(parent_and_name(path).0, Instant::now());
     }
 
     /// What is known of a file is asked for again before it is believed.

@@ -127,9 +127,13 @@ async fn nothing_is_lost_where_the_answer_to_a_deletion_is() {
         .lose(Some(|asked| matches!(asked, Asked::Delete(key) if !key.contains(".mapkeeper-"))));
     assert_eq!(world.sh("mv a b; mv b over; cat over").await, "a");
     memory(&world.bucket).lose(Some(|asked| *asked == Asked::Delete("d/2".into())));
-    assert!(world.fails("mv d e").await.contains("Input/output error"));
+    assert_eq!(world.sh("mv d e; ls; cat e/1 e/2 e/3").await, "e\nover\nd/1d/2d/3");
+    // And what then is there cannot be told either.
+    memory(&world.bucket)
+        .lose(Some(|asked| matches!(asked, Asked::Delete(key) | Asked::Head(key) if key == "e/2")));
+    assert!(world.fails("mv e d").await.contains("Input/output error"));
     memory(&world.bucket).lose(None);
-    assert_eq!(world.sh("ls; cat d/1 d/2 d/3").await, "d\nover\nd/1d/2d/3");
+    assert_eq!(world.sh("cat e/1 e/3; cat d/2 e/2 2> /dev/null | head -c 3").await, "d/1d/3d/2");
     world.end().await;
 }
 
@@ -223,6 +227,74 @@ for name in ['a', 'new']:
     world.end().await;
     assert_eq!(text(&bucket, "a").await, "before");
     assert!(stored(&bucket, "new").await.is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_told_of_a_refusal_sees_the_bucket_at_once() {
+    let world = world_of_an_hour().await;
+    let store = memory(&world.bucket);
+    for number in 0..20 {
+        world.bucket.put(&format!("old{number}"), b"before", &[]);
+    }
+    store.refuse(Some(uploads));
+    let script = "python3 -c \"
+import os
+for number in range(40):
+    name = ['old', 'new'][number % 2] + str(number // 2)
+    if number % 2 == 0:
+        r = os.open(name, os.O_RDONLY)
+        os.read(r, 9)
+    f = os.open(name, os.O_RDWR | os.O_CREAT)
+    os.write(f, b'rejected and longer')
+    open(name).read()
+    if number % 3 == 0:
+        try:
+            os.fsync(f)
+        except OSError as error:
+            assert error.errno == 13
+    try:
+        os.close(f)
+        print('closed')
+    except OSError as error:
+        assert error.errno == 13
+    if number % 2 == 1:
+        if number % 4 == 1:
+            assert not os.path.exists(name), name
+        assert name not in os.listdir(), name
+        continue
+    assert os.stat(name).st_size == 6, name
+    assert open(name).read() == 'before', name
+    assert os.pread(r, 99, 0) == b'before', name
+    assert os.fstat(r).st_size == 6, name
+    os.close(r)
+\"";
+    assert_eq!(world.sh(script).await, "");
+    store.refuse(None);
+    let bucket = Bucket::Memory(store);
+    world.end().await;
+    assert_eq!(text(&bucket, "old7").await, "before");
+    assert!(stored(&bucket, "new7").await.is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_removal_that_is_refused_leaves_no_marker() {
+    let refusals: [fn(&Asked) -> bool; 2] =
+        [deletions, |asked| matches!(asked, Asked::Delete(key) if key == "d/a" || key == "d/e/")];
+    for refused in refusals {
+        let world = world_of_an_hour().await;
+        let store = memory(&world.bucket);
+        for key in ["d/a", "d/e/", "f/b"] {
+            world.bucket.put(key, b"", &[("mode", if key.ends_with('/') { "16877" } else { "33188" })]);
+        }
+        store.refuse(Some(refused));
+        for command in ["rm d/a", "rmdir d/e", "mv d/a f/c"] {
+            assert!(world.fails(command).await.contains("Permission denied"), "{command}");
+        }
+        assert_eq!(keys(&store, &["d/", "d/a", "d/e/", "f/", "f/c"]), ["d/a", "d/e/"]);
+        store.refuse(None);
+        world.sh("rm d/a; ls d").await;
+        world.end().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

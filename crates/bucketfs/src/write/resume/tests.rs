@@ -455,3 +455,128 @@ async fn a_removal_whose_answer_got_lost_is_asked_for_again_and_may_be_refused_t
         assert_eq!(stored.as_deref(), is_refused.then_some(&b"minere"[..]));
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_move_of_which_all_but_the_note_is_done_is_done() {
+    let world = world();
+    let target = crate::write::Target::Replace;
+    for key in ["p/f", "p/d/", "p/d/1"] {
+        world.store.put(key, key, &[]);
+    }
+    let mut writing = world.begin();
+    for (from, to, old, new) in [("f", "g", "p/f", "p/g"), ("d", "e", "p/d/", "p/e/")] {
+        let ino = world.ino(from).await;
+        let etag = world.store.head(old).await.expect("there").version.etag;
+        writing.rename(ROOT, from, ROOT, to, target).await.expect("moved");
+        // Killed before the note was taken away.
+        let object = std::iter::once((String::new(), etag));
+        writing.staging.note_move(&RenameIntent::new((from, to), (old, new), object)).expect("noted");
+        writing = world.killed(writing).await;
+        writing.rename(ROOT, from, ROOT, to, target).await.expect("it was done");
+        assert!(world.tree.has_name(ino), "{to}");
+        assert_eq!(world.ino(to).await, ino);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_move_is_known_here_before_its_note_is_taken_away() {
+    let world = world();
+    world.store.put("p/f", "file", &[]);
+    let writing = world.begin();
+    let ino = world.ino("f").await;
+    let opened = writing.open_to_write(ino).await.expect("opened");
+    let session = world.staging.path().join(writing.session());
+    let watcher = std::thread::spawn(move || {
+        let note = session.join("2.move");
+        let began = std::time::Instant::now();
+        while !note.exists() {
+            assert!(began.elapsed() < LIMIT, "nothing is noted");
+        }
+        while note.exists() {}
+        std::fs::read_to_string(session.join("1.record")).expect("readable")
+    });
+    world.store.set_latency(Duration::from_millis(20));
+    writing.rename(ROOT, "f", ROOT, "g", crate::write::Target::Replace).await.expect("moved");
+    let record = watcher.join().expect("it was noted");
+    let record::Read::Whole(record) = record::read(&record) else { panic!("{record}") };
+    assert_eq!(record.path, "g");
+    writing.release(opened.handle).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_whose_removal_nobody_asks_for_again_is_stored() {
+    let world = world();
+    world.store.put("p/a", "before", &[]);
+    let before = world.begin();
+    let ino = world.ino("a").await;
+    let opened = before.open_to_write(ino).await.expect("opened");
+    before.write(ino, 0, b"mine").await.expect("written");
+    world.store.set_latency(Duration::from_millis(300));
+    world.store.take_asked();
+    let removal = tokio::spawn({
+        let before = before.clone();
+        async move { before.unlink(ROOT, "a").await }
+    });
+    let mut asked = Vec::new();
+    until(|| {
+        asked.extend(world.store.take_asked());
+        asked.contains(&Asked::Delete("p/a".into()))
+    })
+    .await;
+    // It does not get through, and who asked has been killed.
+    removal.abort();
+    let _ = removal.await;
+    world.store.set_latency(Duration::ZERO);
+    let after = world.killed(before).await;
+    after.flush(ino).await.expect("stored");
+    assert_eq!(world.stored("p/a").await.expect("there"), "minere");
+    after.release(opened.handle).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_removed_is_what_the_store_has_although_it_did_not_say_so() {
+    for is_new in [true, false] {
+        let world = world();
+        let writing = world.begin();
+        let (ino, opened) = match is_new {
+            true => {
+                let (made, opened) = writing.create(new("a"), false).await.expect("made");
+                (made.ino, opened)
+            }
+            false => {
+                world.store.put("p/a", "before", &[]);
+                let ino = world.ino("a").await;
+                (ino, writing.open_to_write(ino).await.expect("opened"))
+            }
+        };
+        writing.write(ino, 0, b"mine").await.expect("written");
+        world.store.lose(Some(|asked| matches!(asked, Asked::Put(_) | Asked::Head(_))));
+        writing.flush(ino).await.expect_err("nobody answers");
+        world.store.lose(None);
+        assert!(world.stored("p/a").await.is_some());
+        writing.unlink(ROOT, "a").await.expect("taken away");
+        assert_eq!(world.stored("p/a").await, None);
+        writing.release(opened.handle).await;
+        writing.finish().await;
+        assert_eq!(world.stored("p/a").await, None);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_is_cut_when_its_writer_has_just_closed_it_is_stored_or_an_error() {
+    let world = world();
+    world.store.put("p/a", "before", &[]);
+    let writing = world.begin();
+    let ino = world.ino("a").await;
+    for is_refused in [true, false] {
+        world.store.refuse(is_refused.then_some(|asked| matches!(asked, Asked::Put(_))));
+        let ino = if is_refused { ino } else { world.ino("a").await };
+        let cut = writing.cut_opened(ino, 2, Change::default()).await;
+        assert_eq!(cut.is_err(), is_refused);
+        world.store.refuse(None);
+        writing.finish().await;
+        let expected = if is_refused { "before" } else { "be" };
+        assert_eq!(world.stored("p/a").await.expect("there"), expected);
+        assert!(writing.draft(ino).is_none());
+    }
+}

@@ -169,6 +169,12 @@ impl Staging {
         Ok(NotedIntent(path))
     }
 
+    /// Takes away every note of this move: whoever asked for it has been told that it did not happen.
+    pub fn end_moves(&self, from: &str, to: &str) {
+        let moves = self.moves().into_iter();
+        moves.filter(|(begun, _)| begun.from == from && begun.to == to).for_each(|(_, noted)| noted.end());
+    }
+
     /// Moves that the process before had under way.
     pub fn moves(&self) -> Vec<(RenameIntent, NotedIntent)> {
         noted::moves(&self.session)
