@@ -436,12 +436,22 @@ impl Relay {
         let mut state = self.state();
         while !state.closed {
             let State { pending, interrupted, .. } = &mut *state;
-            interrupted.retain(|unique| pending.get(unique).is_some_and(|one| one.header.only_asks()));
-            let dying: Vec<u64> = interrupted
+            interrupted.retain(|unique| pending.contains_key(unique));
+            let callers: Vec<(u64, u32)> = interrupted
                 .iter()
-                .copied()
-                .filter(|unique| pending.get(unique).is_some_and(|one| is_dying(one.header.thread)))
+                .filter_map(|unique| Some((*unique, pending.get(unique)?.header.thread)))
                 .collect();
+            // Nobody waits for what `/proc` says.
+            drop(state);
+            let dying: Vec<u64> = callers
+                .into_iter()
+                .filter(|(_, thread)| is_dying(*thread))
+                .map(|(unique, _)| unique)
+                .collect();
+            state = self.state();
+            if state.closed {
+                break;
+            }
             for unique in dying {
                 if let Some(Pending { header, slot, .. }) = state.pending.remove(&unique) {
                     state.abandoned.insert(unique, header);
