@@ -116,7 +116,9 @@ impl Round<'_> {
                 false => return Remedy::Await(Waiting::Confirmation),
             },
             // What was lost before may have been answered since, where it could not be looked at now.
-            Reason::RequestsLost if !self.requests_are_lost(name) => return Remedy::Await(Waiting::Confirmation),
+            Reason::RequestsLost if !self.requests_are_lost(name) => {
+                return Remedy::Await(Waiting::Confirmation);
+            }
             Reason::RequestsLost => (self.workers_or_remount(target), Cost::Interruption),
             Reason::ForeignMount => return Remedy::Person,
             _ => return Remedy::Rest,

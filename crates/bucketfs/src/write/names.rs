@@ -66,6 +66,9 @@ pub(super) struct MadeMarker {
     etag: ETag,
 }
 
+/// A directory that is only a prefix of keys: its path, and what is known of it.
+type Bare = (Arc<str>, Option<Attributes>);
+
 impl Writing {
     /// Makes a file and opens it. It is in the store once it is flushed; with `is_exclusive` it is there at once,
     /// because somebody may count on being the only one.
@@ -407,7 +410,7 @@ impl Writing {
     }
 
     /// The path and the attributes of a directory that is only a prefix of keys.
-    fn is_to_be_kept(&self, ino: u64) -> Result<Option<(Arc<str>, Option<Attributes>)>, FsError> {
+    fn is_to_be_kept(&self, ino: u64) -> Result<Option<Bare>, FsError> {
         let table = self.tree.table();
         let node = table.node(ino).ok_or(FsError::Stale)?;
         let is_kept = node.path.is_empty() || node.facts.marker.is_some() || node.facts.version.is_some();

@@ -23,8 +23,8 @@ use super::said::{TOKEN_MAX, bare, etag, malformed, version_id};
 use crate::store::error::StoreError;
 use crate::store::version::ETag;
 use crate::store::write::{
-    Conditions, CopyRequest, Encryption, Headers, Heed, Kept, NewContent, ObjectStoreWrite, PartOf, Put, Tags,
-    Upload, WriteIf, Written,
+    Conditions, CopyRequest, Encryption, Headers, Heed, Kept, NewContent, ObjectStoreWrite, PartOf, Put,
+    Tags, Upload, WriteIf, Written,
 };
 
 /// What is percent-encoded in a tag, and in a key: all but what needs it nowhere.

@@ -488,7 +488,7 @@ async fn a_move_is_known_here_before_its_note_is_taken_away() {
     let session = world.staging.path().join(writing.session());
     let watcher = std::thread::spawn(move || {
         let note = session.join("2.move");
-        let began = std::time::Instant::now();
+        let began = Instant::now();
         while !note.exists() {
             assert!(began.elapsed() < LIMIT, "nothing is noted");
         }
