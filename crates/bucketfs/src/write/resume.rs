@@ -21,10 +21,11 @@ use super::draft::Draft;
 use super::handles::Handles;
 use super::options::WriteOptions;
 use super::part_layout::PartLayout;
-use super::record::{self, Life, Record};
+use super::record::{self, Attempt, Life, Record};
 use super::stage::{Owner, StagedFile, Staging};
 use super::state::{State, Stream};
 use super::writing::Writing;
+use crate::attr::Attributes;
 use crate::store::write::Upload;
 use crate::store::{ETag, Version};
 use crate::tree::Tree;
@@ -62,10 +63,13 @@ impl Writing {
         let writing = Writing::with(tree, options, owner, memory_bytes, (staging, handles));
         let leaving =
             found.iter().filter(|(record, _)| record.is_leaving).map(|(record, _)| record.ino).collect();
+        let calls = found.iter().filter(|(record, _)| record.is_of_one_call).map(|(record, _)| record);
+        let calls = calls.map(|record| (record.ino, record.path.clone(), record.attempts.clone())).collect();
         for (record, file) in found {
             writing.take_over(record, file)?;
         }
         writing.staging.stay();
+        writing.settle_calls(calls).await;
         writing.finish_own_moves().await;
         writing.settle_leaving(leaving).await;
         writing.end_unused();
@@ -119,6 +123,18 @@ impl Writing {
             table.set_unsent(&path, true);
         }
         Ok(())
+    }
+
+    /// Finds out whether the store has done what single calls asked for: whoever makes them once more finds the object as
+    /// they have left it, and not as somebody else's.
+    async fn settle_calls(&self, calls: Vec<(u64, String, Vec<Attempt>)>) {
+        for (ino, path, attempts) in calls.into_iter().filter(|(_, _, attempts)| !attempts.is_empty()) {
+            let Ok(Some(object)) = self.found(&self.tree.key(&path)).await else { continue };
+            let Some(written) = attempts.iter().find_map(|attempt| attempt.made(&object)) else { continue };
+            let attributes = Attributes::of(&path, &object, &self.tree.rules.defaults);
+            let xattrs = Xattrs::of(&object.metadata);
+            self.note_stored(ino, &path, written, object.size, attributes, xattrs);
+        }
     }
 
     /// Ends what nobody has open: it was about to be stored for good, or let go.
