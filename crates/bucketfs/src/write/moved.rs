@@ -71,16 +71,20 @@ impl Writing {
         node.facts.changed
     }
 
-    /// Drafts of `path` itself and of all below it.
+    /// Drafts of `path` itself and of all below it, but for those whose name leads to somebody else's file by now.
     fn drafts_at(&self, path: &str) -> Vec<Arc<Draft>> {
-        let itself = self.drafts().values().find(|draft| *draft.state().path == *path).cloned();
+        let has_it = |draft: &&Arc<Draft>| *draft.state().path == *path && !self.has_lost_its_name(draft.ino);
+        let itself = self.drafts().values().find(has_it).cloned();
         itself.into_iter().chain(self.drafts_below(path)).collect()
     }
 
     pub(super) fn drafts_below(&self, path: &str) -> Vec<Arc<Draft>> {
         let below = format!("{path}/");
         let drafts = self.drafts();
-        drafts.values().filter(|draft| draft.state().path.starts_with(&below)).cloned().collect()
+        let is_below = |draft: &&Arc<Draft>| {
+            draft.state().path.starts_with(&below) && !self.has_lost_its_name(draft.ino)
+        };
+        drafts.values().filter(is_below).cloned().collect()
     }
 
     pub(super) fn note_moved(
