@@ -118,6 +118,11 @@ impl Writing {
             state.sending = Some(job.snapshot.clone());
             job
         };
+        // Whoever has the name by now may have written the very bytes that it had.
+        if self.rules.on_conflict == OnConflict::Fail && self.has_lost_its_name(draft.ino) {
+            self.lose(draft, &job, FsError::Stale).await;
+            return Err(FsError::Lost);
+        }
         let earlier = self.note_attempt(draft, &job);
         let outcome = self.store_job(draft, &job).await;
         let error = match outcome {

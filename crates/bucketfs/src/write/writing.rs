@@ -247,6 +247,12 @@ impl Writing {
         if table.is_named(ino, node) { Ok(node.path.clone()) } else { Err(FsError::Stale) }
     }
 
+    /// Whether another number has, or nobody, what was the name of this one.
+    pub(super) fn has_lost_its_name(&self, ino: u64) -> bool {
+        let table = self.tree.table();
+        table.node(ino).is_some_and(|node| !table.is_named(ino, node))
+    }
+
     pub(super) fn facts<T>(&self, ino: u64, read: impl FnOnce(&Facts) -> T) -> Result<T, FsError> {
         self.tree.table().node(ino).map(|node| read(&node.facts)).ok_or(FsError::Stale)
     }
