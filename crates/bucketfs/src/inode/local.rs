@@ -55,6 +55,11 @@ impl<C> Table<C> {
         }
     }
 
+    /// Whether the store has yet to be told of the name.
+    pub fn is_unsent(&self, path: &str) -> bool {
+        self.unsent.contains(path)
+    }
+
     /// Names in `directory` that the store does not have yet, with their numbers.
     pub fn unsent_in(&self, directory: &str) -> Vec<(Arc<str>, u64)> {
         let prefix = if directory.is_empty() { String::new() } else { format!("{directory}/") };

@@ -138,14 +138,26 @@ impl Writing {
 
     /// Copies and deletes, and has noted that it does.
     async fn move_object(&self, file: FileMove<'_>) -> Result<(Written, NotedIntent), FsError> {
-        let FileMove { from, to, old_key, key, etag, size, headers, parent, target, replaced } = file;
+        let FileMove { from, to, old_key, key, etag, size, headers, parent, target, mut replaced } = file;
         let made = self.keep_directory(parent).await?;
         let moved = async {
             let object = std::iter::once((String::new(), etag.clone()));
             let noted = RenameIntent::new((from, to), (&old_key, &key), object);
             let noted = self.staging.note_move(&noted)?;
-            let condition = if target == Target::Keep { WriteIf::Absent } else { WriteIf::Always };
-            let copied = self.copy(&old_key, &etag, size, &key, Some(headers), condition).await;
+            // A copy that has replaced nothing in the store can be taken back: what is open there was not stored yet.
+            let may_be_alone = target == Target::Replace && self.tree.table().is_unsent(to);
+            let copy = |condition| self.copy(&old_key, &etag, size, &key, Some(headers), condition);
+            let is_new = target == Target::Keep || may_be_alone;
+            let mut copied = copy(if is_new { WriteIf::Absent } else { WriteIf::Always }).await;
+            match &copied {
+                Err(FsError::Store(StoreError::Changed { .. } | StoreError::Unconditional { .. }))
+                    if may_be_alone =>
+                {
+                    copied = copy(WriteIf::Always).await;
+                }
+                _ if may_be_alone => replaced = None,
+                _ => {}
+            }
             let attempt = Attempt { size, metadata: headers.metadata.clone() };
             let written = match self.even_if_unanswered(&key, &attempt, copied).await {
                 Ok(written) => self.delete_moved(&old_key, &etag, (to, &key), replaced, written).await?,
