@@ -27,6 +27,8 @@ mod headers;
 mod kept;
 mod leaving;
 mod lifecycle;
+#[cfg(test)]
+mod model;
 mod moved;
 mod moves;
 mod names;
