@@ -13,6 +13,7 @@ mod counted;
 mod failure;
 mod history;
 mod key;
+mod knowledge;
 mod list;
 mod pace;
 mod read;

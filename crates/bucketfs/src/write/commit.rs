@@ -130,29 +130,42 @@ impl Writing {
             Err(error) => error,
         };
         if let FsError::Store(met @ StoreError::Conflict { .. }) = error {
-            self.not_stored(draft, job.snapshot);
-            // Begun again, unless it alone has some of the bytes.
-            if draft.state().extents.all_released().is_empty() {
-                self.give_up_upload(draft).await;
-                draft.state().stream.is_closed = false;
-            }
-            return Ok(Attempted::Met(met));
+            return Ok(self.met(draft, job.snapshot, met).await);
         }
         let is_over = matches!(error, FsError::Store(StoreError::NoUpload { .. }));
-        if may_be_done(&error) {
-            // Of parts, `store_in_parts` has looked.
-            return match self.look_for(&job.key, &job.attempt()).await.filter(|_| job.upload.is_none()) {
-                Some(written) => Ok(self.committed(draft, job, written)),
-                None => {
-                    self.not_stored(draft, job.snapshot);
-                    Err(error)
-                }
-            };
+        // Of parts, `store_in_parts` has looked.
+        if may_be_done(&error)
+            && let Some(written) =
+                self.look_for(&job.key, &job.attempt()).await.filter(|_| job.upload.is_none())
+        {
+            return Ok(self.committed(draft, job, written));
         }
         if !is_conflict(&error) && !is_over {
             self.not_stored(draft, job.snapshot);
             return Err(error);
         }
+        self.after_conflict(draft, job, earlier, error).await
+    }
+
+    /// An upload that met another write of the key is begun again, unless it alone has some of the bytes.
+    async fn met(&self, draft: &Draft, snapshot: Snapshot, met: StoreError) -> Attempted {
+        self.not_stored(draft, snapshot);
+        if draft.state().extents.all_released().is_empty() {
+            self.give_up_upload(draft).await;
+            draft.state().stream.is_closed = false;
+        }
+        Attempted::Met(met)
+    }
+
+    /// Finds out whose write it is that was in the way.
+    async fn after_conflict(
+        &self,
+        draft: &Draft,
+        job: Job,
+        earlier: Vec<Attempt>,
+        error: FsError,
+    ) -> Result<Attempted, FsError> {
+        let is_over = matches!(error, FsError::Store(StoreError::NoUpload { .. }));
         // Somebody else has written the object, or it is our own write that the store speaks of. Whoever cannot look does
         // not know.
         let found = match self.found(&job.key).await {

@@ -130,13 +130,16 @@ impl Writing {
 /// Whether one is a copy of the other: the same content, or, where the store has another tag for that, content of the
 /// same size with headers that say the same but for the moment of the move.
 pub(super) fn is_copy(source: &Object, copy: &Object) -> bool {
-    let said = |object: &Object| {
-        let metadata = object.metadata.iter().filter(|(name, _)| name != "ctime");
+    let said = |object: &Object, but: &[&str]| {
+        let metadata = object.metadata.iter().filter(|(name, _)| !but.contains(&name.as_str()));
         let mut metadata: Vec<(String, String)> = metadata.cloned().collect();
         metadata.sort();
         metadata
     };
+    let agree = |but: &[&str]| said(source, but) == said(copy, but);
     let has_times = source.metadata.iter().any(|(name, _)| name == "mtime");
+    let is_same = source.version.etag == copy.version.etag;
+    // A marker gets the time of the last change with the move.
     source.size == copy.size
-        && (source.version.etag == copy.version.etag || has_times && said(source) == said(copy))
+        && (is_same && (!has_times || agree(&["ctime", "mtime"])) || has_times && agree(&["ctime"]))
 }

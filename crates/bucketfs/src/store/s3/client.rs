@@ -7,7 +7,7 @@ use aws_config::SdkConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_sdk_s3::Client;
 
-use super::conditions::Knowledge;
+use super::knowledge::Knowledge;
 use super::{answer, counted, key, pace};
 use crate::measure;
 use crate::store::write::NewContent;

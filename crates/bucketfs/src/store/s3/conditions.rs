@@ -12,12 +12,10 @@
 //! What must hold: a condition that the store is known not to keep is never relied on; nothing of the trial stays; a
 //! store that could not be tried is not taken for one that keeps them, nor for one that does not, and is tried again.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use hyper::Uri;
-use tokio::sync::OnceCell;
 
 use super::client::S3;
 use super::said::malformed;
@@ -29,32 +27,6 @@ use crate::store::write::{Conditions, CopyRequest, Headers, Heed, Put, Upload, W
 const TRIAL: &str = ".mapkeeper-trial-";
 /// An entity tag that nothing has.
 const OTHER: &str = "\"00000000000000000000000000000000\"";
-
-/// What is known of a store.
-#[derive(Debug, Default)]
-pub(super) struct Knowledge {
-    found: OnceCell<Conditions>,
-    /// It compares entity tags with what comes without quotes.
-    bare_tags: AtomicBool,
-}
-
-impl Knowledge {
-    /// Of the store behind this URL; `None`: AWS.
-    pub(super) fn of(url: Option<&str>) -> Knowledge {
-        let host = url.map(|url| url.parse::<Uri>().ok().and_then(|url| url.host().map(str::to_lowercase)));
-        let is_aws = host.is_none_or(|host| {
-            host.is_some_and(|host| {
-                [".amazonaws.com", ".amazonaws.com.cn"].iter().any(|end| host.ends_with(end))
-            })
-        });
-        let found = OnceCell::new_with(is_aws.then(Conditions::default));
-        Knowledge { found, bare_tags: AtomicBool::new(false) }
-    }
-
-    pub(super) fn conditions(&self) -> Conditions {
-        self.found.get().copied().unwrap_or_default()
-    }
-}
 
 impl S3 {
     /// What the store does with conditions, tried beside `key` if it is not known yet.

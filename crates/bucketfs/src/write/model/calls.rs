@@ -4,8 +4,8 @@
 
 use std::sync::Arc;
 
-use super::Op;
 use super::oracle::{NAMES, Oracle, Slot};
+use super::step::Op;
 use crate::attr::Kind;
 use crate::error::FsError;
 use crate::inode::ROOT;

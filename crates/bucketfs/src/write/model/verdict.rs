@@ -2,9 +2,9 @@
 //!
 //! What must hold: yes means all of it, no means nothing of it; only where no answer came may it be either.
 
-use super::Op;
 use super::calls::Told;
 use super::oracle::{Fate, File, MODE, Object, Oracle, Slot};
+use super::step::Op;
 use super::store::Fault;
 use crate::error::FsError;
 

@@ -11,9 +11,9 @@ use tokio::runtime::Handle;
 
 use super::calls::{Mount, Outcome, Told};
 use super::oracle::{Bucket, Fate, MODE, NAMES, Object, Oracle};
+use super::step::{Op, SLOTS, Step};
 use super::store::{Fault, Faulty};
 use super::verdict::possible;
-use super::{Op, Step};
 use crate::attr::{Defaults, Timestamp};
 use crate::cache::BlockCache;
 use crate::error::FsError;
@@ -110,7 +110,7 @@ impl World {
 
     /// Closes all that is open, ends the mount, and looks what is left.
     pub async fn end(&mut self) -> Result<(), String> {
-        for slot in 0..super::SLOTS {
+        for slot in 0..SLOTS {
             let step = Step { op: Op::Close { slot }, fault: None };
             self.step(&step).await.map_err(|differs| format!("at the end, {step:?}: {differs}"))?;
         }
