@@ -70,7 +70,9 @@ async fn every_write_says_how_it_is_to_be_kept_and_a_copy_keeps_what_the_object_
     store.put(Put { headers: &stamped, ..put.clone() }).await.expect("put");
     let silent = s3_client(&url).await;
     silent.put(put).await.expect("put");
+    // But for those by which a store is tried, and looked at, that is not AWS.
     let requests = requests.lock().expect("whole").clone();
+    let written = requests.iter().filter(|it| it.method != "HEAD" && !it.path.contains(".mapkeeper-trial-"));
     let (ia, acl) = (Some("STANDARD_IA"), Some("bucket-owner-full-control"));
     let ours = [Some("aws:kms"), Some("alias/maps")];
     let all = [ia, ours[0], ours[1], acl];
@@ -85,7 +87,7 @@ async fn every_write_says_how_it_is_to_be_kept_and_a_copy_keeps_what_the_object_
         all,
         [None; 4],
     ];
-    assert_eq!(requests.iter().map(said).collect::<Vec<_>>(), expected);
+    assert_eq!(written.map(said).collect::<Vec<_>>(), expected);
 }
 
 #[tokio::test(flavor = "multi_thread")]

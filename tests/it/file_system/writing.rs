@@ -297,6 +297,13 @@ async fn a_lost_race_is_an_error_and_both_contents_survive() {
     world.end().await;
 }
 
+/// Whether some file that is being changed has these bytes on disk.
+fn is_staged(world: &Mounted, bytes: &[u8]) -> bool {
+    let sessions = std::fs::read_dir(world.staging.path()).expect("readable").flatten();
+    let files = sessions.filter_map(|session| std::fs::read_dir(session.path()).ok()).flatten().flatten();
+    files.filter_map(|file| std::fs::read(file.path()).ok()).any(|found| found == bytes)
+}
+
 /// Writes `mine` to `a` and closes it after `meanwhile` has happened: the number of the error, or nothing.
 async fn written_while(world: &Mounted, meanwhile: impl FnOnce(&Memory)) -> String {
     let signals = tempfile::tempdir().expect("a directory");
@@ -317,7 +324,8 @@ except OSError as error:
     );
     let others = async {
         let began = tokio::time::Instant::now();
-        while !signals.path().join("written").exists() {
+        // With the rest of the file, which nobody has any more once it is replaced.
+        while !signals.path().join("written").exists() || !is_staged(world, b"minere") {
             assert!(began.elapsed() < crate::file_system::common::LIMIT, "nothing is written");
             tokio::time::sleep(Duration::from_millis(10)).await;
         }

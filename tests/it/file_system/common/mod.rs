@@ -142,7 +142,7 @@ pub struct Mounted {
     pub session: Session,
     pub scratch: tempfile::TempDir,
     /// Where files are while they are written.
-    _staging: tempfile::TempDir,
+    pub staging: tempfile::TempDir,
 }
 
 fn directory() -> tempfile::TempDir {
@@ -183,7 +183,7 @@ impl Mounted {
         };
         set(&mut options);
         let session = bucketfs::mount(bucket.store(), scratch.path(), options, Handle::current()).await;
-        Mounted { bucket, session: session.expect("mounted"), scratch, _staging: staging }
+        Mounted { bucket, session: session.expect("mounted"), scratch, staging }
     }
 
     pub fn root(&self) -> &Path {

@@ -316,12 +316,12 @@ impl S3 {
             .copy_source(self.source(part.from))
             .set_copy_source_if_match((source != Heed::Refused).then(|| part.etag.0.to_string()))
             .copy_source_range(format!("bytes={}-{}", part.range.start, part.range.end.saturating_sub(1)));
-        let answer = answered!(self, request.send().await, part.from)?;
+        let answer = answered!(self, request.send().await, part.from);
         if source != Heed::Kept {
-            // It is of that version if that is still there.
+            // It is of that version if that is still there; so is a refusal: another may be too short.
             self.look(part.from, &WriteIf::Unchanged(part.etag.clone())).await?;
         }
-        etag(answer.copy_part_result().and_then(|result| result.e_tag()))
+        etag(answer?.copy_part_result().and_then(|result| result.e_tag()))
     }
 
     async fn complete(
