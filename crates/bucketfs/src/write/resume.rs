@@ -34,6 +34,8 @@ use crate::xattr::Xattrs;
 /// How long the process before may take to let go of its directory.
 const LOCK_LIMIT: Duration = Duration::from_secs(10);
 const LOCK_LOOK: Duration = Duration::from_millis(20);
+/// How long it is looked for what single calls have done, before anybody is served.
+const SETTLE_LIMIT: Duration = Duration::from_secs(5);
 
 impl Writing {
     /// Goes on where another process has ended, in its directory `session`. The numbers in `tree` must mean what they
@@ -69,7 +71,8 @@ impl Writing {
             writing.take_over(record, file)?;
         }
         writing.staging.stay();
-        writing.settle_calls(calls).await;
+        // Whoever waits for this process waits no longer for a store that is silent: then the call is judged as ever.
+        let _ = tokio::time::timeout(SETTLE_LIMIT, writing.settle_calls(calls)).await;
         writing.finish_own_moves().await;
         writing.settle_leaving(leaving).await;
         writing.end_unused();
